@@ -1,0 +1,22 @@
+"""Entity linking with instruction-tuned language models, in JAX.
+
+    from insgenel_jax import Linker
+    linker = Linker.from_pretrained("work/linker")
+    document = linker("Mercury is the smallest planet.")
+"""
+
+import importlib
+
+_PUBLIC = {
+    "Linker": "insgenel_jax.linker",
+    "Document": "insgenel_jax.document",
+    "Mention": "insgenel_jax.document",
+    "KnowledgeBase": "insgenel_jax.kb.knowledge_base",
+}
+__all__ = list(_PUBLIC)
+
+
+def __getattr__(name: str):
+    if name in _PUBLIC:
+        return getattr(importlib.import_module(_PUBLIC[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,173 @@
+"""Artifact directories: written aside, committed last, checked when opened.
+
+Every directory that one step writes and another reads (knowledge base, training
+documents, model, embeddings, index, linker) holds a `manifest.json`: kind, format
+version, counts, the size and sha256 of each file, what it was made from, and its
+identity, a hash of all of that.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+MANIFEST = "manifest.json"
+
+
+class ArtifactError(ValueError):
+    """A directory that is incomplete, truncated, altered or of another kind."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Manifest:
+    """What an artifact directory says of itself."""
+
+    kind: str
+    version: int
+    counts: dict[str, int]
+    made_from: dict[str, str]  # role -> identity of that artifact
+    files: dict[str, dict[str, Any]]  # relative path -> {"bytes", "sha256"}
+    identity: str
+
+
+@dataclasses.dataclass
+class Draft:
+    """An artifact being written: put files under `path`, fill in the rest."""
+
+    path: Path
+    counts: dict[str, int] = dataclasses.field(default_factory=dict)
+    made_from: dict[str, str] = dataclasses.field(default_factory=dict)
+
+
+@contextlib.contextmanager
+def create(path: str | os.PathLike, kind: str, version: int) -> Iterator[Draft]:
+    """Write an artifact aside and move it to `path` when the block ends well.
+
+    An artifact of the same kind already there is replaced; anything else there is an
+    error, so that a mistyped path never destroys a folder.
+    """
+    path = Path(path)
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        found = read(path).kind if (path / MANIFEST).is_file() else "other files"
+        if found != kind:
+            raise ArtifactError(
+                f"{path}: expected a new path or an artifact of kind {kind!r} to "
+                f"replace, found {found!r}; choose another path"
+            )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    try:
+        draft = Draft(aside)
+        yield draft
+        write_manifest(aside, kind, version, draft.counts, draft.made_from)
+        aside.chmod(0o755)
+        if path.exists():
+            old = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+            path.rename(old / "old")
+            aside.rename(path)
+            shutil.rmtree(old)
+        else:
+            aside.rename(path)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def write_manifest(
+    path: Path,
+    kind: str,
+    version: int,
+    counts: dict[str, int],
+    made_from: dict[str, str],
+) -> Manifest:
+    """Hash the files under `path` and write its manifest, which commits it."""
+    files = {}
+    for file in sorted(p for p in path.rglob("*") if p.is_file()):
+        if file != path / MANIFEST:
+            name = file.relative_to(path).as_posix()
+            files[name] = {"bytes": file.stat().st_size, "sha256": hash_file(file)}
+    record = {
+        "kind": kind,
+        "version": version,
+        "counts": counts,
+        "made_from": made_from,
+        "files": files,
+    }
+    identity = hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
+    record["identity"] = identity
+    (path / MANIFEST).write_text(json.dumps(record, indent=1) + "\n")
+    return Manifest(**record)
+
+
+def read(path: str | os.PathLike) -> Manifest:
+    """Read the manifest of an artifact directory, checking nothing else."""
+    file = Path(path) / MANIFEST
+    if not file.is_file():
+        raise ArtifactError(
+            f"{path}: expected an artifact directory with a {MANIFEST}, found none; "
+            "it is another kind of directory or was never finished: make it again"
+        )
+    try:
+        return Manifest(**json.loads(file.read_text()))
+    except (ValueError, TypeError) as error:
+        raise ArtifactError(f"{file}: not a readable manifest ({error})") from error
+
+
+def check(
+    path: str | os.PathLike, kind: str, version: int, *, verify: bool = False
+) -> Manifest:
+    """Open an artifact: its kind, version, files and sizes; hashes with `verify`.
+
+    Raises ArtifactError that names every file that is missing or differs.
+    """
+    manifest = read(path)
+    if (manifest.kind, manifest.version) != (kind, version):
+        raise ArtifactError(
+            f"{path}: expected a {kind!r} of version {version}, found a "
+            f"{manifest.kind!r} of version {manifest.version}; make it again with this "
+            "release"
+        )
+    wrong = []
+    for name, facts in manifest.files.items():
+        file = Path(path) / name
+        if not file.is_file():
+            wrong.append(f"{name} is missing")
+        elif file.stat().st_size != facts["bytes"]:
+            size = file.stat().st_size
+            wrong.append(f"{name} has {size} bytes instead of {facts['bytes']}")
+        elif verify and hash_file(file) != facts["sha256"]:
+            wrong.append(f"{name} has another sha256")
+    if wrong:
+        raise ArtifactError(
+            f"{path}: damaged {kind}: {'; '.join(wrong)}; make it again"
+        )
+    return manifest
+
+
+def identity(path: str | os.PathLike) -> str:
+    """The identity of a directory: its manifest's, else a hash of all its files.
+
+    A model directory that Hugging Face wrote has no manifest.
+    """
+    path = Path(path)
+    if (path / MANIFEST).is_file():
+        return read(path).identity
+    if not path.is_dir():
+        raise ArtifactError(f"{path}: no such directory")
+    digest = hashlib.sha256()
+    for file in sorted(p for p in path.rglob("*") if p.is_file()):
+        digest.update(f"{file.relative_to(path).as_posix()} {hash_file(file)}".encode())
+    return digest.hexdigest()
+
+
+def hash_file(file: Path) -> str:
+    """The sha256 of a file, as hexadecimal digits."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

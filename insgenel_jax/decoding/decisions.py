@@ -1,0 +1,226 @@
+"""Candidate mentions of a chunk in; its transition table out.
+
+The table is the policy of DESIGN.md section 6 as an automaton: states, and for every
+state its allowed edges (token, next state, bias), sorted by token. One edge: forced.
+Several: a decision, the argmax of logit + bias. None: the end, for behind the last
+decision span everything is copied.
+
+    copy p:       source[p] -> copy p+1                 OPEN -> inside (p, p)
+    inside s, q:  source[q] -> inside (s, q+1)          CLOSE -> closed (s, q)
+    closed s, e:  ENTITY -> root of the titles of (s, e)
+    title node:   token -> title node                   END -> copy e
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from insgenel_jax.decoding.spans import CandidateMention, merge_spans
+from insgenel_jax.decoding.trie import build_forest
+from insgenel_jax.linked_text import Tokens, find_tokens
+from insgenel_jax.tokenizer import Tokenizer
+
+COPY, OPEN, CLOSE, ENTITY, TITLE, END = range(6)  # kinds of edges
+
+
+@dataclasses.dataclass(frozen=True)
+class Weights:
+    """Biases on edges, and where decisions end. The weights at zero are the paper's.
+
+    mention_bias: added to OPEN (the paper's constant offset). prior_weight,
+    retriever_weight: exponents of p(entity | surface form) and of the retriever's
+    softmax in the mass of title edges. rest_of_span: whether decisions go on behind a
+    link within its decision span (the release: no).
+    """
+
+    mention_bias: float = 0.0
+    prior_weight: float = 0.0
+    retriever_weight: float = 0.0
+    rest_of_span: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """The automaton of one chunk. State 0 is the start; S states, E edges.
+
+    indptr int32 [S + 1]; token, next int32 [E]; bias float32 [E]; kind int8 [E].
+    value int32 [E]: on CLOSE edges which of `mentions` it is, on END edges the entity,
+    else -1. mentions: (token start, token end, candidate mention). longest: edges on
+    the longest path. dropped: candidate mentions that start or end inside a token, or
+    with no title that has tokens.
+    """
+
+    indptr: np.ndarray
+    token: np.ndarray
+    next: np.ndarray
+    bias: np.ndarray
+    kind: np.ndarray
+    value: np.ndarray
+    mentions: list[tuple[int, int, CandidateMention]]
+    longest: int
+    dropped: int
+
+
+def build_table(
+    tokenizer: Tokenizer,
+    tokens: Tokens,
+    candidates: Sequence[CandidateMention],
+    title_ids: Callable[[int], Sequence[int]],
+    weights: Weights,
+) -> Table:
+    """Build the transition table of a chunk.
+
+    tokens: the source tokens, in the same characters as the candidates. title_ids: the
+    title tokens of an entity. Titles of one mention with equal tokens are one title,
+    of the candidate that comes first.
+    """
+    mentions = _on_tokens(tokens, candidates)
+    source = tokens.ids.tolist()
+    last = max((end for _, end, _ in mentions), default=0)
+    edges: list[tuple[int, int, int, float, int, int]] = []
+    states = last + 1  # copy p is state p
+    behind = {end: end for _, end, _ in mentions}  # a link's end -> state
+    if not weights.rest_of_span:
+        for start, end in merge_spans([mention[:2] for mention in mentions]):
+            for p in range(start + 1, end):  # states that pass the rest of the span by
+                behind[p], states = states, states + 1
+                to = end if p + 1 == end else states
+                edges.append((behind[p], source[p], to, 0.0, COPY, -1))
+    by_start: dict[int, list[int]] = {}
+    for m, (start, _, _) in enumerate(mentions):
+        by_start.setdefault(start, []).append(m)
+    for p in range(last):
+        if all(mentions[m][2].optional for m in by_start.get(p, ())):
+            edges.append((p, source[p], p + 1, 0.0, COPY, -1))
+    closed = []  # the state behind the CLOSE of each mention
+    for start, members in by_start.items():
+        edges.append((start, tokenizer.open, states, weights.mention_bias, OPEN, -1))
+        reach = mentions[members[-1]][1]
+        for q in range(start, reach):
+            to = states + 1 + q - start
+            edges.append((to - 1, source[q], to, 0.0, COPY, -1))
+        first_closed = states + 1 + reach - start
+        for i, m in enumerate(members):
+            inside = states + mentions[m][1] - start
+            edges.append((inside, tokenizer.close, first_closed + i, 0.0, CLOSE, m))
+        closed += range(first_closed, first_closed + len(members))
+        states = first_closed + len(members)
+    columns = [np.array(column) for column in zip(*edges, strict=True)]
+    columns = columns or [np.zeros(0)] * 6
+    titles, longest_titles = _title_edges(
+        tokenizer, mentions, title_ids, weights, closed, behind, states
+    )
+    columns = [np.concatenate(pair) for pair in zip(columns, titles, strict=True)]
+    order = np.lexsort((columns[1], columns[0]))
+    state, token, following, bias, kind, value = (column[order] for column in columns)
+    count = 1 + int(max(state.max(initial=0), following.max(initial=0)))
+    degree = np.bincount(state.astype(np.int64), minlength=count)
+    return Table(
+        indptr=np.concatenate([[0], np.cumsum(degree)]).astype(np.int32),
+        token=token.astype(np.int32),
+        next=following.astype(np.int32),
+        bias=bias.astype(np.float32),
+        kind=kind.astype(np.int8),
+        value=value.astype(np.int32),
+        mentions=mentions,
+        longest=_longest_path(mentions, longest_titles, last),
+        dropped=len(candidates) - len(mentions),
+    )
+
+
+def _on_tokens(
+    tokens: Tokens, candidates: Sequence[CandidateMention]
+) -> list[tuple[int, int, CandidateMention]]:
+    """The candidate mentions that lie on token boundaries, by start, then end."""
+    placed = {}
+    for candidate in candidates:
+        span = find_tokens(tokens, candidate.start, candidate.end)
+        if span is not None:
+            placed.setdefault(span, candidate)
+    return [(*span, placed[span]) for span in sorted(placed)]
+
+
+def _title_edges(
+    tokenizer, mentions, title_ids, weights, closed, behind, states
+) -> tuple[list[np.ndarray], list[int]]:
+    """Edges from every ENTITY to every END, as six columns; longest title of each."""
+    sequences, groups, entities, logs = [], [], [], []
+    for m, (_, _, candidate) in enumerate(mentions):
+        for entity in candidate.entities.tolist():
+            sequences.append([*title_ids(entity), tokenizer.end])
+        groups += [m] * len(candidate.entities)
+        entities.append(candidate.entities)
+        log_weight = (
+            weights.prior_weight * candidate.log_prior
+            + weights.retriever_weight * candidate.log_retriever
+        )
+        # bounded, so that no mass is zero
+        logs.append(np.maximum(log_weight - log_weight.max(), -50.0))
+    if not mentions:
+        return [np.zeros(0)] * 6, []
+    group = np.array(groups)
+    entity = np.concatenate(entities)
+    forest = build_forest(sequences, group, np.exp(np.concatenate(logs)), len(mentions))
+    count, size = len(mentions), len(forest.token)
+    node = states + np.arange(count + size)  # roots, then the node behind each edge
+    parent = np.repeat(np.arange(count + size), np.diff(forest.indptr))
+    # the mean weight below the child over the mean weight below the parent
+    mean = np.log(forest.mass) - np.log(forest.size)
+    ends = forest.leaf >= 0
+    back = np.array([behind[end] for _, end, _ in mentions])
+    to = node[count:].copy()
+    to[ends] = back[group[forest.leaf[ends]]]
+    entity_edges = [
+        np.array(closed),
+        np.full(count, tokenizer.entity),
+        node[:count],
+        np.zeros(count),
+        np.full(count, ENTITY),
+        np.full(count, -1),
+    ]
+    title_edges = [
+        node[parent],
+        forest.token,
+        to,
+        mean[count:] - mean[parent],
+        np.where(ends, END, TITLE),
+        np.where(ends, entity[forest.leaf], -1),
+    ]
+    lengths = np.array([len(sequence) for sequence in sequences])
+    longest = np.zeros(count, np.int64)
+    np.maximum.at(longest, group, lengths)
+    columns = [np.concatenate(p) for p in zip(entity_edges, title_edges, strict=True)]
+    return columns, longest.tolist()
+
+
+def _longest_path(mentions, longest_titles: list[int], last: int) -> int:
+    """Edges on the longest way from copy 0 to copy `last`."""
+    longest = [0] * (last + 1)
+    at = len(mentions)
+    for p in reversed(range(last)):
+        longest[p] = 1 + longest[p + 1]
+        while at and mentions[at - 1][0] == p:
+            at -= 1
+            end = mentions[at][1]
+            # OPEN, the mention, CLOSE, ENTITY, the title with its END
+            link = 3 + end - p + longest_titles[at]
+            longest[p] = max(longest[p], link + longest[end])
+    return longest[0]
+
+
+def read_links(
+    table: Table, edges: np.ndarray, log_probs: np.ndarray
+) -> list[tuple[CandidateMention, int, float]]:
+    """The links on a path: mention, entity, and ln of the product over its edges."""
+    links, mention, total = [], None, 0.0
+    for edge, log_prob in zip(edges.tolist(), log_probs.tolist(), strict=True):
+        kind = table.kind[edge]
+        total = log_prob if kind == OPEN else total + log_prob
+        if kind == CLOSE:
+            mention = table.mentions[table.value[edge]][2]
+        elif kind == END:
+            links.append((mention, int(table.value[edge]), total))
+    return links

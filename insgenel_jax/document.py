@@ -1,0 +1,186 @@
+"""Document and Mention: text with entity links, and its one JSON form.
+
+Offsets count Unicode code points; a mention is the half-open span [start, end).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from typing import Any
+
+import regex
+
+# A word: letters, digits and combining marks. Everything else that is not a space is
+# punctuation. Word boundaries, cuts and windows all follow from this one definition.
+WORD = regex.compile(r"[\p{L}\p{M}\p{N}]+")
+
+_NORMALISE = str.maketrans(
+    {
+        **dict.fromkeys("{[", "("),
+        **dict.fromkeys("}]", ")"),
+        # line breaks, tabs and no-break spaces, one space each
+        **dict.fromkeys(
+            "\t\n\v\f\r\x1c\x1d\x1e\x1f\x85\xa0\u2007\u2028\u2029\u202f", " "
+        ),
+    }
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Candidate:
+    """An entity allowed for a mention, and the probability given to it."""
+
+    entity: str
+    score: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Mention:
+    """A linked span [start, end). `entity` is a title, or None for NIL."""
+
+    start: int
+    end: int
+    entity: str | None
+    external_id: str | None = None
+    score: float | None = None
+    candidates: tuple[Candidate, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Document:
+    """A text with an id and its mentions."""
+
+    id: str
+    text: str
+    title: str | None = None
+    mentions: tuple[Mention, ...] = ()
+
+
+def normalise(text: str) -> str:
+    """Map braces and brackets to parentheses and every kind of space to a space.
+
+    One character for one, so offsets stay and no boundary token can occur in a text.
+    """
+    return text.translate(_NORMALISE)
+
+
+def document_to_json(document: Document) -> dict[str, Any]:
+    """The JSON object of a document; absent fields are left out, `entity` never is."""
+    record: dict[str, Any] = {"id": document.id, "text": document.text}
+    if document.title is not None:
+        record["title"] = document.title
+    record["mentions"] = [_mention_to_json(mention) for mention in document.mentions]
+    return record
+
+
+def document_from_json(record: Any) -> Document:
+    """Read the JSON object of a document.
+
+    Raises ValueError that names the field, what was expected and what was found.
+    """
+    _check(isinstance(record, dict), "document", "an object", record)
+    _check(isinstance(record.get("id"), str | int), "id", "a string", record.get("id"))
+    text = record.get("text")
+    _check(isinstance(text, str), "text", "a string", text)
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"text: a lone surrogate at character {error.start}, which no encoding "
+            "can hold; replace it before linking"
+        ) from None
+    title = record.get("title")
+    _check(isinstance(title, str | None), "title", "a string", title)
+    mentions = record.get("mentions")
+    mentions = [] if mentions is None else mentions
+    _check(isinstance(mentions, list), "mentions", "a list", mentions)
+    return Document(
+        id=str(record["id"]),
+        text=text,
+        title=title,
+        mentions=tuple(
+            _mention_from_json(mention, f"mentions[{i}]", len(text))
+            for i, mention in enumerate(mentions)
+        ),
+    )
+
+
+def dumps(document: Document) -> str:
+    """The document as one line of JSON."""
+    return json.dumps(document_to_json(document), ensure_ascii=False)
+
+
+def loads(line: str | bytes) -> Document:
+    """Read one line of JSON. Raises ValueError that says what is wrong with it."""
+    return document_from_json(json.loads(line))
+
+
+def _mention_to_json(mention: Mention) -> dict[str, Any]:
+    record: dict[str, Any] = {
+        "start": mention.start,
+        "end": mention.end,
+        "entity": mention.entity,
+    }
+    if mention.external_id is not None:
+        record["external_id"] = mention.external_id
+    if mention.score is not None:
+        record["score"] = mention.score
+    if mention.candidates:
+        record["candidates"] = [
+            {"entity": c.entity, "score": c.score} for c in mention.candidates
+        ]
+    return record
+
+
+def _mention_from_json(record: Any, where: str, length: int) -> Mention:
+    _check(isinstance(record, dict), where, "an object", record)
+    start, end = record.get("start"), record.get("end")
+    _check(
+        type(start) is int and type(end) is int and 0 <= start < end <= length,
+        f"{where}.start, .end",
+        f"integers with 0 <= start < end <= {length}, the length of the text",
+        (start, end),
+    )
+    _check("entity" in record, f"{where}.entity", "a title or null", "nothing")
+    entity, external_id = record["entity"], record.get("external_id")
+    _check(isinstance(entity, str | None), f"{where}.entity", "a title or null", entity)
+    _check(
+        isinstance(external_id, str | int | None),
+        f"{where}.external_id",
+        "a string",
+        external_id,
+    )
+    score = record.get("score")
+    _check(score is None or _is_number(score), f"{where}.score", "a number", score)
+    candidates = record.get("candidates") or []
+    _check(isinstance(candidates, list), f"{where}.candidates", "a list", candidates)
+    for candidate in candidates:
+        _check(
+            isinstance(candidate, dict)
+            and isinstance(candidate.get("entity"), str)
+            and _is_number(candidate.get("score")),
+            f"{where}.candidates",
+            "objects with an entity and a score",
+            candidate,
+        )
+    return Mention(
+        start=start,
+        end=end,
+        entity=entity,
+        external_id=None if external_id is None else str(external_id),
+        score=score,
+        candidates=tuple(Candidate(c["entity"], c["score"]) for c in candidates),
+    )
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)
+
+
+def _check(holds: bool, where: str, expected: str, found: Any) -> None:
+    if not holds:
+        shown = repr(found)
+        shown = shown if len(shown) <= 80 else shown[:77] + "..."
+        raise ValueError(f"{where}: expected {expected}, found {shown}")

@@ -1,0 +1,48 @@
+"""insgenel_jax: entity linking with instruction-tuned language models, in JAX."""
+
+from setuptools import find_packages, setup
+
+setup(
+    name="insgenel_jax",
+    version="0.1.0",
+    description="Entity linking with instruction-tuned language models and retrievers",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    packages=find_packages(include=["insgenel_jax", "insgenel_jax.*"]),
+    package_data={"insgenel_jax": ["assets/*"]},
+    install_requires=[
+        "jax>=0.10.2,<0.12",  # arrays, jit, sharding
+        "flax>=0.12.8,<0.13",  # the models (Linen)
+        "optax>=0.2.8,<0.3",  # optimisers and schedules
+        "orbax-checkpoint>=0.12.8,<0.13",  # checkpoints
+        "grain>=0.2.18,<0.3",  # training data: shuffle, pack, resume
+        "array_record>=0.8,<0.9",  # training documents on disk
+        "transformers>=5.0,<6",  # Hugging Face configs and tokenizers
+        "tokenizers>=0.22,<0.24",  # BPE and WordPiece: training and running
+        "safetensors>=0.5,<1",  # weights on disk
+        "tensorstore>=0.1.80,<0.2",  # embeddings on disk (zarr3)
+        'scann>=1.4.2,<1.5; sys_platform == "linux"',  # nearest-neighbour search
+        "marisa-trie>=1.3,<2",  # titles and surface forms, memory-mapped
+        "pyarrow>=18",  # entities, memory-mapped
+        "numpy>=2.0,<3",  # host arrays
+        "regex>=2024.5",  # words of any script (letters with their marks)
+        "ml_collections>=1.0,<2",  # experiment configs
+        "jaxtyping>=0.3,<0.4",  # shapes in signatures
+        "etils[epath]>=1.9",  # paths on disks and object stores
+        "absl-py>=2.1",  # grain's workers read its flags
+        "typer>=0.15,<1",  # command lines
+        "rich>=13.7",  # tables, progress and highlighted mentions in the terminal
+    ],
+    extras_require={
+        "cuda": ["jax[cuda12]"],  # NVIDIA GPUs
+        "tpu": ["jax[tpu]"],  # Google TPUs
+        "cluster": ["ray>=2.40"],  # dump processing on many machines
+        "serve": ["fastapi>=0.115", "uvicorn>=0.32"],  # the HTTP service
+        "test": [
+            "pytest>=8.3",  # the tests
+            "pytest-xdist>=3.6",  # on both cores
+            "hypothesis>=6.115",  # property tests
+            "ruff>=0.14,<0.16",  # format and lint
+        ],
+    },
+)
