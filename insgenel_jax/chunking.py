@@ -32,7 +32,6 @@ def windows(text: str, length: int = 32, stride: int = 16) -> list[Span]:
     if not words:
         return []
     firsts = range(0, max(len(words) - length, 0) + stride, stride)
-    firsts = [i for i in firsts if i == 0 or i - stride + length < len(words)]
     return [(words[i][0], words[min(i + length, len(words)) - 1][1]) for i in firsts]
 
 

@@ -16,6 +16,7 @@ from typing import Any
 from insgenel_jax import artifact, models
 from insgenel_jax.decoding import decisions, step
 from insgenel_jax.models import hf
+from insgenel_jax.models.config import ModelConfig
 from insgenel_jax.tokenizer import Tokenizer, load_tokenizer
 
 VERSION = 1
@@ -80,18 +81,23 @@ def load_generator(path: str | os.PathLike) -> Generator:
     """Open a generator's model directory."""
     path = Path(path)
     config = hf.load_config(path)
-    module = models.build(config)
     settings = json.loads((path / "insgenel.json").read_text())
-    model = step.Model(
-        forward=lambda params, *args: module.apply({"params": params}, *args),
-        unembed=functools.partial(models.unembed, config),
-        init_cache=functools.partial(models.init_cache, config),
-    )
     return Generator(
-        model=model,
+        model=decoder_model(config),
         params=hf.load_params(path, config),
         tokenizer=load_tokenizer(path),
         instruction=settings["instruction"],
+    )
+
+
+@functools.cache  # the same functions again, so that nothing is compiled twice
+def decoder_model(config: ModelConfig) -> step.Model:
+    """The functions that a decoder needs of a model."""
+    module = models.build(config)
+    return step.Model(
+        forward=lambda params, *args: module.apply({"params": params}, *args),
+        unembed=functools.partial(models.unembed, config),
+        init_cache=functools.partial(models.init_cache, config),
     )
 
 

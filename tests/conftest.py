@@ -1,6 +1,8 @@
 """Shared fixtures. Eight virtual CPU devices; compiled programs are kept between runs."""
 
+import json
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -23,6 +25,7 @@ TEXTS = [
     "Mercury is the smallest planet, and the closest to the Sun.",
     "The singer (Freddie Mercury) was born in Stone Town; he led Queen.",
     "New York City's mayor flew from New York to York in 1999 - twice!",
+    "York's mayor's speech... -- it's (...) ?!",
     "Ångström and 東京 met naïve café-goers: “why not?”",
 ]
 
@@ -39,3 +42,68 @@ def data() -> Path:
 def tokenizer(tmp_path_factory) -> Tokenizer:
     """A byte-level BPE of 400 tokens."""
     return train_bpe(TEXTS * 5, 400, tmp_path_factory.mktemp("tokenizer") / "bpe")
+
+
+@pytest.fixture(scope="session")
+def linker_path(tmp_path_factory) -> Path:
+    """A linker over the mini world with random models: its decisions are noise."""
+    import jax
+
+    from insgenel_jax import artifact, models, tokenizer
+    from insgenel_jax.formats import Rejects
+    from insgenel_jax.kb import KnowledgeBase, world
+    from insgenel_jax.kb.entity_list import build_from_entities
+    from insgenel_jax.linker import assemble
+    from insgenel_jax.models import hf
+    from insgenel_jax.models.config import ModelConfig
+    from insgenel_jax.retrieval import embed, index
+
+    def copy_tokenizer(source, target):
+        for file in ("tokenizer.json", "tokenizer_config.json"):
+            shutil.copyfile(source / file, target / file)
+
+    root = tmp_path_factory.mktemp("linker")
+    names = world.aliases()
+    with Rejects(root / "rejects.jsonl") as rejects:
+        build_from_entities(
+            root / "kb",
+            [(entity, names.get(entity.title, ())) for entity in world.entities()],
+            rejects,
+            documents=world.paragraphs("train", 200),
+        )
+    kb = KnowledgeBase.open(root / "kb")
+    texts = [kb.description(i) for i in range(len(kb))]
+
+    shape = {"dim": 32, "layers": 2, "heads": 4, "ffn": 64, "max_positions": 512}
+    with artifact.create(root / "generator", "generator", 1) as draft:
+        words = tokenizer.train_bpe(texts, 500, root / "bpe")
+        config = ModelConfig("llama", words.size, **shape)
+        params = models.init_params(config, jax.random.key(0))
+        params = jax.tree.map(lambda p: p * 5, params)
+        hf.save_model(draft.path, config, params)
+        copy_tokenizer(root / "bpe", draft.path)
+        settings = {"instruction": "link", "max_length": 512}
+        (draft.path / "insgenel.json").write_text(json.dumps(settings))
+    with artifact.create(root / "retriever", "retriever", 1) as draft:
+        words = tokenizer.train_wordpiece(texts, 500, root / "wordpiece")
+        config = ModelConfig("bert", words.size, **shape)
+        for seed, role in enumerate(("mention", "entity")):
+            params = models.init_params(config, jax.random.key(seed))
+            hf.save_model(draft.path / role, config, params)
+        copy_tokenizer(root / "wordpiece", draft.path)
+        settings = {
+            "window_length": 32,
+            "stride": 16,
+            "window_tokens": 64,
+            "entity_tokens": 48,
+        }
+        (draft.path / "retriever.json").write_text(json.dumps(settings))
+    embeddings = embed.Retriever.load(root / "retriever").embed_entities(kb)
+    made_from = {
+        "knowledge-base": kb.identity,
+        "retriever": artifact.identity(root / "retriever"),
+    }
+    index.build_index(embeddings, root / "index", made_from=made_from)
+    parts = ("generator", "kb", "retriever", "index")
+    assemble(root / "linker", **{part: root / part for part in parts})
+    return root / "linker"

@@ -53,6 +53,15 @@ def test_tokens_tile_the_text_and_respect_every_cut(tokenizer, text):
     assert covered == {i for i, c in enumerate(normalise(text)) if c != " "}
 
 
+def test_cuts_hold_where_the_tokenizer_would_join(tokenizer):
+    """The prompt's canonical tokens join "'s" and "...", the target's never do."""
+    text = "York's mayor's speech... -- it's (...) ?!"
+    tokens = encode_source(tokenizer, text)
+    assert len(encode_prompt(tokenizer, "", text)) < len(tokens)
+    for start, end in zip(tokens.starts, tokens.ends, strict=True):
+        assert not naive_cuts(text) & set(range(start + 1, end))
+
+
 @SHARED
 @given(texts, st.data())
 def test_format_and_parse_are_inverses(tokenizer, text, data):

@@ -51,7 +51,11 @@ def find_matches(
     for i in np.flatnonzero(keep):
         start, end = matches.starts[i], matches.ends[i]
         first = text[start]
-        if case == "capitalised" and first.islower() or first.lower() + text[start + 1 : end] in words:
+        if (
+            case == "capitalised"
+            and first.islower()
+            or first.lower() + text[start + 1 : end] in words
+        ):
             keep[i] = False
     return Matches(*(column[keep] for column in matches))
 

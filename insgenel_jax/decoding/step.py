@@ -55,10 +55,10 @@ class Tables(NamedTuple):
     bias: np.ndarray
 
 
-def bucket(size: int, smallest: int = 16) -> int:
-    """The static size for `size`: `smallest` times a power of two."""
+def bucket(size: int, smallest: int, factor: int = 2) -> int:
+    """The static size for `size`: `smallest` times a power of `factor`."""
     while smallest < size:
-        smallest *= 2
+        smallest *= factor
     return smallest
 
 
@@ -81,7 +81,7 @@ def decode(
         return paths
     pending = [[*prompts[i], *tables[i].token[starts[i][1]].tolist()] for i in rows]
     lengths = _pad([np.array([len(tokens)]) for tokens in pending], batch, 1)[:, 0]
-    width = bucket(max(int(np.diff(tables[i].indptr).max()) for i in rows), 8)
+    width = bucket(max(int(np.diff(tables[i].indptr).max()) for i in rows), 8, 4)
     run = bucket(max(len(tokens) for tokens in pending), 64)
     longest = bucket(max(tables[i].longest for i in rows), 64)
     packed = pack_tables([tables[i] for i in rows], batch)
@@ -116,8 +116,8 @@ def pack_tables(tables: Sequence[Table], batch: int) -> Tables:
 
     The states and rows that padding adds have no edges: they are at their end.
     """
-    states = bucket(max(len(table.indptr) for table in tables), 64)
-    edges = bucket(max(len(table.token) for table in tables), 64)
+    states = bucket(max(len(table.indptr) for table in tables), 256, 4)
+    edges = bucket(max(len(table.token) for table in tables), 256, 4)
     indptr = [
         np.pad(table.indptr, (0, states - len(table.indptr)), mode="edge")
         for table in tables

@@ -1,0 +1,216 @@
+"""The index: exact search against a sort, ScaNN against exact search, and its files."""
+
+import warnings
+
+import ml_dtypes
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from insgenel_jax import artifact
+from insgenel_jax.retrieval import index as indexing
+from insgenel_jax.retrieval.index import (
+    build_index,
+    measure_recall,
+    open_index,
+    search_exact,
+)
+
+MADE_FROM = {"knowledge-base": "k", "retriever": "r"}
+
+
+def clustered(n, dim, queries, seed=0):
+    """n vectors and some queries round shared centres, exact in bfloat16."""
+    rng = np.random.default_rng(seed)
+    centres = rng.normal(size=(round(n**0.5), dim))
+    points = centres[rng.integers(len(centres), size=n + queries)]
+    points = points + 0.5 * rng.normal(size=points.shape)
+    points = points.astype(ml_dtypes.bfloat16).astype(np.float32)
+    return points[:n], points[n:]
+
+
+def brute_force(vectors, queries, k):
+    scores = queries.astype(np.float64) @ vectors.astype(np.float64).T
+    order = [sorted(range(len(vectors)), key=lambda i: (-row[i], i)) for row in scores]
+    return np.array(order).reshape(len(queries), -1)[:, :k]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    n=st.integers(1, 90),
+    queries=st.integers(1, 40),
+    k=st.integers(1, 90),
+    block=st.sampled_from([7, 32, 1000]),
+    group=st.sampled_from([3, 1000]),
+    seed=st.integers(0, 9),
+)
+def test_exact_is_a_sort_with_ties_by_id(n, queries, k, block, group, seed):
+    rng = np.random.default_rng(seed)
+    # small integers: many exact ties, and float32 products without rounding
+    vectors = rng.integers(-2, 3, (n, 3)).astype(np.float32)
+    wanted = rng.integers(-2, 3, (queries, 3)).astype(np.float32)
+    k = min(k, n)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(indexing, "BLOCK", block)
+        patch.setattr(indexing, "GROUP", group)
+        ids, scores = search_exact(vectors, wanted, k)
+    np.testing.assert_array_equal(ids, brute_force(vectors, wanted, k))
+    np.testing.assert_array_equal(
+        scores, np.take_along_axis(wanted @ vectors.T, ids, 1)
+    )
+
+
+@pytest.fixture(scope="module")
+def vectors():
+    return clustered(20_000, 48, 64)
+
+
+@pytest.fixture(scope="module")
+def scann_path(vectors, tmp_path_factory):
+    pytest.importorskip("scann")
+    path = tmp_path_factory.mktemp("scann") / "index"
+    build_index(vectors[0], path, made_from=MADE_FROM, exact=False)
+    return path
+
+
+@pytest.fixture(scope="module")
+def exact_path(vectors, tmp_path_factory):
+    path = tmp_path_factory.mktemp("exact") / "index"
+    build_index(vectors[0], path, made_from=MADE_FROM)
+    return path
+
+
+def test_scann_finds_what_exact_search_finds(vectors, scann_path):
+    index = open_index(scann_path)
+    assert index.method == "scann" and index.recall >= 0.95
+    ids, scores = index.search(vectors[1], 100)
+    wanted, _ = search_exact(*vectors, 100)
+    assert measure_recall(ids, wanted) >= 0.95
+    truth = np.take_along_axis(vectors[1] @ vectors[0].T, ids, 1)
+    np.testing.assert_allclose(scores, truth, rtol=1e-4, atol=1e-4)
+    assert (np.diff(scores, axis=1) <= 0).all()
+    assert all(len(set(row)) == 100 for row in ids.tolist())
+    # the measured recall is one, not a wish: fewer leaves find less
+    assert index.recall < 1 or measure_recall(ids, wanted) > 0.99
+
+
+@pytest.mark.parametrize("method", ["exact", "scann"])
+def test_rows_do_not_depend_on_their_batch(method, vectors, exact_path, scann_path):
+    index = open_index({"exact": exact_path, "scann": scann_path}[method])
+    queries = vectors[1]
+    ids, scores = index.search(queries, 100)
+    assert ids.dtype == np.int32 and scores.dtype == np.float32
+    for size in (1, 3, 16, 17):
+        parts = [
+            index.search(queries[i : i + size], 100)
+            for i in range(0, len(queries), size)
+        ]
+        np.testing.assert_array_equal(np.concatenate([p[0] for p in parts]), ids)
+        np.testing.assert_array_equal(np.concatenate([p[1] for p in parts]), scores)
+    order = np.random.default_rng(1).permutation(len(queries))
+    np.testing.assert_array_equal(index.search(queries[order], 100)[0], ids[order])
+
+
+@pytest.mark.parametrize("method", ["exact", "scann"])
+def test_more_than_there_are(method, vectors, exact_path, scann_path):
+    index = open_index({"exact": exact_path, "scann": scann_path}[method])
+    ids, scores = index.search(vectors[1][:2], 50_000)
+    assert ids.shape == scores.shape == (2, 20_000)
+    assert (np.sort(ids, 1) == np.arange(20_000)).all()
+    assert np.isfinite(scores).all()
+    # more than the leaves searched hold, less than all
+    ids, scores = index.search(vectors[1][:2], 15_000)
+    assert all(len(set(row)) == 15_000 for row in ids.tolist())
+    assert np.isfinite(scores).all()
+    ids, scores = index.search(vectors[1][:0], 5)
+    assert ids.shape == scores.shape == (0, 5)
+
+
+def test_the_same_files_twice(vectors, scann_path, tmp_path):
+    build_index(vectors[0], tmp_path / "again", made_from=MADE_FROM, exact=False)
+    assert artifact.identity(tmp_path / "again") == artifact.identity(scann_path)
+    assert not list(scann_path.rglob("*.pkl"))
+
+
+def test_what_the_index_says_of_itself(vectors, exact_path):
+    manifest = artifact.check(exact_path, "index", 1, verify=True)
+    assert manifest.counts == {"entities": 20_000, "dimensions": 48}
+    assert manifest.made_from == MADE_FROM
+    index = open_index(exact_path)
+    assert (index.method, index.recall, index.entities) == ("exact", 1.0, 20_000)
+    assert index.made_from == MADE_FROM
+
+
+@pytest.mark.parametrize("damage", ["truncate", "remove", "flip"])
+def test_damaged_files_are_named(vectors, tmp_path, damage):
+    path = tmp_path / "index"
+    build_index(vectors[0][:500], path, made_from=MADE_FROM)
+    file = path / "embeddings" / "c" / "0" / "0"
+    content = bytearray(file.read_bytes())
+    if damage == "truncate":
+        file.write_bytes(content[:-1])
+    elif damage == "remove":
+        file.unlink()
+    else:
+        content[3] ^= 1
+        file.write_bytes(content)
+        open_index(path)  # equal sizes: only the hash tells
+    with pytest.raises(artifact.ArtifactError, match="embeddings/c/0/0"):
+        open_index(path, verify=damage == "flip")
+
+
+def test_another_artifact_is_refused(vectors, tmp_path):
+    with artifact.create(tmp_path / "kb", "knowledge-base", 1):
+        pass
+    with pytest.raises(artifact.ArtifactError, match="knowledge-base"):
+        open_index(tmp_path / "kb")
+
+
+def test_exact_where_scann_is_missing(vectors, scann_path, tmp_path, monkeypatch):
+    wanted, _ = search_exact(*vectors, 10)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.warns(UserWarning, match="ScaNN cannot be imported"):
+        index = open_index(scann_path)
+    assert index.method == "exact"
+    np.testing.assert_array_equal(index.search(vectors[1], 10)[0], wanted)
+    with pytest.warns(UserWarning, match="ScaNN cannot be imported"):
+        built = build_index(
+            vectors[0][:300], tmp_path / "i", made_from=MADE_FROM, exact=False
+        )
+    assert built.method == "exact"
+
+
+def test_choice_by_size(vectors, tmp_path, monkeypatch):
+    def method(count, exact=None):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            path = tmp_path / f"{count}{exact}"
+            return build_index(
+                vectors[0][:count], path, made_from=MADE_FROM, exact=exact
+            ).method
+
+    pytest.importorskip("scann")
+    monkeypatch.setattr(indexing, "SCANN_FROM", 400)
+    assert [method(399), method(400), method(500, True)] == ["exact", "scann", "exact"]
+    assert method(300, False) == "scann"
+    with pytest.warns(UserWarning, match="at least 256"):
+        few = build_index(
+            vectors[0][:9], tmp_path / "few", made_from=MADE_FROM, exact=False
+        )
+    assert few.method == "exact" and few.search(vectors[1], 20)[0].shape == (64, 9)
+
+
+def test_bad_input_is_refused(vectors, tmp_path):
+    embeddings = vectors[0][:300].copy()
+    index = build_index(embeddings, tmp_path / "good", made_from=MADE_FROM)
+    with pytest.raises(ValueError, match=r"queries \[N, 48\]"):
+        index.search(np.zeros((2, 47)), 3)
+    with pytest.raises(ValueError, match="k = 0"):
+        index.search(vectors[1], 0)
+    with pytest.raises(ValueError, match=r"rows \[1\] are not finite"):
+        index.search(np.array([[0.0] * 48, [np.nan] * 48]), 3)
+    embeddings[7, 3] = np.inf
+    with pytest.raises(ValueError, match=r"entities \[7\] are not finite"):
+        build_index(embeddings, tmp_path / "bad", made_from=MADE_FROM)
+    assert not (tmp_path / "bad").exists()
