@@ -42,7 +42,7 @@ setup(
             "pytest>=8.3",  # the tests
             "pytest-xdist>=3.6",  # on both cores
             "hypothesis>=6.115",  # property tests
-            "ruff>=0.14,<0.16",  # format and lint
+            "ruff>=0.17,<0.18",  # format and lint
         ],
     },
 )

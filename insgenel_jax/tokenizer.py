@@ -7,6 +7,7 @@ ordinary text, a leading space is part of the text, nothing is added before or a
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import json
 import os
@@ -159,15 +160,34 @@ def train_wordpiece(
     texts: Iterable[str], vocabulary: int, path: str | os.PathLike
 ) -> WordPiece:
     """Train a lower-casing WordPiece as BERT's, write it."""
+    specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    texts = list(texts)
     backend = tokenizers.Tokenizer(models.WordPiece(unk_token="[UNK]"))
     backend.normalizer = normalizers.BertNormalizer(lowercase=True)
     backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     backend.decoder = decoders.WordPiece()
-    specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    # The trainer numbers "##x" in the order of a hash map; named beforehand, every run
+    # gives the same vocabulary. Afterwards they are ordinary pieces.
+    counts = collections.Counter()
+    for text in texts:
+        counts.update(backend.normalizer.normalize_str(text))
+    common = sorted(counts, key=lambda c: (-counts[c], c))[: vocabulary // 4]
+    letters = sorted(c for c in common if not c.isspace())
     trainer = trainers.WordPieceTrainer(
-        vocab_size=vocabulary, special_tokens=specials, show_progress=False
+        vocab_size=vocabulary,
+        special_tokens=[*specials, *(f"##{letter}" for letter in letters)],
+        initial_alphabet=letters,
+        limit_alphabet=len(letters),
+        show_progress=False,
     )
     backend.train_from_iterator(texts, trainer)
+    vocabulary = backend.get_vocab(with_added_tokens=True)
+    pieces = models.WordPiece(vocabulary, unk_token="[UNK]")
+    trained = backend
+    backend = tokenizers.Tokenizer(pieces)
+    backend.normalizer, backend.decoder = trained.normalizer, trained.decoder
+    backend.pre_tokenizer = trained.pre_tokenizer
+    backend.add_special_tokens(specials)
     backend.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]",
         pair="[CLS] $A [SEP] $B [SEP]",

@@ -5,7 +5,12 @@ import json
 import numpy as np
 import pytest
 
-from insgenel_jax.tokenizer import load_tokenizer, load_wordpiece, train_wordpiece
+from insgenel_jax.tokenizer import (
+    load_tokenizer,
+    load_wordpiece,
+    train_bpe,
+    train_wordpiece,
+)
 
 HOSTILE = [
     "",
@@ -71,3 +76,14 @@ def test_wordpiece(tmp_path):
     again = load_wordpiece(tmp_path / "wordpiece")
     lower = again.encode(["the planet [sep] x", ""], 8, ["A Singer", "band"])
     np.testing.assert_array_equal(ids, lower)
+
+
+def test_training_is_a_function_of_the_texts(tmp_path):
+    """WordPiece's trainer numbers pieces in the order of a hash map, left to itself."""
+    texts = [f"{chr(97 + i)}{chr(98 + j)} naïve" for i in range(20) for j in range(20)]
+    files = []
+    for run in range(3):
+        for name, train in (("bpe", train_bpe), ("wordpiece", train_wordpiece)):
+            train(iter(texts), 300, tmp_path / name / str(run))
+            files.append((tmp_path / name / str(run) / "tokenizer.json").read_bytes())
+    assert len(set(files)) == 2

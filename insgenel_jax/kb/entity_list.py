@@ -1,0 +1,215 @@
+"""A knowledge base of one's own: an entity list (JSONL or CSV), no Wikipedia needed.
+
+Each entity has `title` and, where known, `id`, `description`, `aliases` (in CSV split
+at "|"). Labelled documents can add link counts and link probabilities.
+"""
+
+from __future__ import annotations
+
+import csv
+import functools
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from insgenel_jax.document import Document
+from insgenel_jax.formats import Rejects, decode_lines
+from insgenel_jax.kb.build import (
+    ENTITIES,
+    FORMS,
+    build,
+    check_name,
+    check_text,
+    count_documents,
+    title_forms,
+    unique_titles,
+)
+from insgenel_jax.kb.knowledge_base import (
+    Case,
+    Entity,
+    form_key,
+    title_key,
+    title_variants,
+)
+
+_FIELDS = ("id", "title", "description", "aliases")
+
+
+def read_entities(
+    path: str | os.PathLike, rejects: Rejects
+) -> Iterator[tuple[Entity, tuple[str, ...]]]:
+    """(entity, aliases) of a list, by its ending: .csv with a header, else JSONL.
+
+    What is wrong goes to `rejects`, an entity whole, an alias alone. Raises ValueError
+    for a CSV without a `title` column and FileNotFoundError for a missing file.
+    """
+    name = Path(path).name.removesuffix(".bz2").removesuffix(".gz")
+    records = _csv_records if name.endswith(".csv") else _json_records
+    ids: set[str] = set()
+    for line, record, raw in records(path, rejects):
+        try:
+            entity, aliases = _entity(record)
+        except ValueError as error:
+            rejects.add(str(path), line, str(error), raw)
+            continue
+        if entity.external_id in ids:
+            rejects.add(str(path), line, "id taken by an earlier entity", raw)
+            continue
+        if entity.external_id is not None:
+            ids.add(entity.external_id)
+        good = []
+        for alias in aliases:
+            wrong = check_name(alias)
+            if wrong:
+                rejects.add(str(path), line, f"alias left out: {wrong}", alias)
+            else:
+                good.append(alias)
+        yield entity, tuple(good)
+
+
+def build_from_entities(
+    path: str | os.PathLike,
+    entities: Iterable[tuple[Entity, Sequence[str]]],
+    rejects: Rejects,
+    *,
+    documents: Sequence[Document] = (),
+    redirects: Mapping[str, str] | None = None,
+    case: Case = "any",
+) -> dict[str, int]:
+    """Write a knowledge base of (entity, aliases); returns its counts.
+
+    documents: labelled ones; their links to titles of these entities are counted, and
+    add forms.
+    redirects: other titles (old titles, ids of another list) -> title.
+    """
+    entities = list(entities)
+    aliases = [names for _, names in entities]
+    unique = unique_titles((entity for entity, _ in entities), rejects, "entities")
+    names = [
+        {form_key(name) for name in (*title_forms(given.title), *others)} - {""}
+        for (given, _), others in zip(entities, aliases)
+    ]
+    counts = Counter(
+        (form, entity.title) for entity, forms in zip(unique, names) for form in forms
+    )
+    inlinks: Counter[str] = Counter()
+    titles = {title_key(entity.title): entity.title for entity in unique}
+    for source, target in (redirects or {}).items():
+        title = _find(titles, target)
+        if title is not None and form_key(source):
+            counts[form_key(source), title] += 1
+    for document in documents:
+        for mention in document.mentions:
+            title = _find(titles, mention.entity or "")
+            form = form_key(document.text[mention.start : mention.end])
+            if title is not None and form and check_name(form) is None:
+                counts[form, title] += 1
+                inlinks[title] += 1
+    rows = sorted(counts.items())
+    return build(
+        path,
+        pa.table(
+            {
+                "title": [entity.title for entity in unique],
+                "description": [entity.description for entity in unique],
+                "external_id": [entity.external_id for entity in unique],
+                "inlinks": [e.inlinks + inlinks[e.title] for e in unique],
+            },
+            schema=ENTITIES,
+        ),
+        pa.table(
+            {
+                "form": [form for (form, _), _ in rows],
+                "title": [title for (_, title), _ in rows],
+                "count": [count for _, count in rows],
+            },
+            schema=FORMS,
+        ),
+        None
+        if redirects is None
+        else pa.table({"source": list(redirects), "title": list(redirects.values())}),
+        case=case,
+        count_documents=functools.partial(_count, documents, case),
+    )
+
+
+def _find(titles: Mapping[str, str], title: str) -> str | None:
+    first, second = title_variants(title)
+    return titles.get(first) or titles.get(second)
+
+
+def _count(documents, case, matcher, _):
+    return count_documents(matcher, documents, case)
+
+
+def _entity(record: Any) -> tuple[Entity, list[str]]:
+    """Read one record; ValueError names the field, what was expected and found."""
+    _check(isinstance(record, dict), "entity", "an object", record)
+    title = record.get("title")
+    _check(isinstance(title, str), "title", "a string", title)
+    description = record.get("description") or ""
+    _check(isinstance(description, str), "description", "a string", description)
+    external_id = record.get("id")
+    external_id = str(external_id) if type(external_id) is int else external_id
+    _check(isinstance(external_id, str | None), "id", "a string", external_id)
+    aliases = record.get("aliases") or []
+    _check(
+        isinstance(aliases, list) and all(isinstance(a, str) for a in aliases),
+        "aliases",
+        "a list of strings",
+        aliases,
+    )
+    wrong = check_name(title) or (check_name(external_id) if external_id else None)
+    if wrong:
+        raise ValueError(wrong)
+    if not check_text(description):
+        raise ValueError("lone surrogate in a description")
+    return Entity(title.strip(), description.strip(), external_id or None), aliases
+
+
+def _check(holds: bool, field: str, expected: str, found: Any) -> None:
+    if not holds:
+        raise ValueError(f"bad {field}: expected {expected}, found {found!r:.80}")
+
+
+def _json_records(path, rejects: Rejects) -> Iterator[tuple[int, Any, str]]:
+    for number, raw in decode_lines(path, rejects):
+        if raw.strip():
+            try:
+                yield number, json.loads(raw), raw
+            except (ValueError, RecursionError) as error:
+                rejects.add(str(path), number, f"not JSON: {error}", raw)
+
+
+def _csv_records(path, rejects: Rejects) -> Iterator[tuple[int, Any, str]]:
+    reader = csv.reader(
+        (raw + "\n" for _, raw in decode_lines(path, rejects)), strict=True
+    )
+    header = [name.strip().lower() for name in next(reader, [])]
+    if "title" not in header:
+        raise ValueError(
+            f"{path}: line 1: expected a header with the columns "
+            f"{', '.join(_FIELDS)} (title is needed), found {header}"
+        )
+    while True:
+        try:
+            row = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            rejects.add(str(path), reader.line_num, f"not CSV: {error}", "")
+            continue
+        raw = ",".join(row)
+        if len(row) > len(header):
+            reason = f"more fields than the header: {len(row)} for {len(header)}"
+            rejects.add(str(path), reader.line_num, reason, raw)
+        elif row:
+            record: dict[str, Any] = dict(zip(header, row))
+            aliases = record.get("aliases", "").split("|")
+            record["aliases"] = [alias for alias in aliases if alias.strip()]
+            yield reader.line_num, record, raw

@@ -1,0 +1,188 @@
+import json
+
+import pytest
+
+from insgenel_jax.formats import Rejects
+from insgenel_jax.kb import Entity, KnowledgeBase
+from insgenel_jax.kb.build import ENTITIES, FORMS, build, title_forms, unique_titles
+from insgenel_jax.kb.entity_list import build_from_entities, read_entities
+
+
+def read(path):
+    rejects = Rejects()
+    return list(read_entities(path, rejects)), rejects
+
+
+def test_jsonl(tmp_path):
+    path = tmp_path / "list.jsonl"
+    rows = [
+        {"id": 7, "title": " Ada ", "description": "d\n", "aliases": ["Countess"]},
+        {"title": "Bo", "id": "", "aliases": None},
+    ]
+    path.write_text("\n\n".join(map(json.dumps, rows)))
+    found, rejects = read(path)
+    assert found == [
+        (Entity("Ada", "d", "7"), ("Countess",)),
+        (Entity("Bo", "", None), ()),
+    ]
+    assert rejects.count == 0
+
+
+def test_csv(tmp_path):
+    path = tmp_path / "list.csv"
+    path.write_text(
+        "\ufeffTitle,id,aliases,colour\n"
+        '"Ada, Countess",1,"Ada|A. L.||",red\n'
+        '"two\nlines",2\n'
+        "\n"
+        "too,3,many,fields,here\n"
+        ",4,empty,\n"
+        "Bo,5,,\n"
+    )
+    found, rejects = read(path)
+    assert found == [
+        (Entity("Ada, Countess", "", "1"), ("Ada", "A. L.")),
+        (Entity("two\nlines", "", "2"), ()),
+        (Entity("Bo", "", "5"), ()),
+    ]
+    assert [(line, reason) for _, line, reason, _ in rejects.entries] == [
+        (6, "more fields than the header: 5 for 4"),
+        (7, "empty name"),
+    ]
+
+
+def test_bad_csv(tmp_path):
+    path = tmp_path / "list.csv"
+    path.write_text("name,id\nAda,1\n")
+    with pytest.raises(ValueError, match=r"line 1.*title.*\['name', 'id'\]"):
+        read(path)
+    path.write_text("")
+    with pytest.raises(ValueError, match="line 1"):
+        read(path)
+    path.write_bytes(b'title\nAda\n"a" b\n\xff\nBo\n')
+    found, rejects = read(path)
+    assert [entity.title for entity, _ in found] == ["Ada", "Bo"]
+    assert [line for _, line, _, _ in rejects.entries] == [3, 4]
+    assert set(rejects.by_reason) == {"not CSV", "not UTF-8"}
+
+
+BAD = {
+    "{": "not JSON",
+    "[]": "bad entity",
+    '{"id": 1}': "bad title",
+    '{"title": 3}': "bad title",
+    '{"title": "\\t"}': "empty name",
+    json.dumps({"title": "x" * 201}): "over-long name",
+    '{"title": "\\ud800"}': "lone surrogate in a name",
+    '{"title": "A", "description": "\\udc00"}': "lone surrogate in a description",
+    '{"title": "A", "description": 1}': "bad description",
+    '{"title": "A", "id": 1.5}': "bad id",
+    '{"title": "A", "aliases": "A|B"}': "bad aliases",
+    '{"title": "A", "aliases": [1]}': "bad aliases",
+    '{"title": "A", "id": "1"}': "id taken by an earlier entity",
+}
+
+
+def test_bad_rows_are_rejected_and_the_rest_is_read(tmp_path):
+    path = tmp_path / "list.jsonl"
+    good = '{"title": "Ada", "id": 1, "aliases": ["", "A"]}'
+    path.write_text("\n".join([good, *BAD, '{"title": "Bo"}']))
+    found, rejects = read(path)
+    assert [entity.title for entity, _ in found] == ["Ada", "Bo"]
+    assert found[0][1] == ("A",)
+    assert [(line, reason.split(":")[0]) for _, line, reason, _ in rejects.entries] == [
+        (1, "alias left out"),
+        *enumerate(BAD.values(), 2),
+    ]
+
+
+def test_titles_are_made_unique():
+    rejects = Rejects()
+    titles = ["Ada", "Bo", "Ada (2)", "Ada", "A[x]", "A(x)", "B_o", "B o", "Ada"]
+    found = unique_titles(map(Entity, titles), rejects, "here")
+    assert [entity.title for entity in found] == [
+        "Ada",
+        "Bo",
+        "Ada (2)",
+        "Ada (3)",
+        "A[x]",
+        "A(x) (2)",
+        "B_o",
+        "B o (2)",
+        "Ada (4)",
+    ]
+    assert rejects.by_reason == {"title taken": 4}
+
+
+def test_entities_of_one_title_share_their_form(tmp_path):
+    pair = [(Entity("Ada", "one"), ()), (Entity("Ada", "two"), ())]
+    build_from_entities(tmp_path / "kb", pair, Rejects())
+    kb = KnowledgeBase.open(tmp_path / "kb")
+    assert [kb.description(kb.find(title)) for title in ("Ada", "Ada (2)")] == [
+        "one",
+        "two",
+    ]
+    assert kb.candidates(kb.form("Ada"))[0].tolist() == [0, 1]
+    assert kb.form("Ada (2)") is None
+
+
+@pytest.mark.parametrize(
+    ("title", "forms"),
+    [
+        ("Ada", ["Ada"]),
+        ("Ada (film)", ["Ada (film)", "Ada"]),
+        ("Bo, Ada", ["Bo, Ada", "Bo"]),
+        ("Bo, Ada (film)", ["Bo, Ada (film)", "Bo, Ada", "Bo"]),
+        ("(What) Bo", ["(What) Bo"]),
+        ("Bo(x)", ["Bo(x)"]),
+        (" (x)", [" (x)"]),
+        (", x", [", x"]),
+    ],
+)
+def test_forms_of_a_title(title, forms):
+    assert list(title_forms(title)) == forms
+
+
+def test_build_refuses_nothing_and_twins(tmp_path):
+    with pytest.raises(ValueError, match="no entities left"):
+        build_from_entities(tmp_path / "kb", [], Rejects())
+    twins = ENTITIES.empty_table().to_pylist() + [
+        {"title": title, "description": "", "external_id": None, "inlinks": 0}
+        for title in ("A b", "A_b")
+    ]
+    table = type(ENTITIES.empty_table()).from_pylist(twins, schema=ENTITIES)
+    with pytest.raises(ValueError, match="unique_titles"):
+        build(tmp_path / "kb", table, FORMS.empty_table())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_redirects_are_followed_to_the_end(tmp_path):
+    redirects = {
+        "c": "a",
+        "a": "b",
+        "b": "Ada",
+        "x": "y",
+        "y": "x",
+        "Bo": "Ada",
+        "z": "x",
+    }
+    entities = [(Entity("Ada"), ()), (Entity("Bo"), ())]
+    build_from_entities(tmp_path / "kb", entities, Rejects(), redirects=redirects)
+    kb = KnowledgeBase.open(tmp_path / "kb")
+    assert [kb.find(title) for title in ("c", "a", "b", "B", "Bo", "x", "z")] == [
+        0,
+        0,
+        0,
+        0,
+        1,
+        None,
+        None,
+    ]
+
+
+def test_the_same_input_gives_the_same_bytes(tmp_path):
+    entities = [(Entity(f"E {i} (x)", "", str(i)), (f"a{i % 7}",)) for i in range(300)]
+    for name in ("one", "two"):
+        build_from_entities(tmp_path / name, entities, Rejects())
+    for file in sorted((tmp_path / "one").iterdir()):
+        assert file.read_bytes() == (tmp_path / "two" / file.name).read_bytes()

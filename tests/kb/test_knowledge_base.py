@@ -1,0 +1,318 @@
+"""A knowledge base against small dict oracles, and damaged ones."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from insgenel_jax.artifact import ArtifactError
+from insgenel_jax.document import WORD, Document, Mention, normalise
+from insgenel_jax.formats import Rejects
+from insgenel_jax.kb import Entity, KnowledgeBase
+from insgenel_jax.kb.entity_list import build_from_entities
+from insgenel_jax.kb.matching import Matcher, fold
+
+PLANETS = [
+    (Entity("Mercury (planet)", "The first planet.", "Q308"), ["Hermes"]),
+    (Entity("Mercury (element)", "A metal.", "Q925"), ["Quicksilver", "Hg"]),
+    (Entity("Paris, Texas", "A town."), ["Paris"]),
+    (Entity("Paris", "", "Q90"), []),
+    (Entity(".NET", "", "Q5289"), []),
+    (Entity("Yahoo!", "", "Q37093"), []),
+]
+TEXT = "Hermes or mercury? Paris; PARIS, Texas."
+LABELLED = [
+    Document("1", TEXT, None, (Mention(10, 17, "Mercury (planet)"),)),
+    Document("2", "Mercury, Mercury.", None, (Mention(0, 7, "mercury_(planet)"),)),
+    Document("3", "mercury", None, (Mention(0, 7, None),)),
+    Document("4", "The Red One", None, (Mention(4, 11, "Mercury (planet)"),)),
+    Document("5", "Nobody", None, (Mention(0, 6, "Nobody in particular"),)),
+]
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    path = tmp_path_factory.mktemp("kb") / "kb"
+    redirects = {"Hydrargyrum": "Mercury (element)", "Lost": "Nowhere"}
+    build_from_entities(
+        path, PLANETS, Rejects(), documents=LABELLED, redirects=redirects
+    )
+    return path
+
+
+@pytest.fixture(scope="module")
+def kb(path):
+    return KnowledgeBase.open(path, verify=True)
+
+
+def test_entities(kb):
+    assert len(kb) == 6
+    assert kb.entity(0) == Entity("Mercury (planet)", "The first planet.", "Q308", 3)
+    assert kb.entity(3) == Entity("Paris", "", "Q90", 0)
+    assert (kb.title(2), kb.description(2), kb.external_id(2)) == (
+        "Paris, Texas",
+        "A town.",
+        None,
+    )
+
+
+@pytest.mark.parametrize(
+    ("title", "entity"),
+    [
+        ("Mercury (planet)", 0),
+        ("mercury_[planet]", 0),
+        ("\xa0Mercury\u202f(planet) ", 0),
+        ("MERCURY (planet)", None),
+        ("Hydrargyrum", 1),
+        ("hydrargyrum", 1),
+        ("Lost", None),
+        ("Nowhere", None),
+        ("Hermes", None),
+        ("", None),
+        ("\ud800", None),
+    ],
+)
+def test_find(kb, title, entity):
+    assert kb.find(title) == entity
+
+
+def test_find_external(kb):
+    assert [kb.find_external(i) for i in ("Q308", "Q90", "Q1", "\ud800")] == [
+        0,
+        3,
+        None,
+        None,
+    ]
+
+
+def names(kb, surface):
+    form = kb.form(surface)
+    if form is None:
+        return None
+    entities, counts = kb.candidates(form)
+    assert (entities.dtype, counts.dtype) == (np.int32, np.int64)
+    return list(zip(map(kb.title, entities.tolist()), counts.tolist(), strict=True))
+
+
+def test_candidates_highest_count_first_then_by_entity(kb):
+    assert names(kb, "MERCURY ") == [("Mercury (planet)", 3), ("Mercury (element)", 1)]
+    assert names(kb, "paris") == [("Paris, Texas", 1), ("Paris", 1)]
+    assert names(kb, "Hydrargyrum") == [("Mercury (element)", 1)]
+    assert names(kb, "red one") == [("Mercury (planet)", 1)]
+    assert names(kb, "nobody") is None
+
+
+def test_link_probability_counts_documents(kb):
+    surfaces = ["mercury", "hermes", "red one", "Quicksilver"]
+    found = kb.link_probability([kb.form(surface) for surface in surfaces])
+    assert found.dtype == np.float32
+    assert found == pytest.approx([2 / 3, 0, 1, 1])
+    assert kb.link_probability(np.zeros(0, np.int32)).shape == (0,)
+
+
+def test_capitalised_counts_leave_out_lower_case(tmp_path):
+    build_from_entities(
+        tmp_path / "kb", PLANETS, Rejects(), documents=LABELLED, case="capitalised"
+    )
+    kb = KnowledgeBase.open(tmp_path / "kb")
+    assert kb.settings.case == "capitalised"
+    assert kb.link_probability([kb.form("mercury")]) == [
+        1
+    ]  # linked in 1, 2; seen there
+
+
+def spans(kb, text):
+    found = kb.matches(text)
+    assert all(column.dtype == np.int32 for column in found)
+    for start, end, form in zip(*(column.tolist() for column in found), strict=True):
+        assert kb.form(text[start:end]) == form
+    return [
+        text[start:end]
+        for start, end in zip(found.starts.tolist(), found.ends.tolist(), strict=True)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("", []),
+        ("Hg", ["Hg"]),
+        ("PARIS, texas", ["PARIS", "PARIS, texas"]),
+        ("Paris\ntexas", ["Paris"]),
+        ("Parisian, le-paris", ["paris"]),
+        ("{Mercury\xa0[element]}", ["Mercury", "Mercury\xa0[element]"]),
+        ("Use .NET (.net), ASP.NET", [".NET", ".net"]),
+        ("Yahoo! yahoo!s yahoo", ["Yahoo!", "yahoo!"]),
+        ("hgs", []),
+    ],
+)
+def test_matches(kb, text, found):
+    assert spans(kb, text) == found
+
+
+ALPHABET = "abAB .!(-'\xa0[é\u0301İΣσ😀\ud8001"
+SURFACES = st.text(st.sampled_from("ab .!(-'é\u0301Σ😀1"), min_size=1, max_size=5)
+
+
+def brute_force(forms, text):
+    """Every substring that is a form, between places where matches may lie."""
+    words = [match.span() for match in WORD.finditer(text)]
+    inside = {place for a, b in words for place in range(a + 1, b)}
+    starts = {a for a, _ in words}
+    for i, character in enumerate(text):
+        is_punctuation = not WORD.match(character) and not character.isspace()
+        after = text[i - 1] if i else " "
+        if is_punctuation and (after.isspace() or normalise(after) == "("):
+            starts.add(i)
+    return [
+        (start, end, text[start:end])
+        for start in sorted(starts)
+        for end in range(start + 1, len(text) + 1)
+        if end not in inside and fold(text[start:end]) in forms
+    ]
+
+
+@settings(max_examples=500, deadline=None)
+@given(
+    st.lists(SURFACES, min_size=1, max_size=8),
+    st.lists(st.text(ALPHABET, max_size=16), min_size=1, max_size=3),
+    st.data(),
+)
+def test_matches_against_brute_force(surfaces, texts, data):
+    import marisa_trie
+
+    forms = {fold(surface).strip() for surface in surfaces} - {""}
+    trie = marisa_trie.Trie(sorted(forms))
+    matcher = Matcher(trie, max(map(len, forms), default=1))
+    texts.append(" ".join(data.draw(st.permutations(surfaces))).upper())
+    for text in texts:
+        found = matcher.match(text)
+        rows = [
+            (start, end, text[start:end])
+            for start, end in zip(found.starts.tolist(), found.ends.tolist())
+        ]
+        assert rows == brute_force(forms, text)
+        assert [trie.restore_key(i) for i in found.forms.tolist()] == [
+            fold(surface) for _, _, surface in rows
+        ]
+
+
+def test_fold_is_one_character_for_one_everywhere():
+    everything = [chr(i) for i in range(0x110000)]
+    folded = fold("".join(everything))
+    assert len(folded) == len(everything)
+    expected = []
+    for plain in map(normalise, everything):
+        lower = plain.lower()
+        expected.append(lower if len(lower) == 1 else plain)
+    expected[0xD800:0xE000] = "\ufffd" * 0x800
+    assert [hex(i) for i in range(0x110000) if expected[i] != folded[i]] == []
+    assert fold("ΟΔΟΣ [x]\t") == "οδοσ (x) "
+    assert fold("ABC") == fold("abc") == "abc"
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["A", "B", "C"]), st.sampled_from(["x", "y", "X", "c"])
+        ),
+        max_size=12,
+    )
+)
+def test_candidates_against_a_counter(tmp_path_factory, links):
+    path = tmp_path_factory.mktemp("kb") / "kb"
+    text = "x"
+    documents = [
+        Document(str(i), surface, None, (Mention(0, len(text), title),))
+        for i, (title, surface) in enumerate(links)
+    ]
+    entities = [(Entity(title), ()) for title in "ABC"]
+    build_from_entities(path, entities, Rejects(), documents=documents)
+    kb = KnowledgeBase.open(path)
+    counts = {}
+    for title, surface in [*links, *((title, title) for title in "ABC")]:
+        row = counts.setdefault(surface.lower(), {})
+        row[title] = row.get(title, 0) + 1
+    for surface, row in counts.items():
+        expected = sorted(row.items(), key=lambda item: (-item[1], item[0]))
+        assert names(kb, surface) == expected
+    assert {kb.entity(i).inlinks for i in range(3)} == {
+        sum(title == name for title, _ in links) for name in "ABC"
+    }
+    shutil.rmtree(path)
+
+
+def test_the_first_words_remembered_are_bounded(kb, monkeypatch):
+    monkeypatch.setattr("insgenel_jax.kb.matching._CACHED_WORDS", 3)
+    for _ in range(2):
+        assert spans(kb, "one hermes two hg three four hermes") == [
+            "hermes",
+            "hg",
+            "hermes",
+        ]
+    assert len(kb._matcher._first_words) <= 3
+
+
+FILES = [
+    "entities.arrow",
+    "titles.marisa",
+    "surface_forms.marisa",
+    "form_counts.npy",
+    "settings.json",
+]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_truncated_file_is_named(path, tmp_path, name):
+    shutil.copytree(path, tmp_path / "kb")
+    file = tmp_path / "kb" / name
+    file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(ArtifactError, match=name.replace(".", r"\.")):
+        KnowledgeBase.open(tmp_path / "kb")
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_of_the_right_size_but_wrong_content_is_refused(path, tmp_path, name):
+    shutil.copytree(path, tmp_path / "kb")
+    file = tmp_path / "kb" / name
+    file.write_bytes(bytes(file.stat().st_size))
+    with pytest.raises(ArtifactError, match="cannot be read"):
+        KnowledgeBase.open(tmp_path / "kb")
+    with pytest.raises(ArtifactError, match=name.replace(".", r"\.")):
+        KnowledgeBase.open(tmp_path / "kb", verify=True)
+
+
+def test_files_that_do_not_fit_each_other_are_refused(path, tmp_path):
+    shutil.copytree(path, tmp_path / "kb")
+    manifest = tmp_path / "kb" / "manifest.json"
+    record = json.loads(manifest.read_text())
+    record["counts"]["entities"] += 1
+    manifest.write_text(json.dumps(record))
+    with pytest.raises(ArtifactError, match="do not fit"):
+        KnowledgeBase.open(tmp_path / "kb")
+
+
+def test_another_version_or_kind_is_refused(path, tmp_path):
+    for field, value in (("version", 99), ("kind", "index")):
+        target = tmp_path / field
+        shutil.copytree(path, target)
+        record = json.loads((target / "manifest.json").read_text())
+        (target / "manifest.json").write_text(json.dumps(record | {field: value}))
+        with pytest.raises(ArtifactError, match=str(value)):
+            KnowledgeBase.open(target)
+    with pytest.raises(ArtifactError, match="none"):
+        KnowledgeBase.open(tmp_path / "none")
+
+
+def test_importing_the_knowledge_base_loads_no_jax():
+    code = (
+        "import sys, insgenel_jax.kb, insgenel_jax.kb.wikipedia_build;"
+        "sys.exit('jax' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

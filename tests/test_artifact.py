@@ -1,0 +1,102 @@
+import json
+
+import pytest
+
+from insgenel_jax import artifact
+from insgenel_jax.artifact import MANIFEST, ArtifactError
+
+
+def write(path, content="one", version=1, kind="kind"):
+    with artifact.create(path, kind, version) as draft:
+        (draft.path / "sub").mkdir()
+        (draft.path / "a.txt").write_text(content)
+        (draft.path / "sub" / "b.txt").write_text("two")
+        draft.counts["things"] = 2
+        draft.made_from["parent"] = "p"
+    return path
+
+
+def test_what_is_written_can_be_opened(tmp_path):
+    path = write(tmp_path / "new" / "thing")
+    manifest = artifact.check(path, "kind", 1, verify=True)
+    assert manifest == artifact.read(path)
+    assert set(manifest.files) == {"a.txt", "sub/b.txt"}
+    assert manifest.counts == {"things": 2}
+    assert manifest.made_from == {"parent": "p"}
+    assert [p.name for p in path.parent.iterdir()] == ["thing"]
+
+
+def test_identity_is_that_of_the_content(tmp_path):
+    one = artifact.identity(write(tmp_path / "one"))
+    assert one == artifact.identity(write(tmp_path / "two"))
+    assert one != artifact.identity(write(tmp_path / "three", "other"))
+    assert one != artifact.identity(write(tmp_path / "four", version=2))
+
+
+def test_a_directory_without_manifest_has_an_identity_too(tmp_path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text("{}")
+    one = artifact.identity(tmp_path / "model")
+    (tmp_path / "model" / "config.json").write_text("[]")
+    assert one != artifact.identity(tmp_path / "model")
+    with pytest.raises(ArtifactError, match="no such directory"):
+        artifact.identity(tmp_path / "none")
+
+
+def test_an_artifact_is_replaced_and_a_failed_one_leaves_the_old(tmp_path):
+    path = write(tmp_path / "thing")
+    write(path, "new")
+    assert (path / "a.txt").read_text() == "new"
+    with (
+        pytest.raises(RuntimeError),
+        artifact.create(path, "kind", 1) as draft,
+    ):
+        (draft.path / "a.txt").write_text("half")
+        raise RuntimeError
+    assert (path / "a.txt").read_text() == "new"
+    assert [p.name for p in tmp_path.iterdir()] == ["thing"]
+
+
+def test_other_files_are_never_replaced(tmp_path):
+    other = write(tmp_path / "other", kind="another")
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "n.txt").write_text("mine")
+    (tmp_path / "file").write_text("mine")
+    for path in (other, tmp_path / "notes", tmp_path / "file"):
+        with pytest.raises(ArtifactError, match=str(path)):
+            write(path)
+    assert (tmp_path / "notes" / "n.txt").read_text() == "mine"
+    (tmp_path / "empty").mkdir()
+    write(tmp_path / "empty")
+
+
+def test_damage_is_named(tmp_path):
+    path = write(tmp_path / "thing")
+    (path / "sub" / "b.txt").write_text("owt")
+    artifact.check(path, "kind", 1)
+    with pytest.raises(ArtifactError, match=r"sub/b\.txt has another sha256"):
+        artifact.check(path, "kind", 1, verify=True)
+    (path / "sub" / "b.txt").write_text("t")
+    (path / "a.txt").unlink()
+    with pytest.raises(
+        ArtifactError, match=r"a\.txt is missing; sub/b\.txt has 1 bytes instead of 3"
+    ):
+        artifact.check(path, "kind", 1)
+
+
+def test_kind_and_version_are_checked(tmp_path):
+    path = write(tmp_path / "thing")
+    for kind, version in (("other", 1), ("kind", 2)):
+        with pytest.raises(ArtifactError, match=f"expected a '{kind}' of version"):
+            artifact.check(path, kind, version)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", json.dumps({"kind": "kind"})])
+def test_a_broken_manifest_is_an_error_by_name(tmp_path, content):
+    path = write(tmp_path / "thing")
+    (path / MANIFEST).write_text(content)
+    with pytest.raises(ArtifactError, match=MANIFEST):
+        artifact.read(path)
+    (path / MANIFEST).unlink()
+    with pytest.raises(ArtifactError, match="never finished"):
+        artifact.read(path)

@@ -1,0 +1,94 @@
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from insgenel_jax import tokenizer
+from insgenel_jax.kb import KnowledgeBase
+from insgenel_jax.kb.training_documents import read_training_documents
+from insgenel_jax.prepare import app
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def test_world(tmp_path):
+    done = run("world", "--out", tmp_path, "--paragraphs", 300)
+    assert done.exit_code == 0, done.output
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "dev.jsonl",
+        "heldout.jsonl",
+        "kb",
+        "tokenizers",
+        "train",
+    ]
+    kb = KnowledgeBase.open(tmp_path / "kb")
+    documents = list(read_training_documents(tmp_path / "train"))
+    assert len(documents) == 300
+    for document in documents:
+        for mention in document.mentions:
+            surface = document.text[mention.start : mention.end]
+            assert kb.find(mention.entity) in kb.candidates(kb.form(surface))[0]
+    generator = tokenizer.load_tokenizer(tmp_path / "tokenizers/generator")
+    retriever = tokenizer.load_wordpiece(tmp_path / "tokenizers/retriever")
+    assert 300 < generator.size <= 1024
+    assert 300 < retriever.size <= 1024
+    assert "training documents" in done.output
+
+
+def test_entities_with_rejects_show_in_the_exit_status(tmp_path):
+    source = tmp_path / "list.jsonl"
+    source.write_text('{"title": "Ada"}\n{"title": ""}\n')
+    done = run("entities", "--input", source, "--out", tmp_path / "out")
+    assert done.exit_code == 3, done.output
+    assert len(KnowledgeBase.open(tmp_path / "out/kb")) == 1
+    (reject,) = map(json.loads, (tmp_path / "out/rejects.jsonl").open())
+    assert reject["line"] == 2
+    assert "rejected: empty name" in done.output
+
+
+def test_entities_with_labelled_documents(tmp_path):
+    source = tmp_path / "list.csv"
+    source.write_text("title,aliases\nAda,Countess|Lady\n")
+    labelled = {
+        "id": 1,
+        "text": "The lady.",
+        "mentions": [{"start": 4, "end": 8, "entity": "Ada"}],
+    }
+    documents = tmp_path / "labelled.jsonl"
+    documents.write_text(json.dumps(labelled))
+    out = tmp_path / "out"
+    done = run("entities", "--input", source, "--out", out, "--documents", documents)
+    assert done.exit_code == 0, done.output
+    kb = KnowledgeBase.open(out / "kb")
+    assert kb.candidates(kb.form("Lady"))[1].tolist() == [2]
+
+
+@pytest.mark.parametrize(("title", "status"), [("Ada", 0), ("", 3)])
+def test_wikipedia(tmp_path, title, status):
+    words = "a line with quite enough words in it for a training document"
+    source = tmp_path / "wiki_00"
+    source.write_text(
+        f'<doc id="1" url="" title="{title}">\n{words}\n</doc>\n'
+        f'<doc id="2" url="" title="Bo">\n{words} <a href="Ada">her</a>\n</doc>\n'
+    )
+    out = tmp_path / "out"
+    done = run(
+        *("wikipedia", "--input", source, "--out", out, "--workers", 1),
+        *("--vocabulary", 300, "--dev-share", 0),
+    )
+    assert done.exit_code == status, done.output
+    assert len(KnowledgeBase.open(out / "kb")) == 2
+    assert [d.id for d in read_training_documents(out / "train")] == ["2:0"]
+    assert (out / "rejects.jsonl").exists() == (status == 3)
+    assert (out / "tokenizers/generator/tokenizer.json").is_file()
+
+
+def test_input_that_cannot_be_read_is_an_error_by_name(tmp_path):
+    (tmp_path / "list.csv").write_text("name\nAda\n")
+    missing = run("entities", "--input", tmp_path / "none", "--out", tmp_path / "out")
+    assert missing.exit_code == 2
+    wrong = run("entities", "--input", tmp_path / "list.csv", "--out", tmp_path / "out")
+    assert wrong.exit_code == 1
+    assert "list.csv: line 1" in str(wrong.exception)
