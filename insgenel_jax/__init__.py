@@ -1,8 +1,8 @@
 """Entity linking with instruction-tuned language models, in JAX.
 
-    from insgenel_jax import Linker
-    linker = Linker.from_pretrained("work/linker")
-    document = linker("Mercury is the smallest planet.")
+from insgenel_jax import Linker
+linker = Linker.from_pretrained("work/linker")
+document = linker("Mercury is the smallest planet.")
 """
 
 import importlib

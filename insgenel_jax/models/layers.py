@@ -1,0 +1,114 @@
+"""The parts that the families share: projections, norms, rotary positions, the stack."""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from insgenel_jax.models.config import ModelConfig
+from insgenel_jax.sharding import RULES, pin, pin_batch
+
+# As all of these families were initialised.
+INIT = nn.initializers.normal(0.02)
+
+_POLICIES = {
+    "dots": jax.checkpoint_policies.checkpoint_dots_with_no_batch_dims,
+    "full": jax.checkpoint_policies.nothing_saveable,
+}
+
+
+def stack(layer: type[nn.Module], config: ModelConfig, deterministic: bool):
+    """`config.layers` layers as one scan: parameters stacked on a leading axis.
+
+    Called as stack(...)((hidden, cache), layer numbers [L], *the same for all layers).
+    """
+    if config.remat != "none":
+        # inside a scan common subexpressions cannot undo the recomputation
+        layer = nn.remat(layer, policy=_POLICIES[config.remat], prevent_cse=False)
+    scanned = nn.scan(
+        layer,
+        variable_axes={"params": 0},
+        split_rngs={"params": True, "dropout": True},
+        in_axes=(0, nn.broadcast),
+        length=config.layers,
+    )
+    return scanned(config, deterministic, name="layers")
+
+
+def project(config: ModelConfig, features, name: str, *, axis=-1, bias=False):
+    """A linear map of the last axis (or of `axis`) to `features` axes."""
+    return nn.DenseGeneral(
+        features,
+        axis=axis,
+        use_bias=bias,
+        dtype=config.dtype,
+        param_dtype=config.param_dtype,
+        kernel_init=INIT,
+        name=name,
+    )
+
+
+class Embed(nn.Module):
+    """A table of `rows` vectors. A number outside of it gives NaN, so that it shows."""
+
+    config: ModelConfig
+    rows: int
+
+    @nn.compact
+    def __call__(self, numbers: Int[Array, "B T"]) -> Float[Array, "B T D"]:
+        c = self.config
+        table = self.param("embedding", INIT, (self.rows, c.dim), c.param_dtype)
+        # gathered over D first, else XLA replicates what was looked up
+        table = pin(table.astype(c.dtype), RULES["vocabulary"], None)
+        return pin_batch(jnp.take(table, numbers, axis=0))
+
+
+def layer_norm(config: ModelConfig, name: str) -> nn.LayerNorm:
+    """Layer normalisation over D, its statistics in float32."""
+    return nn.LayerNorm(
+        config.norm_eps,
+        dtype=config.dtype,
+        param_dtype=config.param_dtype,
+        use_fast_variance=False,  # E[x²] - E[x]² cancels
+        name=name,
+    )
+
+
+class RMSNorm(nn.Module):
+    """x / rms(x) in float32, rounded to the compute dtype, then scaled."""
+
+    config: ModelConfig
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "... D"]) -> Float[Array, "... D"]:
+        scale = self.param(
+            "scale", nn.initializers.ones, (x.shape[-1],), self.config.param_dtype
+        )
+        x = x.astype(jnp.float32)
+        x = x * jax.lax.rsqrt(
+            jnp.mean(x * x, axis=-1, keepdims=True) + self.config.norm_eps
+        )
+        dtype = self.config.dtype
+        return x.astype(dtype) * scale.astype(dtype)
+
+
+def rotary_angles(
+    config: ModelConfig, positions: Int[Array, "B T"]
+) -> tuple[Float[Array, "B T H"], Float[Array, "B T H"]]:
+    """Cosines and sines of the rotary embedding, float32, halves alike."""
+    half = jnp.arange(0, config.head_dim, 2, dtype=jnp.float32) / config.head_dim
+    angles = positions[..., None].astype(jnp.float32) / config.rope_theta**half
+    angles = jnp.concatenate([angles, angles], axis=-1)
+    return jnp.cos(angles), jnp.sin(angles)
+
+
+def rotate(
+    x: Float[Array, "B T N H"],
+    angles: tuple[Float[Array, "B T H"], Float[Array, "B T H"]],
+) -> Float[Array, "B T N H"]:
+    """Turn the pairs (x[i], x[i + H/2]) by their angles (Hugging Face's layout)."""
+    cos, sin = (a[:, :, None].astype(x.dtype) for a in angles)
+    first, second = jnp.split(x, 2, axis=-1)
+    return x * cos + jnp.concatenate([-second, first], axis=-1) * sin

@@ -1,0 +1,111 @@
+"""LLaMA: tokens, positions, mask, cache -> hidden states of the last layer, cache."""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from insgenel_jax.models import attention, layers
+from insgenel_jax.models.config import ModelConfig
+from insgenel_jax.sharding import pin_batch
+
+# Parameter path -> logical axes (sharding.py places them on the mesh).
+AXES = {
+    "embed/embedding": ("vocabulary", "model"),
+    "layers/attention_norm/scale": ("layers", None),
+    "layers/attention/query/kernel": ("layers", "model", "heads", None),
+    "layers/attention/key/kernel": ("layers", "model", "kv_heads", None),
+    "layers/attention/value/kernel": ("layers", "model", "kv_heads", None),
+    "layers/attention/output/kernel": ("layers", "heads", None, "model"),
+    "layers/mlp_norm/scale": ("layers", None),
+    "layers/mlp/gate/kernel": ("layers", "model", "ffn"),
+    "layers/mlp/up/kernel": ("layers", "model", "ffn"),
+    "layers/mlp/down/kernel": ("layers", "ffn", "model"),
+    "norm/scale": (None,),
+    "unembed": ("vocabulary", "model"),
+}
+
+
+class Attention(nn.Module):
+    """Causal self-attention with rotary positions and grouped key heads."""
+
+    config: ModelConfig
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B T D"], cache, number, angles, mask):
+        c = self.config
+        query = layers.project(c, (c.heads, c.head_dim), "query")(x)
+        key = layers.project(c, (c.kv_heads, c.head_dim), "key")(x)
+        value = layers.project(c, (c.kv_heads, c.head_dim), "value")(x)
+        query, key = layers.rotate(query, angles), layers.rotate(key, angles)
+        if cache is not None:
+            cache, key, value = attention.extend_cache(cache, number, key, value)
+        x = attention.attend(query, key, value, mask)
+        return layers.project(c, c.dim, "output", axis=(-2, -1))(x), cache
+
+
+class MLP(nn.Module):
+    """SwiGLU."""
+
+    config: ModelConfig
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
+        gate = layers.project(self.config, self.config.ffn, "gate")(x)
+        up = layers.project(self.config, self.config.ffn, "up")(x)
+        return layers.project(self.config, self.config.dim, "down")(nn.silu(gate) * up)
+
+
+class Layer(nn.Module):
+    """x + attention(norm(x)), then x + mlp(norm(x))."""
+
+    config: ModelConfig
+    deterministic: bool
+
+    @nn.compact
+    def __call__(self, carry, number, shared):
+        (x, cache), (angles, mask) = carry, shared
+        drop = nn.Dropout(self.config.dropout, deterministic=self.deterministic)
+        with jax.named_scope("attention"):
+            y = layers.RMSNorm(self.config, name="attention_norm")(x)
+            y, cache = Attention(self.config, name="attention")(
+                y, cache, number, angles, mask
+            )
+            x = x + drop(y)
+        with jax.named_scope("mlp"):
+            y = layers.RMSNorm(self.config, name="mlp_norm")(x)
+            x = x + drop(MLP(self.config, name="mlp")(y))
+        return (pin_batch(x), cache), None
+
+
+class Llama(nn.Module):
+    """The decoder up to its last norm; `models.unembed` makes logits of that."""
+
+    config: ModelConfig
+
+    @nn.compact
+    def __call__(
+        self,
+        tokens: Int[Array, "B T"],
+        positions: Int[Array, "B T"],
+        mask: Bool[Array, "B T S"],
+        cache: dict | None = None,
+        *,
+        deterministic: bool = True,
+    ) -> tuple[Float[Array, "B T D"], dict | None]:
+        """S = T without a cache, else the cache's slots."""
+        c = self.config
+        with jax.named_scope("embed"):
+            x = layers.Embed(c, c.vocabulary, name="embed")(tokens)
+            x = nn.Dropout(c.dropout, deterministic=deterministic)(x)
+        shared = layers.rotary_angles(c, positions), mask
+        (x, cache), _ = layers.stack(Layer, c, deterministic)(
+            (x, cache), jnp.arange(c.layers), shared
+        )
+        if not c.tie_embeddings:
+            shape = (c.vocabulary, c.dim)
+            self.param("unembed", layers.INIT, shape, c.param_dtype)
+        with jax.named_scope("norm"):
+            return layers.RMSNorm(c, name="norm")(x), cache

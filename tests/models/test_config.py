@@ -1,0 +1,95 @@
+"""ModelConfig: what it derives, what it refuses, and Hugging Face's spelling of it."""
+
+import dataclasses
+
+import pytest
+
+from insgenel_jax.models.config import ModelConfig, from_hf, to_hf
+
+LLAMA = ModelConfig(
+    "llama",
+    vocabulary=97,
+    dim=24,
+    layers=3,
+    heads=4,
+    kv_heads=2,
+    ffn=40,
+    max_positions=64,
+    norm_eps=1e-5,
+    rope_theta=5e5,
+    tie_embeddings=True,
+)
+BERT = ModelConfig(
+    "bert",
+    vocabulary=97,
+    dim=24,
+    layers=3,
+    heads=4,
+    ffn=40,
+    max_positions=64,
+    norm_eps=1e-12,
+    token_types=3,
+    dropout=0.2,
+)
+
+
+def test_heads_follow():
+    """Left out, key heads are as many as heads and share the width among them."""
+    assert (BERT.kv_heads, BERT.head_dim) == (4, 6)
+    assert (LLAMA.kv_heads, LLAMA.head_dim) == (2, 6)
+
+
+@pytest.mark.parametrize("config", [LLAMA, BERT], ids=lambda c: c.family)
+def test_round_trip(config):
+    """What is written for Hugging Face reads as the same config."""
+    assert from_hf(to_hf(config)) == config
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"family": "gpt"}, "'gpt', known are"),
+        ({"heads": 5, "kv_heads": None, "head_dim": None}, "5 does not divide dim"),
+        ({"kv_heads": 3}, "kv_heads = 3 does not divide heads = 4"),
+        ({"kv_heads": 0}, "kv_heads = 0"),
+        ({"head_dim": 5}, "head_dim = 5 is odd"),
+        ({"layers": 0}, "layers is 0"),
+        ({"dropout": 1.0}, "dropout is 1.0"),
+        ({"remat": "some"}, "remat is 'some'"),
+        ({"dtype": "float8"}, "dtype is 'float8'"),
+    ],
+)
+def test_contradictions_are_refused(change, message):
+    """Each is named."""
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(LLAMA, **change)
+
+
+def test_bert_has_no_grouped_heads():
+    """Its heads share the width evenly, as its checkpoints do."""
+    with pytest.raises(ValueError, match="BERT needs kv_heads = heads"):
+        dataclasses.replace(BERT, kv_heads=2)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"model_type": "t5"}, "model_type is 't5'; this release knows"),
+        ({"hidden_act": "relu"}, "hidden_act = 'relu'"),
+        ({"attention_bias": True}, "attention_bias = True"),
+        ({"rope_scaling": {"type": "linear"}}, "rope_scaling = "),
+        ({"rope_parameters": {"rope_type": "llama3"}}, "rope_type 'default'"),
+        ({"hidden_size": None, "vocab_size": None}, "vocab_size is missing; hidden_"),
+    ],
+)
+def test_what_is_not_computed_is_refused(change, message):
+    """A setting that would be ignored is an error, not a slightly other model."""
+    with pytest.raises(ValueError, match=message):
+        from_hf(to_hf(LLAMA) | change)
+
+
+def test_older_spelling():
+    """Files of transformers 4: `rope_theta` at the top, no `num_key_value_heads`."""
+    record = to_hf(LLAMA)
+    del record["rope_parameters"], record["num_key_value_heads"], record["head_dim"]
+    assert from_hf(record) == dataclasses.replace(LLAMA, kv_heads=4)

@@ -1,0 +1,30 @@
+"""Models of a few thousand parameters, no two of them alike."""
+
+import jax
+import numpy as np
+
+from insgenel_jax import models
+from insgenel_jax.models.config import ModelConfig
+
+LLAMA = ModelConfig(
+    "llama",
+    vocabulary=64,
+    dim=24,
+    layers=2,
+    heads=4,
+    kv_heads=2,
+    ffn=40,
+    max_positions=64,
+)
+BERT = ModelConfig(
+    "bert", vocabulary=64, dim=24, layers=2, heads=4, ffn=40, max_positions=64
+)
+
+
+def random_params(config: ModelConfig) -> dict:
+    """Large enough that attention is far from uniform; norms and biases random too."""
+    leaves, tree = jax.tree.flatten(models.abstract_params(config))
+    rng = np.random.default_rng(0)
+    return tree.unflatten(
+        [rng.normal(0.1, 0.2, x.shape).astype(x.dtype) for x in leaves]
+    )
