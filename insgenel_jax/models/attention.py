@@ -18,9 +18,17 @@ def attend(
     The softmax is in float32. A query whose mask is all False gets the mean of the
     values: finite, in value and gradient, and of no meaning.
     """
-    return jax.nn.dot_product_attention(
-        query, key, value, mask=mask[:, None], implementation="xla"
+    groups = query.shape[2] // key.shape[2]
+    # heads to the front: on a CPU this halves the time that the products take
+    query, key, value = (jnp.moveaxis(x, 2, 1) for x in (query, key, value))
+    query = query.reshape(*key.shape[:2], groups, *query.shape[2:])  # [B K G T H]
+    scores = jnp.einsum(
+        "bkgth,bksh->bkgts", query, key, preferred_element_type=jnp.float32
     )
+    scores = jnp.where(mask[:, None, None], scores * query.shape[-1] ** -0.5, -1e30)
+    weights = jax.nn.softmax(scores, axis=-1).astype(value.dtype)
+    mixed = jnp.einsum("bkgts,bksh->bkgth", weights, value)
+    return jnp.moveaxis(mixed.reshape(mixed.shape[0], -1, *mixed.shape[3:]), 1, 2)
 
 
 def causal_mask(segments: Int[Array, "B T"]) -> Bool[Array, "B T T"]:

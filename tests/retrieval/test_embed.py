@@ -16,7 +16,7 @@ from insgenel_jax.retrieval.embed import Retriever, batches, buckets
 from insgenel_jax.sharding import make_mesh
 from insgenel_jax.tokenizer import train_wordpiece
 
-WORDS = "mercury venus queen singer planet city river born town york old stone".split()
+WORDS = ["mercury", "venus", "queen", "singer", "planet", "city", "born", "york", "old"]
 
 
 def text(rng, longest):

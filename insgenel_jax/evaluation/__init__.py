@@ -1,0 +1,1 @@
+"""Scores of linked documents, the prior-only baseline, and reports of both."""

@@ -1,0 +1,1 @@
+"""The retriever: windows of text in, the entities of a knowledge base nearest to them out."""

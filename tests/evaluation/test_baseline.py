@@ -1,0 +1,140 @@
+"""The prior-only baseline against a scan word by word, and its tuning."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from insgenel_jax.document import Document, Mention
+from insgenel_jax.evaluation.baseline import PriorLinker, stop_words, tune
+from insgenel_jax.evaluation.scoring import score
+from insgenel_jax.formats import Rejects
+from insgenel_jax.kb import Entity, KnowledgeBase
+from insgenel_jax.kb.entity_list import build_from_entities
+
+# surface form -> entity, for those linked more often than any other of that form
+MOST_FREQUENT = {
+    "york": "York",
+    "new york": "New York City",
+    "new york times": "The Times",
+    "new": "New (album)",
+    "us": "United States",
+    "green": "Green (colour)",
+    "times": "The Times",
+}
+
+
+def linked(text, start, entity):
+    return Document("", text, None, (Mention(start, len(text), entity),))
+
+
+@pytest.fixture(scope="module")
+def kb(tmp_path_factory):
+    entities = [
+        (Entity("York", "", "Q1"), []),
+        (Entity("York (ship)"), []),
+        (Entity("New York City", "", "Q60"), ["New York"]),
+        (Entity("The Times"), ["New York Times", "Times"]),
+        (Entity("New (album)"), []),
+        (Entity("United States"), ["US"]),
+        (Entity("Green (colour)"), []),
+        (Entity("Green (surname)"), []),
+    ]
+    documents = [
+        linked("to York", 3, "York"),
+        *[linked("a green", 2, "Green (colour)")] * 2,
+        linked("is Green", 3, "Green (surname)"),
+        linked("the Times", 4, "The Times"),
+        # seen without a link: "york" linked in 1 of 4, "times" in 1 of 2
+        *[Document("", "York", None, ())] * 2,
+        Document("", "old times", None, ()),
+        Document("", "new york", None, ()),
+    ]
+    path = tmp_path_factory.mktemp("kb") / "kb"
+    build_from_entities(path, entities, Rejects(), documents=documents)
+    return KnowledgeBase.open(path)
+
+
+def links(linker, text):
+    (document,) = linker([Document("1", text, None, (Mention(0, 1, "label"),))])
+    assert (document.id, document.text) == ("1", text)
+    return [(text[m.start : m.end], m.entity) for m in document.mentions]
+
+
+def test_longest_match_and_most_frequent_entity(kb):
+    text = "New York Times of New York, york; green."
+    assert links(PriorLinker(kb), text) == [
+        ("New York Times", "The Times"),
+        ("New York", "New York City"),
+        ("york", "York"),
+        ("green", "Green (colour)"),
+    ]
+    (document,) = PriorLinker(kb)([Document("1", "in York")])
+    assert document.mentions == (Mention(3, 7, "York", "Q1", 2 / 3),)
+    assert links(PriorLinker(kb), "") == links(PriorLinker(kb), "nobody") == []
+
+
+def test_case_rule(kb):
+    capitalised = PriorLinker(kb, "capitalised")
+    assert links(capitalised, "new York Green green") == [
+        ("York", "York"),
+        ("Green", "Green (colour)"),
+    ]
+    with pytest.raises(ValueError, match="case"):
+        PriorLinker(kb, "upper")
+
+
+def test_stop_words_and_cut_off(kb):
+    assert "us" in stop_words() and "new" in stop_words()
+    assert links(PriorLinker(kb), "us Us US new New") == [("US", "United States")]
+    probability = float(kb.link_probability([kb.form("Times")])[0])
+    assert probability == 0.5
+    assert links(PriorLinker(kb, "any", 0.5), "times") == [("times", "The Times")]
+    assert links(PriorLinker(kb, "any", 0.51), "times") == []
+    # a longer match below the cut-off leaves room for the shorter one
+    assert links(PriorLinker(kb, "any", 0.2), "new york") == [("york", "York")]
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    words=st.lists(
+        st.sampled_from(["New", "new", "York", "york", "Times", "times", "US", "x"]),
+        max_size=9,
+    ),
+    case=st.sampled_from(["any", "capitalised"]),
+    cut_off=st.sampled_from([0.0, 0.2, 0.3, 0.6]),
+)
+def test_against_a_scan_word_by_word(kb, words, case, cut_off):
+    expected, i = [], 0
+    while i < len(words):
+        for n in (3, 2, 1):
+            surface = " ".join(words[i : i + n])
+            passes = (
+                len(words) >= i + n
+                and surface.lower() in MOST_FREQUENT
+                and surface[0].lower() + surface[1:] not in stop_words()
+                and (case == "any" or surface[0].isupper())
+                and kb.link_probability([kb.form(surface)])[0] >= cut_off
+            )
+            if passes:
+                expected.append((surface, MOST_FREQUENT[surface.lower()]))
+                i += n
+                break
+        else:
+            i += 1
+    assert links(PriorLinker(kb, case, cut_off), " ".join(words)) == expected
+
+
+def test_tuning_takes_the_best_of_the_grid(kb):
+    text = "York and york, Times and times, green"
+    dev = [Document("1", text, None, (Mention(0, 4, "York"),))]
+    tuned = tune(kb, dev)
+    assert tuned.case == "capitalised"
+    f1 = score(dev, tuned(dev)).micro.f1
+    for case in ("any", "capitalised"):
+        for cut_off in (0.0, 0.3, 0.4, 0.6):
+            assert score(dev, PriorLinker(kb, case, cut_off)(dev)).micro.f1 <= f1
+    # "york" is linked in a quarter of its documents, "times" in half of them
+    dev = [Document("1", text, None, (Mention(15, 20, "The Times"),))]
+    tuned = tune(kb, dev)
+    assert tuned.case == "capitalised" and 1 / 4 < tuned.min_link_probability <= 0.5
+    assert tune(kb, []).min_link_probability == 0.0

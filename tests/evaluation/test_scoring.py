@@ -1,0 +1,313 @@
+"""Scores: hand-computed cases, and an oracle written from the rules, one by one."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from insgenel_jax.document import Document, Mention
+from insgenel_jax.evaluation.scoring import (
+    Counts,
+    compare,
+    count_losses,
+    fold_title,
+    make_resolve,
+    same_entity,
+    score,
+)
+
+TEXT = "Ann met Bob in Rome and Bob left."
+
+
+def document(*mentions, name="d", text=TEXT):
+    return Document(name, text, mentions=tuple(Mention(*m) for m in mentions))
+
+
+def counts(gold, predicted, **settings):
+    return score([document(*gold)], [document(*predicted)], **settings).counts
+
+
+@pytest.mark.parametrize(
+    ("gold", "predicted", "expected"),
+    [
+        # right, wrong entity, wrong span
+        ([(0, 3, "A"), (8, 11, "B")], [(0, 3, "A"), (8, 11, "C")], (1, 1, 1)),
+        ([(0, 3, "A")], [(0, 7, "A")], (0, 1, 1)),
+        # wrong and right on one span, in either order: a TP and a FP
+        ([(0, 3, "A")], [(0, 3, "X"), (0, 3, "A")], (1, 1, 0)),
+        ([(0, 3, "A")], [(0, 3, "A"), (0, 3, "X")], (1, 1, 0)),
+        # a duplicate is a FP; two equal golds take a prediction each
+        ([(0, 3, "A")], [(0, 3, "A"), (0, 3, "A")], (1, 1, 0)),
+        ([(0, 3, "A"), (0, 3, "A")], [(0, 3, "A")], (1, 0, 1)),
+        ([(0, 3, "A"), (0, 3, "A")], [(0, 3, "A"), (0, 3, "A")], (2, 0, 0)),
+        # NIL: never a FN; in-KB prediction on it a FP; NIL prediction nothing
+        ([(0, 3, None)], [], (0, 0, 0)),
+        ([(0, 3, None)], [(0, 3, "A")], (0, 1, 0)),
+        ([(0, 3, "A")], [(0, 3, None)], (0, 0, 1)),
+        ([(0, 3, None)], [(0, 3, None)], (0, 0, 0)),
+        # titles as titles are compared
+        ([(0, 3, "ann_Lee")], [(0, 3, "Ann Lee")], (1, 0, 0)),
+        # external ids
+        ([(0, 3, "A", "Q1")], [(0, 3, "B", "Q1")], (1, 0, 0)),
+        ([(0, 3, "A", "Q1")], [(0, 3, "A", "Q2")], (1, 0, 0)),
+        ([(0, 3, "A", "Q1")], [(0, 3, "B", "Q2")], (0, 1, 1)),
+        ([(0, 3, "A")], [(0, 3, "B")], (0, 1, 1)),
+        # a NIL prediction with the right id is still filtered
+        ([(0, 3, "A", "Q1")], [(0, 3, None, "Q1")], (0, 0, 1)),
+    ],
+)
+def test_counts(gold, predicted, expected):
+    assert counts(gold, predicted) == Counts(*expected)
+
+
+def test_first_unused_match_in_file_order():
+    # "either" equals both; the gold that comes first takes the prediction that comes
+    # first, and so leaves the second gold without one
+    def same(a, b):
+        return "either" in (a.entity, b.entity) or a.entity == b.entity
+
+    gold, predicted = [(0, 3, "either"), (0, 3, "A")], [(0, 3, "A"), (0, 3, "B")]
+    assert counts(gold, predicted, same=same) == Counts(1, 1, 1)
+    assert counts(gold[::-1], predicted, same=same) == Counts(2, 0, 0)
+
+
+def test_micro_and_macro_by_hand():
+    gold = [
+        document((0, 3, "A"), (8, 11, "B"), name="two"),
+        document(name="empty"),
+        document((0, 3, None), name="only NIL"),
+        document(name="spurious"),
+        document((15, 19, "R"), name="missed"),
+    ]
+    predicted = [
+        document((0, 3, "A"), (24, 27, "B"), (15, 19, "R"), name="two"),
+        document(name="empty"),
+        document((0, 3, None), name="only NIL"),
+        document((0, 3, "A"), name="spurious"),
+        document(name="missed"),
+    ]
+    result = score(gold, predicted)
+    assert result.counts == Counts(tp=1, fp=3, fn=2)
+    assert result.micro == pytest.approx((1 / 4, 1 / 3, 2 / 7))
+    # documents score (1/3, 1/2, 2/5), 1, 1, 0, 0
+    macro = [(1 / 3 + 2) / 5, (1 / 2 + 2) / 5, (2 / 5 + 2) / 5]
+    assert result.macro == pytest.approx(macro)
+    assert (result.documents, result.golds, result.predictions) == (5, 3, 4)
+    assert not result.titles_checked
+
+
+def test_nothing_at_all():
+    assert score([], []).micro == (1, 1, 1)
+    result = score([document()], [document()])
+    assert result.micro == result.macro == (1, 1, 1)
+    assert math.isnan(result.accuracy)
+
+
+def test_detection_and_accuracy():
+    gold = [document((0, 3, "A"), (8, 11, "B"), (15, 19, "R"), (24, 27, None))]
+    predicted = [document((0, 3, "A"), (8, 11, "X"), (24, 27, "B"))]
+    result = score(gold, predicted)
+    assert result.detection == pytest.approx((2 / 3, 2 / 3, 2 / 3))
+    assert result.accuracy == 1 / 2  # of the two golds whose span was predicted
+
+
+def test_title_table_and_own_kb():
+    gold = [(0, 3, "gone"), (8, 11, "B")]
+    predicted = [(0, 3, "gone"), (8, 11, "B")]
+    one = score([document(*gold)], [document(*predicted)], titles={"B"})
+    assert one.counts == Counts(1, 1, 0) and one.titles_checked
+    assert one.golds == 1
+    more = (24, 27, "B")
+    within = counts([*gold, more], predicted, within=lambda m: m.entity == "B")
+    assert within == Counts(1, 1, 1)
+
+
+def test_resolve():
+    resolve = make_resolve({"NYC": "New_York", "new York": "New York City", "a": "b"})
+    assert resolve("nYC") == resolve("New York City") == "New York City"
+    assert resolve("a") == resolve("B") == "B"
+    assert resolve("Paris") == "Paris"
+    circle = make_resolve({"X": "Y", "Y": "Z", "Z": "Y"})
+    assert circle("X") == circle("Y") == circle("Z")
+    # the end of a redirect is not in the knowledge base, two aliases of it are
+    stand_in = make_resolve({"Bob Hope": "Hope", "Bob Dylan": "Hope"}, FakeKB())
+    assert stand_in("hope") == stand_in("Bob_Hope") == stand_in("Bob Dylan")
+    assert stand_in("Hope") == "Bob Dylan" and stand_in("Ann Lee") == "Ann Lee"
+    same = same_entity(resolve)
+    assert same(Mention(0, 1, "NYC"), Mention(0, 1, "New York City"))
+    assert not same(Mention(0, 1, "NYC"), Mention(0, 1, "York"))
+    assert not same(Mention(0, 1, None), Mention(0, 1, None))
+    assert fold_title("ßa") == "ßa" and fold_title("") == ""
+
+
+def test_documents_are_paired_by_id_and_text():
+    one, two = document((0, 3, "A"), name="1"), document(name="2")
+    assert score([one, two], [two, one]).counts == Counts(1, 0, 0)
+    twin = document((0, 3, "B"), name="1")
+    assert score([one, twin], [one, twin]).counts == Counts(2, 0, 0)
+    with pytest.raises(ValueError, match=r"1 \('2'\) missing, 0 extra"):
+        score([one, two], [one])
+    with pytest.raises(ValueError, match=r"0 missing, 1 \('2'\) extra"):
+        score([one], [one, two])
+    altered = document(name="2", text=TEXT.upper())
+    with pytest.raises(ValueError, match=r"of these 1 \('2'\) with another text"):
+        score([one, two], [one, altered])
+    with pytest.raises(ValueError, match=r"1 \('1'\) extra"):
+        score([one], [one, one])
+
+
+def test_unknown_mode():
+    with pytest.raises(ValueError, match="mode"):
+        score([], [], mode="strict")
+
+
+mentions = st.lists(
+    st.builds(
+        lambda start, length, entity, ext: (start, start + length, entity, ext),
+        st.integers(0, 3),
+        st.integers(1, 2),
+        st.sampled_from(["A", "a", "B", "C", None]),
+        st.sampled_from(["Q1", "Q2", None, None]),
+    ),
+    max_size=6,
+)
+REDIRECTS = {"C": "B"}
+
+
+def oracle(golds, predictions):
+    """The rules in the order of the design, with nothing but lists."""
+
+    def title(entity):
+        entity = entity[0].upper() + entity[1:]
+        return REDIRECTS.get(entity, entity)
+
+    golds = [g for g in golds if g[2] is not None]
+    predictions = [p for p in predictions if p[2] is not None]
+    used = [False] * len(predictions)
+    tp = fn = 0
+    for g in golds:
+        for j, p in enumerate(predictions):
+            equal = title(g[2]) == title(p[2]) or (g[3] and g[3] == p[3])
+            if not used[j] and g[:2] == p[:2] and equal:
+                used[j] = True
+                tp += 1
+                break
+        else:
+            fn += 1
+    fp = used.count(False)
+    if tp + fp + fn == 0:
+        return tp, fp, fn, (1, 1, 1)
+    if tp == 0:
+        return tp, fp, fn, (0, 0, 0)
+    p, r = tp / (tp + fp), tp / (tp + fn)
+    return tp, fp, fn, (p, r, 2 * p * r / (p + r))
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.tuples(mentions, mentions), min_size=1, max_size=4))
+def test_against_the_oracle(pairs):
+    gold = [document(*g, name=str(i)) for i, (g, _) in enumerate(pairs)]
+    predicted = [document(*p, name=str(i)) for i, (_, p) in enumerate(pairs)]
+    result = score(gold, predicted, same=same_entity(make_resolve(REDIRECTS)))
+    expected = [oracle(*pair) for pair in pairs]
+    assert result.per_document.tolist() == [list(e[:3]) for e in expected]
+    assert result.macro == pytest.approx(tuple(np.mean([e[3] for e in expected], 0)))
+    tp, fp, fn = (sum(e[i] for e in expected) for i in range(3))
+    assert result.counts == (tp, fp, fn)
+    if tp:
+        p, r = tp / (tp + fp), tp / (tp + fn)
+        assert result.micro == pytest.approx((p, r, 2 * p * r / (p + r)))
+    else:
+        assert result.micro == ((1.0,) * 3 if fp + fn == 0 else (0.0,) * 3)
+
+
+def test_bootstrap():
+    rng = np.random.default_rng(0)
+    golds, good, bad = [], [], []
+    for i in range(120):
+        golds.append(document((0, 3, "A"), (8, 11, "B"), name=str(i)))
+        hit = [(0, 3, "A" if rng.random() < 0.9 else "X")]
+        good.append(document(*hit, (8, 11, "B"), name=str(i)))
+        bad.append(document(*hit, name=str(i)))
+    a, b = score(golds, good), score(golds, bad)
+    interval = compare(a, b)
+    assert interval == compare(a, b)  # seeded
+    assert interval.low < interval.difference < interval.high
+    assert interval.low > 0
+    assert interval.difference == pytest.approx(a.micro.f1 - b.micro.f1)
+    assert compare(a, a) == (0, 0, 0)
+    # paired: where both err on the same documents the interval of the difference is
+    # far narrower than that of either score
+    assert interval.high - interval.low < 0.05
+    with pytest.raises(ValueError, match="same documents"):
+        compare(a, score(golds[:1], good[:1]))
+
+
+class FakeKB:
+    """Two entities named Bob, one of them with a form of its own."""
+
+    titles = ("Bob Hope", "Bob Dylan", "Ann Lee")
+    forms = (("Bob", [0, 1]), ("Ann", [2]))
+
+    def find(self, title):
+        return self.titles.index(title) if title in self.titles else None
+
+    def find_external(self, external_id):
+        return {"Q3": 2}.get(external_id)
+
+    def title(self, row):
+        return self.titles[row]
+
+    def form(self, surface):
+        forms = [form for form, _ in self.forms]
+        return forms.index(surface) if surface in forms else None
+
+    def candidates(self, form):
+        rows = self.forms[form][1]
+        return np.array(rows), np.ones(len(rows))
+
+
+HOPE = (8, 11, "Bob Hope")
+
+
+@pytest.mark.parametrize(
+    ("gold", "predicted", "offered", "stage"),
+    [
+        ((8, 11, "Bob Marley"), [], None, "not in KB"),
+        ((15, 19, "Bob Hope"), [], None, "surface not in dictionary"),
+        ((0, 3, "Bob Hope"), [], None, "surface not in dictionary"),
+        ((0, 3, "Another Ann", "Q3"), [], None, "opening refused"),
+        (HOPE, [], {}, "not retrieved"),
+        (HOPE, [], {(8, 11): {1}}, "not retrieved"),
+        (HOPE, [(8, 11, "Bob Dylan")], {(8, 11): {1}}, "not retrieved"),
+        (HOPE, [(0, 3, "Ann Lee")], {(8, 11): {0, 1}}, "opening refused"),
+        (HOPE, [(8, 14, "Bob Dylan")], {(8, 11): {0, 1}}, "wrong span"),
+        (HOPE, [(8, 11, "Bob Dylan")], {(8, 11): {0, 1}}, "wrong entity"),
+        (HOPE, [(8, 11, "Bob Dylan")], None, "wrong entity"),
+        (HOPE, [(8, 11, "bob_Hope")], {}, None),
+        ((8, 11, None), [], {}, None),
+    ],
+)
+def test_losses(gold, predicted, offered, stage):
+    kb = FakeKB()
+    lost = count_losses(
+        [document(gold)],
+        [document(*predicted)],
+        kb,
+        make_resolve(kb=kb),
+        None if offered is None else [offered],
+    )
+    assert {name: count for name, count in lost.items() if count} == (
+        {} if stage is None else {stage: 1}
+    )
+
+
+def test_losses_know_aliases():
+    """A KB built without redirects holds the alias that the dictionary names."""
+    kb = FakeKB()
+    resolve = make_resolve({"Ann Lee": "Bob Dylan"}, kb)
+    gold = [document((0, 3, "Bob Dylan"))]
+    lost = count_losses(gold, [document()], kb, resolve, [{(0, 3): [2]}])
+    assert lost["opening refused"] == 1
