@@ -14,6 +14,7 @@ from rich.table import Table
 
 from insgenel_jax import artifact, chunking
 from insgenel_jax.kb.knowledge_base import KnowledgeBase
+from insgenel_jax.link import parse_settings
 
 
 def main(
@@ -30,6 +31,10 @@ def main(
     linker: Annotated[
         Path | None,
         typer.Option(help="linker directory to put together from all parts"),
+    ] = None,
+    set: Annotated[
+        list[str] | None,
+        typer.Option(help="setting that --linker keeps, key=value; repeatable"),
     ] = None,
 ) -> None:
     """Embed all entities, write their index, and put a linker together if asked to."""
@@ -66,7 +71,8 @@ def main(
     if linker is not None:
         from insgenel_jax.linker import assemble
 
-        assemble(linker, generator=generator, retriever=retriever, kb=kb, index=out)
+        parts = {"generator": generator, "retriever": retriever, "kb": kb, "index": out}
+        assemble(linker, **parts, settings=parse_settings(set or []))
         console.print(f"linker: {linker}")
 
 

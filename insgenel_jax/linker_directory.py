@@ -108,7 +108,7 @@ def assemble(
     kb: str | os.PathLike,
     retriever: str | os.PathLike | None = None,
     index: str | os.PathLike | None = None,
-    settings: Settings | None = None,
+    settings: dict[str, Any] | None = None,
 ) -> None:
     """Put a linker directory together from its parts (hard links where possible).
 
@@ -123,17 +123,19 @@ def assemble(
             draft.made_from[name] = artifact.identity(part)
         if "index" in parts:
             check_index(draft.path)
-        record = dataclasses.asdict(settings or Settings())
+        record = dataclasses.asdict(make_settings(settings or {}, path))
         text = json.dumps({"settings": record}, indent=1) + "\n"
         (draft.path / "linker.json").write_text(text)
 
 
 def read_settings(path: Path, **overrides: Any) -> Settings:
-    """The settings of a linker directory, with some of them replaced.
+    """The settings of a linker directory, with some of them replaced."""
+    kept = json.loads((path / "linker.json").read_text())["settings"]
+    return make_settings(kept | overrides, path)
 
-    Raises ValueError that names an unknown setting.
-    """
-    record = {**json.loads((path / "linker.json").read_text())["settings"], **overrides}
+
+def make_settings(record: dict[str, Any], path: str | os.PathLike) -> Settings:
+    """Settings from their names. Raises ValueError for an unknown name or bad value."""
     known = {field.name for field in dataclasses.fields(Settings)}
     if unknown := sorted(record.keys() - known):
         raise ValueError(

@@ -99,7 +99,7 @@ def entities(
 @app.command(name="world")
 def mini_world(
     out: Out,
-    vocabulary: Vocabulary = 1024,
+    vocabulary: Vocabulary = 4096,
     paragraphs: Annotated[
         int, typer.Option(min=1, help="Training paragraphs to write.")
     ] = 20_000,

@@ -10,17 +10,21 @@ step() { printf '\n\033[1m%s\033[0m  (%d s)\n' "$1" $((SECONDS - began)); }
 
 step "Prepare: knowledge base, paragraphs, tokenizers"
 python -m insgenel_jax.prepare world --out "$out/data"
-step "Train the retriever"
+step "Train the retriever and the generator, side by side (about two minutes)"
 python -m insgenel_jax.train --config=configs/retriever_tiny.py \
     --workdir="$out/retriever" --set data.documents="$out/data/train" \
-    --set data.kb="$out/data/kb" --set model.tokenizer="$out/data/tokenizers/retriever"
-step "Train the generator"
+    --set data.kb="$out/data/kb" --set model.tokenizer="$out/data/tokenizers/retriever" \
+    >"$out/retriever.log" 2>&1 &
+retriever=$!
 python -m insgenel_jax.train --config=configs/generator_tiny.py \
     --workdir="$out/generator" --set data.documents="$out/data/train" \
     --set data.kb="$out/data/kb" --set model.tokenizer="$out/data/tokenizers/generator"
+wait "$retriever" || { cat "$out/retriever.log"; exit 1; }
+tail -n 5 "$out/retriever.log"
 step "Index the entities, put the linker together"
 python -m insgenel_jax.index --kb "$out/data/kb" --retriever "$out/retriever/model" \
-    --generator "$out/generator/model" --out "$out/index" --linker "$out/linker"
+    --generator "$out/generator/model" --out "$out/index" --linker "$out/linker" \
+    --set top_k=20 --set chunk_tokens=60
 step "Link"
 python -m insgenel_jax.link --linker "$out/linker" --input "$out/data/heldout.jsonl" \
     --output "$out/linked.jsonl" --show 5

@@ -1,0 +1,59 @@
+"""A generator for the mini world: learns who is meant from the words around a name.
+
+Cost: about a minute on two CPU cores. Reaches: benchmarks/mini_world.py prints it.
+
+    python -m insgenel_jax.train --config=configs/generator_tiny.py --workdir=DIR \
+        --set data.documents=DATA/train --set data.kb=DATA/kb \
+        --set model.tokenizer=DATA/tokenizers/generator
+
+`:wiki` is for a knowledge base of real text (`prepare wikipedia`): wider, longer
+chunks, and 12 minutes.
+"""
+
+import ml_collections
+
+
+def get_config(arg: str = "") -> ml_collections.ConfigDict:
+    """arg: "" or "wiki". Paths are left empty, to be set on the command line."""
+    if arg not in ("", "wiki"):
+        raise ValueError(f"expected '' or 'wiki', found {arg!r}")
+    wiki = arg == "wiki"
+    config = ml_collections.ConfigDict()
+    config.task = "generator"
+    config.seed = 0
+    config.model = ml_collections.ConfigDict(
+        {
+            "family": "llama",
+            "dim": 128 if wiki else 64,
+            "layers": 2,
+            "heads": 4 if wiki else 2,
+            "ffn": 256 if wiki else 128,
+            "tie_embeddings": True,
+            "tokenizer": "",
+        }
+    )
+    config.data = ml_collections.ConfigDict(
+        {
+            "documents": "",
+            "kb": "",
+            "dev": "",
+            "batch": 16,
+            "max_length": 256 if wiki else 128,
+            "instruction": "Link:",
+            # a model this small has no strength to spare for what is forced anyway
+            "copy_loss_weight": 0.0,
+            "word_noise": 0.05,
+            "scored": 128 if wiki else 40,
+        }
+    )
+    config.optimizer = ml_collections.ConfigDict(
+        {"learning_rate": 3e-3 if wiki else 5e-3, "warmup_steps": 30, "b2": 0.98}
+    )
+    config.loop = ml_collections.ConfigDict(
+        {
+            "steps": 2500 if wiki else 1000,
+            "evaluate_steps": 500,
+            "checkpoint_steps": 500,
+        }
+    )
+    return config

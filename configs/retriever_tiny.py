@@ -1,0 +1,58 @@
+"""A retriever for the mini world: two small BERTs, windows of text and entities.
+
+Cost: about a minute on one CPU core. Reaches: benchmarks/mini_world.py prints it.
+
+    python -m insgenel_jax.train --config=configs/retriever_tiny.py --workdir=DIR \
+        --set data.documents=DATA/train --set data.kb=DATA/kb \
+        --set model.tokenizer=DATA/tokenizers/retriever
+
+`:wiki` is for a knowledge base of real text (`prepare wikipedia`): wider, with
+negatives of the other windows, and 12 minutes.
+"""
+
+import ml_collections
+
+
+def get_config(arg: str = "") -> ml_collections.ConfigDict:
+    """arg: "" or "wiki". Paths are left empty, to be set on the command line."""
+    if arg not in ("", "wiki"):
+        raise ValueError(f"expected '' or 'wiki', found {arg!r}")
+    wiki = arg == "wiki"
+    config = ml_collections.ConfigDict()
+    config.task = "retriever"
+    config.seed = 0
+    config.model = ml_collections.ConfigDict(
+        {
+            "family": "bert",
+            "dim": 128 if wiki else 64,
+            "layers": 2,
+            "heads": 2,
+            "ffn": 256 if wiki else 128,
+            "tokenizer": "",
+        }
+    )
+    config.data = ml_collections.ConfigDict(
+        {
+            "documents": "",
+            "kb": "",
+            "dev": "",
+            "batch": 128,
+            "golds": 384 if wiki else 67,
+            "negatives": 256 if wiki else 67,
+            "in_batch_negatives": wiki,
+            "window_tokens": 64 if wiki else 48,
+            "entity_tokens": 32 if wiki else 48,
+            "refresh_steps": 500,
+        }
+    )
+    config.optimizer = ml_collections.ConfigDict(
+        {"learning_rate": 1e-3 if wiki else 2e-3, "warmup_steps": 20}
+    )
+    config.loop = ml_collections.ConfigDict(
+        {
+            "steps": 1000 if wiki else 250,
+            "evaluate_steps": 250,
+            "checkpoint_steps": 250,
+        }
+    )
+    return config

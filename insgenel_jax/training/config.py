@@ -1,0 +1,260 @@
+"""A config file and its overrides in; frozen, checked settings out.
+
+A config is a python file with `get_config(arg)` that returns a ConfigDict. Every key is
+a field of the dataclasses below; a key that is none of them is an error.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import difflib
+import importlib.util
+import types
+import typing
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import ml_collections
+
+from insgenel_jax.linked_text import INSTRUCTION
+
+TASKS = ("generator", "retriever")
+
+
+class ConfigError(ValueError):
+    """A config file, or an override, that says something it may not say."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelSettings:
+    """The shape of the model (of both encoders of a retriever), trained from scratch.
+
+    `tokenizer` is the directory of one; the vocabulary is its size.
+    """
+
+    family: str
+    dim: int
+    layers: int
+    heads: int
+    ffn: int
+    tokenizer: str
+    kv_heads: int | None = None
+    tie_embeddings: bool = False
+    dropout: float = 0.0
+    dtype: str = "float32"
+    param_dtype: str = "float32"
+    remat: str = "none"
+
+
+@dataclasses.dataclass(frozen=True)
+class GeneratorData:
+    """What the generator reads.
+
+    documents: a training-documents artifact; kb: the knowledge base; dev: Document
+    JSON lines to measure on ("" measures nothing, and the last parameters are kept).
+    batch rows of max_length tokens are packed with examples.
+
+    copy_loss_weight: weight of tokens where nothing is to be decided (*paper*: 1).
+    mask_unlabelled_matches: no loss where the dictionary knows a mention and the labels
+    do not (*paper*: off). word_noise: the share of words outside of mentions that are
+    replaced (*paper*: 0). All three need `kb`. scored: positions of a row at which
+    logits are formed, 0 for all; what weighs more than nothing beyond them is counted.
+    """
+
+    documents: str
+    batch: int
+    max_length: int
+    kb: str = ""
+    dev: str = ""
+    dev_documents: int = 200
+    instruction: str = INSTRUCTION
+    copy_loss_weight: float = 1.0
+    mask_unlabelled_matches: bool = False
+    word_noise: float = 0.0
+    scored: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class RetrieverData:
+    """What the retriever reads; `documents`, `kb` and `dev` as for the generator.
+
+    batch windows share `negatives` entities, of which mined_share (*paper*: 0.1) are
+    mined with the current parameters every refresh_steps, the others drawn evenly from
+    the knowledge base. A batch names at most `golds` entities. in_batch_negatives
+    (*paper*: off): the golds of other windows are negatives too.
+    """
+
+    documents: str
+    batch: int
+    golds: int
+    negatives: int
+    kb: str
+    dev: str = ""
+    dev_documents: int = 200
+    window_length: int = 32
+    stride: int = 16
+    window_tokens: int = 64
+    entity_tokens: int = 64
+    mined_share: float = 0.1
+    mined_per_window: int = 4
+    refresh_steps: int = 200
+    in_batch_negatives: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerSettings:
+    """AdamW: linear warm-up to learning_rate, linear decay to 0. clip 0 means none."""
+
+    learning_rate: float
+    warmup_steps: int
+    clip: float = 1.0
+    weight_decay: float = 0.0
+    b1: float = 0.9
+    b2: float = 0.999
+    eps: float = 1e-8
+
+
+@dataclasses.dataclass(frozen=True)
+class LoopSettings:
+    """How long, how often, and on how many devices: data x fsdp x tensor."""
+
+    steps: int
+    microbatches: int = 1
+    log_steps: int = 10
+    evaluate_steps: int = 500
+    checkpoint_steps: int = 500
+    data: int = 1
+    fsdp: int = 1
+    tensor: int = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """One experiment."""
+
+    task: str
+    model: ModelSettings
+    data: GeneratorData | RetrieverData
+    optimizer: OptimizerSettings
+    loop: LoopSettings
+    seed: int = 0
+
+
+def load(config: str, overrides: Iterable[str] = ()) -> Config:
+    """Read `path.py` or `path.py:arg`, apply `key=value` overrides, check it all."""
+    path, _, arg = config.partition(":")
+    if not Path(path).is_file():
+        raise ConfigError(f"{path}: no such config file")
+    spec = importlib.util.spec_from_file_location("insgenel_jax_config", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    tree = module.get_config(arg) if arg else module.get_config()
+    for override in overrides:
+        _override(tree, override)
+    return parse(tree.to_dict())
+
+
+def parse(record: dict[str, Any]) -> Config:
+    """Check a nested dict against the dataclasses. Raises ConfigError that names keys."""
+    task = record.get("task")
+    if task not in TASKS:
+        raise ConfigError(f"task: expected one of {TASKS}, found {task!r}")
+    data = GeneratorData if task == "generator" else RetrieverData
+    config = _build(Config, record, "", data)
+    problems = []
+    if config.loop.steps < 1:
+        problems.append("loop.steps must be at least 1")
+    parts = config.loop.microbatches * config.loop.data * config.loop.fsdp
+    if config.data.batch % parts:
+        problems.append(
+            f"data.batch = {config.data.batch} must be a multiple of loop.microbatches "
+            f"x data x fsdp = {parts}"
+        )
+    if task == "retriever" and not 0 <= config.data.mined_share < 1:
+        problems.append("data.mined_share must be in [0, 1)")
+    if problems:
+        raise ConfigError("; ".join(problems))
+    return config
+
+
+def check_paths(config: Config) -> None:
+    """Raise ConfigError that names every path that is needed and not set."""
+    data, needed = config.data, {"model.tokenizer": config.model.tokenizer}
+    needed["data.documents"] = data.documents
+    paper = isinstance(data, GeneratorData) and (
+        data.copy_loss_weight == 1
+        and not data.mask_unlabelled_matches
+        and not data.word_noise
+    )
+    if not paper:  # what is to be decided, only the knowledge base knows
+        needed["data.kb"] = data.kb
+    if missing := [name for name, path in needed.items() if not path]:
+        flags = " ".join(f"--set {name}=PATH" for name in missing)
+        raise ConfigError(f"paths not set: add {flags}")
+
+
+def _override(tree: ml_collections.ConfigDict, override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals:
+        raise ConfigError(f"--set {override}: expected key=value")
+    *sections, name = key.split(".")
+    at = tree
+    for depth, section in enumerate(sections):
+        if not isinstance(at.get(section), ml_collections.ConfigDict):
+            raise _unknown(".".join(sections[: depth + 1]), key, _leaves(tree))
+        at = at[section]
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        value = text
+    with at.unlocked(), at.ignore_type():
+        at[name] = value
+
+
+def _build(cls, record: dict[str, Any], where: str, data: type):
+    fields = {field.name: field for field in dataclasses.fields(cls)}
+    for key in record:
+        if key not in fields:
+            raise _unknown(where + key, where + key, [where + name for name in fields])
+    hints, values = typing.get_type_hints(cls), {}
+    for name, field in fields.items():
+        hint = data if (cls, name) == (Config, "data") else hints[name]
+        if name not in record:
+            if field.default is dataclasses.MISSING:
+                raise ConfigError(f"{where}{name}: missing")
+        elif dataclasses.is_dataclass(hint):
+            if not isinstance(record[name], dict):
+                raise ConfigError(f"{where}{name}: expected a section of keys")
+            values[name] = _build(hint, record[name], f"{where}{name}.", data)
+        else:
+            values[name] = _check_type(record[name], hint, where + name)
+    return cls(**values)
+
+
+def _check_type(value: Any, hint: Any, where: str) -> Any:
+    allowed = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    if type(value) in allowed or (value is None and types.NoneType in allowed):
+        return value
+    if float in allowed and type(value) is int:
+        return float(value)
+    if str in allowed and isinstance(value, int | float):
+        return str(value)  # a path that reads like a number
+    raise ConfigError(f"{where}: expected {hint}, found {value!r}")
+
+
+def _unknown(part: str, key: str, known: Iterable[str]) -> ConfigError:
+    near = difflib.get_close_matches(key, list(known), n=3, cutoff=0.5)
+    hint = f"; near: {', '.join(near)}" if near else f"; known: {', '.join(known)}"
+    return ConfigError(f"unknown config key {part!r}{hint}")
+
+
+def _leaves(tree: ml_collections.ConfigDict, prefix: str = "") -> list[str]:
+    names = []
+    for name, value in tree.items():
+        if isinstance(value, ml_collections.ConfigDict):
+            names += _leaves(value, f"{prefix}{name}.")
+        else:
+            names.append(prefix + name)
+    return names

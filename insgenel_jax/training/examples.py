@@ -1,0 +1,398 @@
+"""Training documents in; batches of numpy arrays out, by way of grain.
+
+Every stage is deterministic given the seed, sharded by process before anything is
+packed, and can be saved and set back: the iterator goes into the checkpoint.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import absl.flags
+import grain
+import jax
+import numpy as np
+
+from insgenel_jax import artifact
+from insgenel_jax.chunking import chunks, windows
+from insgenel_jax.document import Document, loads, normalise
+from insgenel_jax.kb import training_documents
+from insgenel_jax.kb.knowledge_base import KnowledgeBase
+from insgenel_jax.linked_text import (
+    Link,
+    Tokens,
+    align,
+    encode_prompt,
+    encode_source,
+    encode_titles,
+    format_target,
+)
+from insgenel_jax.tokenizer import Tokenizer, WordPiece
+from insgenel_jax.training.config import GeneratorData, RetrieverData
+from insgenel_jax.training.noise import description_words, replace_words
+
+# grain reads absl's flags, which nobody parses under typer
+if not absl.flags.FLAGS.is_parsed():
+    absl.flags.FLAGS.mark_as_parsed()
+
+# What stands at a position of the target. FORCED: one edge is allowed, nothing to
+# decide. SKIP: a mention could open and does not. SPAN: longer mention or CLOSE. At SKIP,
+# OPEN and SPAN the decoder has one other edge, the rival; elsewhere it is NO_RIVAL.
+NO_RIVAL = -1
+NONE, FORCED, SKIP, OPEN, SPAN, TITLE = range(6)
+
+FAN_OUT = 10_000  # a document has no more chunks or windows than this
+
+Expand = Callable[[Document, collections.Counter], list[dict]]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Expand(grain.experimental.FlatMapTransform):
+    """A record of the training documents -> its examples."""
+
+    expand: Expand
+    counts: collections.Counter
+    max_fan_out: int = FAN_OUT
+
+    def flat_map(self, element: bytes) -> Sequence[dict]:
+        try:
+            document = loads(element)
+        except ValueError:
+            self.counts["unreadable documents"] += 1
+            return []
+        self.counts["documents"] += 1
+        return self.expand(document, self.counts)
+
+
+def examples(
+    path: str, expand: Expand, seed: int, counts: collections.Counter
+) -> grain.IterDataset:
+    """Read, shuffle, repeat and shard the training documents; expand each."""
+    manifest = artifact.check(path, training_documents.KIND, training_documents.VERSION)
+    files = [
+        str(Path(path) / name)
+        for name in sorted(manifest.files)
+        if name.startswith("documents-")
+    ]
+    source = grain.sources.ArrayRecordDataSource(files)
+    share = slice(jax.process_index(), None, jax.process_count())
+    records = grain.MapDataset.source(source).shuffle(seed=seed)[share].repeat()
+    reading = grain.ReadOptions(num_threads=1, prefetch_buffer_size=16)
+    return grain.experimental.FlatMapIterDataset(
+        records.to_iter_dataset(reading), _Expand(expand, counts)
+    )
+
+
+# --- generator --------------------------------------------------------------------
+
+
+def generator_batches(
+    dataset: grain.IterDataset,
+    settings: GeneratorData,
+    seed: int,
+    counts: collections.Counter,
+) -> grain.IterDataset:
+    """Pack examples first-fit into rows of max_length, stack `batch` rows.
+
+    -> tokens, targets, rivals, kinds, segments, positions int32, weights float32 [B T];
+    positions restart in each segment, segment 0 is padding; ids: a list per row.
+    """
+    rows = settings.batch // jax.process_count()
+    packed = grain.experimental.FirstFitPackIterDataset(
+        dataset,
+        length_struct={"columns": settings.max_length},
+        meta_features=["id"],
+        num_packing_bins=2 * rows,
+        seed=seed,
+    )
+    weights, scored = kind_weights(settings), settings.scored or settings.max_length
+
+    def stack(rows: Sequence[dict]) -> dict:
+        batch = _stack(rows, weights)
+        over = np.count_nonzero(batch["weights"], axis=1) - scored
+        counts["scored positions left out"] += int(np.maximum(over, 0).sum())
+        return batch
+
+    batches = packed.batch(rows, batch_fn=stack)
+    return grain.experimental.ThreadPrefetchIterDataset(batches, prefetch_buffer_size=4)
+
+
+def fixed_generator_batches(
+    examples: Sequence[dict], settings: GeneratorData
+) -> list[dict]:
+    """All of these examples, packed; the last batch is filled up with empty rows."""
+    dataset = grain.MapDataset.source(list(examples)).to_iter_dataset()
+    batches = list(generator_batches(dataset, settings, 0, collections.Counter()))
+    rows = settings.batch // jax.process_count()
+    for batch in batches[-1:]:
+        for name in batch.keys() - {"ids"}:
+            missing = rows - len(batch[name])
+            batch[name] = np.pad(batch[name], ((0, missing), (0, 0)))
+    return batches
+
+
+def kind_weights(settings: GeneratorData) -> np.ndarray:
+    """The weight of the loss at each kind of position, float32 [6]."""
+    weights = np.ones(6, np.float32)
+    weights[NONE] = 0.0
+    weights[FORCED] = settings.copy_loss_weight
+    weights[SKIP] = 0.0 if settings.mask_unlabelled_matches else 1.0
+    return weights
+
+
+def _stack(rows: Sequence[dict], weights: np.ndarray) -> dict:
+    columns = np.stack([row["columns"] for row in rows])
+    tokens, targets, rivals, kinds = np.ascontiguousarray(np.moveaxis(columns, -1, 0))
+    return {
+        "tokens": tokens,
+        "targets": targets,
+        "rivals": rivals,
+        "kinds": kinds,
+        "weights": weights[kinds],
+        "segments": np.stack([row["columns_segment_ids"] for row in rows]),
+        "positions": np.stack([row["columns_positions"] for row in rows]),
+        "ids": [list(row["id"]) for row in rows],
+    }
+
+
+def generator_expand(
+    tokenizer: Tokenizer, kb: KnowledgeBase | None, settings: GeneratorData
+) -> Expand:
+    """Document -> examples: chunks of whole sentences that fit max_length.
+
+    An example is {"columns": int32 [t, 4] of token, target, rival, kind; "id"}. Without a
+    knowledge base every position outside of links counts as FORCED, every title token
+    as TITLE.
+    """
+    titles: dict[str, list[int]] = {}
+    words = description_words(kb) if settings.word_noise else []
+    instruction = len(encode_prompt(tokenizer, settings.instruction, "")) - 2
+    budget = settings.max_length + 1 - instruction - 3  # BOS, EOS, EOS
+
+    def title_ids(title: str) -> list[int]:
+        if title not in titles:
+            titles[title] = encode_titles(tokenizer, [title])[0]
+        return titles[title]
+
+    @functools.lru_cache(maxsize=100_000)
+    def other_titles(form: int | None) -> list[list[int]]:
+        if form is None:
+            return []
+        return [title_ids(kb.title(e)) for e in kb.candidates(form)[0].tolist()]
+
+    def expand(document: Document, counts: collections.Counter) -> list[dict]:
+        if settings.word_noise:
+            document = replace_words(document, settings.word_noise, words)
+        text, mentions = document.text, []
+        for mention in document.mentions:
+            if mention.entity is None:
+                continue
+            counts["mentions"] += 1
+            title = mention.entity if kb is None else _kb_title(kb, mention.entity)
+            if title is None:
+                counts["mentions of no known entity"] += 1
+            else:
+                mentions.append(dataclasses.replace(mention, entity=title))
+        tokens = encode_source(tokenizer, text)
+        links, dropped = align(tokens, mentions)
+        counts["mentions that start or end inside a token"] += dropped
+        costs = np.full(len(tokens), 2.0)  # in the prompt and in the target
+        for start, _, mention in links:
+            costs[start] += 4 + len(title_ids(mention.entity))
+        joined = [(mention.start, mention.end) for _, _, mention in links]
+        found = []
+        for number, (start, end) in enumerate(
+            chunks(text, tokens.starts, costs, budget, joined)
+        ):
+            inside = [
+                dataclasses.replace(
+                    mention, start=mention.start - start, end=mention.end - start
+                )
+                for _, _, mention in links
+                if start <= mention.start and mention.end <= end
+            ]
+            counts["mentions cut by a chunk"] += sum(
+                start < mention.end and mention.start < end for _, _, mention in links
+            ) - len(inside)
+            columns = _columns(text[start:end], inside, counts, title_ids)
+            if len(columns) > settings.max_length:
+                counts["chunks over max_length"] += 1
+                continue
+            found.append({"columns": columns, "id": f"{document.id}#{number}"})
+        counts["examples"] += len(found)
+        return found
+
+    def _columns(text, mentions, counts, title_ids) -> np.ndarray:
+        tokens = encode_source(tokenizer, text)
+        aligned, dropped = align(tokens, mentions)
+        counts["mentions that start or end inside a token"] += dropped
+        links = [(i, j, title_ids(mention.entity)) for i, j, mention in aligned]
+        prompt = encode_prompt(tokenizer, settings.instruction, text)
+        ids = np.array(prompt + format_target(tokenizer, tokens, links), np.int32)
+        kinds, rivals = np.full((2, len(ids)), [[NONE], [NO_RIVAL]], np.int32)
+        matches = token_matches(tokens, text, kb)
+        kinds[len(prompt) :], rivals[len(prompt) :] = zip(
+            *target_decisions(tokenizer, tokens, links, matches, other_titles)
+        )
+        return np.stack([ids[:-1], ids[1:], rivals[1:], kinds[1:]], axis=1)
+
+    return expand
+
+
+def _kb_title(kb: KnowledgeBase, title: str) -> str | None:
+    entity = kb.find(title)
+    return None if entity is None else kb.title(entity)
+
+
+def token_matches(
+    tokens: Tokens, text: str, kb: KnowledgeBase | None
+) -> dict[int, dict[int, int]]:
+    """Dictionary matches on tokens: first token -> {end: form}; those inside tokens go."""
+    if kb is None or not len(tokens):
+        return {}
+    found = kb.matches(text)
+    i = np.searchsorted(tokens.starts, found.starts, side="left")
+    j = np.searchsorted(tokens.ends, found.ends, side="right")
+    i = np.minimum(i, len(tokens) - 1)
+    exact = (tokens.starts[i] == found.starts) & (i < j)
+    exact &= tokens.ends[j - 1] == found.ends
+    by_start: dict[int, dict[int, int]] = {}
+    for start, end, form in zip(
+        i[exact].tolist(), j[exact].tolist(), found.forms[exact].tolist()
+    ):
+        by_start.setdefault(start, {})[end] = form
+    return by_start
+
+
+def target_decisions(
+    tokenizer: Tokenizer,
+    tokens: Tokens,
+    links: Sequence[Link],
+    matches: dict[int, dict[int, int]],
+    titles: Callable[[int | None], list[list[int]]],
+) -> list[tuple[int, int]]:
+    """(kind, rival) of every position of `format_target(tokenizer, tokens, links)`.
+
+    titles(form) gives the titles that the dictionary has for a form; [] for None.
+    """
+    source, forced = tokens.ids.tolist(), (FORCED, NO_RIVAL)
+    outside = [
+        (SKIP, tokenizer.open) if i in matches else forced for i in range(len(source))
+    ]
+    found, pointer = [], 0
+    for start, end, title in links:
+        ends = matches.get(start, {})
+        found += [*outside[pointer:start], (OPEN, source[start])]
+        found += [
+            (SPAN, tokenizer.close) if i in ends else forced for i in range(start, end)
+        ]
+        longer = end < max(ends, default=0)
+        found += [(SPAN, source[end]) if longer else forced, forced]  # CLOSE, ENTITY
+        found += _title_decisions(
+            [*title, tokenizer.end], titles(ends.get(end)), tokenizer
+        )
+        pointer = end
+    return [*found, *outside[pointer:], forced]
+
+
+def _title_decisions(
+    title: list[int], others: list[list[int]], tokenizer: Tokenizer
+) -> list[tuple[int, int]]:
+    """TITLE where titles of the mention part ways (or none is known), else FORCED."""
+    found, known = [], [[*other, tokenizer.end] for other in others]
+    unknown = title not in known
+    for place, token in enumerate(title):
+        open_to = {other[place] for other in known}
+        choice = unknown or len(open_to) > 1
+        found.append((TITLE if choice else FORCED, NO_RIVAL))
+        known = [other for other in known if other[place] == token]
+    return found
+
+
+# --- retriever --------------------------------------------------------------------
+
+
+def window_batches(
+    dataset: grain.IterDataset, settings: RetrieverData
+) -> grain.IterDataset:
+    """Stack windows: windows int32 [B W], golds and ids: a list per row."""
+    rows = settings.batch // jax.process_count()
+    batches = dataset.batch(rows, batch_fn=stack_windows)
+    return grain.experimental.ThreadPrefetchIterDataset(batches, prefetch_buffer_size=4)
+
+
+def stack_windows(rows: Sequence[dict]) -> dict:
+    """Examples -> windows [B W], golds and ids of each row."""
+    return {
+        "windows": np.stack([row["window"] for row in rows]),
+        "golds": [row["golds"].tolist() for row in rows],
+        "ids": [[row["id"]] for row in rows],
+    }
+
+
+def retriever_expand(
+    wordpiece: WordPiece, kb: KnowledgeBase, settings: RetrieverData
+) -> Expand:
+    """Document -> {"window": int32 [W], "golds": entity ids in it, "id"} per window.
+
+    A window without a mention of a known entity teaches nothing and is left out.
+    """
+
+    def expand(document: Document, counts: collections.Counter) -> list[dict]:
+        golds = []
+        for mention in document.mentions:
+            if mention.entity is None:
+                continue
+            counts["mentions"] += 1
+            entity = kb.find(mention.entity)
+            if entity is None:
+                counts["mentions of no known entity"] += 1
+            else:
+                golds.append((mention.start, mention.end, entity))
+        found = []
+        for start, end in windows(
+            document.text, settings.window_length, settings.stride
+        ):
+            inside = {e for s, t, e in golds if start <= s and t <= end}
+            if inside:
+                found.append((start, end, np.array(sorted(inside), np.int32)))
+            counts["windows without a mention"] += not inside
+        texts = [normalise(document.text[start:end]) for start, end, _ in found]
+        ids = wordpiece.encode(texts, settings.window_tokens) if texts else []
+        counts["windows"] += len(found)
+        return [
+            {"window": ids[k], "golds": golds, "id": f"{document.id}#{start}"}
+            for k, (start, _, golds) in enumerate(found)
+        ]
+
+    return expand
+
+
+def entity_tokens(
+    wordpiece: WordPiece, kb: KnowledgeBase, length: int, cache: Path
+) -> np.ndarray:
+    """The tokens of every entity's title and description, int32 [E length].
+
+    Written to `cache` once and memory-mapped after that.
+    """
+    if not cache.is_file():
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        aside = cache.with_suffix(".part.npy")
+        table = np.lib.format.open_memmap(
+            aside, mode="w+", dtype=np.int32, shape=(len(kb), length)
+        )
+        for start in range(0, len(kb), 4096):
+            block = range(start, min(start + 4096, len(kb)))
+            table[start : block.stop] = wordpiece.encode(
+                [normalise(kb.title(i)) for i in block],
+                length,
+                [normalise(kb.description(i)) for i in block],
+            )
+        table.flush()
+        del table
+        aside.rename(cache)
+    return np.load(cache, mmap_mode="r")

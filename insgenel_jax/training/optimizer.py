@@ -1,0 +1,44 @@
+"""AdamW with warm-up and linear decay, from settings; the shardings of its state."""
+
+from __future__ import annotations
+
+import jax
+import optax
+
+from insgenel_jax.sharding import replicated
+from insgenel_jax.training.config import OptimizerSettings
+
+
+def schedule(settings: OptimizerSettings, steps: int) -> optax.Schedule:
+    """Step (from 0) -> learning rate: up to the peak, then down to 0 at `steps`."""
+    warmup = min(settings.warmup_steps, steps - 1)
+    # the first step learns already: its rate is peak / warmup, not 0
+    peak, tail = settings.learning_rate, max(steps - warmup, 1)
+    rise = optax.linear_schedule(peak / max(warmup, 1), peak, max(warmup - 1, 1))
+    return optax.join_schedules([rise, optax.linear_schedule(peak, 0, tail)], [warmup])
+
+
+def build(settings: OptimizerSettings, steps: int) -> optax.GradientTransformation:
+    """Clip by the global norm (unless clip is 0), then AdamW."""
+    adamw = optax.adamw(
+        schedule(settings, steps),
+        b1=settings.b1,
+        b2=settings.b2,
+        eps=settings.eps,
+        weight_decay=settings.weight_decay,
+    )
+    if not settings.clip:
+        return adamw
+    return optax.chain(optax.clip_by_global_norm(settings.clip), adamw)
+
+
+def state_shardings(optimizer, abstract_params, param_shardings, mesh):
+    """Moments lie where their parameters lie; counters are whole everywhere."""
+    state = jax.eval_shape(optimizer.init, abstract_params)
+    return optax.tree_map_params(
+        optimizer,
+        lambda _, placed: placed,
+        state,
+        param_shardings,
+        transform_non_params=lambda _: replicated(mesh),
+    )

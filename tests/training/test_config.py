@@ -1,0 +1,92 @@
+import dataclasses
+
+import pytest
+
+from insgenel_jax.training import config
+
+GOOD = """
+import ml_collections
+def get_config(arg="2"):
+    return ml_collections.ConfigDict({
+        "task": "generator",
+        "model": {"family": "llama", "dim": 8, "layers": int(arg), "heads": 2, "ffn": 8,
+                  "tokenizer": ""},
+        "data": {"documents": "", "batch": 8, "max_length": 64},
+        "optimizer": {"learning_rate": 1e-3, "warmup_steps": 5},
+        "loop": {"steps": 10},
+    })
+"""
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "good.py"
+    path.write_text(GOOD)
+    return str(path)
+
+
+def test_argument_and_overrides_reach_the_settings(file):
+    found = config.load(
+        f"{file}:3",
+        ["data.documents=out/train", "optimizer.clip=2", "data.kb=17", "seed=5"],
+    )
+    assert found.model.layers == 3
+    assert found.data.documents == "out/train"
+    assert found.data.kb == "17"  # a path that reads like a number
+    assert (found.optimizer.clip, type(found.optimizer.clip)) == (2.0, float)
+    assert found.seed == 5
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        found.seed = 6
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("optimizer.learning_rat=1", "optimizer.learning_rate"),
+        ("modell.dim=1", "model.dim"),
+        ("data.copy_weight=1", "data.copy_loss_weight"),
+        ("loop.steps=many", "loop.steps: expected"),
+        ("loop.steps=0", "loop.steps must be at least 1"),
+        ("loop.steps", "expected key=value"),
+        ("loop=3", "loop: expected a section"),
+        ("task=parser", "task: expected one of"),
+        ("loop.microbatches=3", "data.batch = 8 must be a multiple"),
+    ],
+)
+def test_a_wrong_override_is_an_error_that_says_what_to_do(file, override, message):
+    with pytest.raises(config.ConfigError, match=message):
+        config.load(file, [override])
+
+
+def test_a_missing_file_and_a_missing_key_are_named(tmp_path, file):
+    with pytest.raises(config.ConfigError, match="nothing.py: no such config"):
+        config.load(str(tmp_path / "nothing.py"))
+    with pytest.raises(config.ConfigError, match="loop.steps: missing"):
+        config.parse(
+            dataclasses.asdict(config.load(file)) | {"loop": {"microbatches": 1}}
+        )
+
+
+@pytest.mark.parametrize(
+    ("overrides", "missing"),
+    [
+        ([], ["model.tokenizer", "data.documents"]),
+        (["data.documents=d", "model.tokenizer=t"], []),
+        (
+            ["data.copy_loss_weight=0.5"],
+            ["model.tokenizer", "data.documents", "data.kb"],
+        ),
+        (
+            ["data.documents=d", "data.mask_unlabelled_matches=True"],
+            ["model.tokenizer", "data.kb"],
+        ),
+    ],
+)
+def test_paths_that_are_needed_are_named(file, overrides, missing):
+    found = config.load(file, overrides)
+    if not missing:
+        return config.check_paths(found)
+    with pytest.raises(config.ConfigError) as error:
+        config.check_paths(found)
+    flags = " ".join(f"--set {name}=PATH" for name in missing)
+    assert str(error.value) == f"paths not set: add {flags}"
