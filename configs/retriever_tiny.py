@@ -6,8 +6,8 @@ Cost: about a minute on one CPU core. Reaches: benchmarks/mini_world.py prints i
         --set data.documents=DATA/train --set data.kb=DATA/kb \
         --set model.tokenizer=DATA/tokenizers/retriever
 
-`:wiki` is for a knowledge base of real text (`prepare wikipedia`): wider, with
-negatives of the other windows, and 12 minutes.
+`:wiki` is for a knowledge base of real text (`prepare wikipedia`): with
+negatives of the other windows, and about a quarter of an hour.
 """
 
 import ml_collections
@@ -24,10 +24,10 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     config.model = ml_collections.ConfigDict(
         {
             "family": "bert",
-            "dim": 128 if wiki else 64,
+            "dim": 64,
             "layers": 2,
             "heads": 2,
-            "ffn": 256 if wiki else 128,
+            "ffn": 128,
             "tokenizer": "",
         }
     )
@@ -36,21 +36,21 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
             "documents": "",
             "kb": "",
             "dev": "",
-            "batch": 128,
-            "golds": 384 if wiki else 67,
-            "negatives": 256 if wiki else 67,
+            "batch": 64 if wiki else 128,
+            "golds": 256 if wiki else 67,
+            "negatives": 128 if wiki else 67,
             "in_batch_negatives": wiki,
-            "window_tokens": 64 if wiki else 48,
-            "entity_tokens": 32 if wiki else 48,
+            "window_tokens": 48,
+            "entity_tokens": 24 if wiki else 48,
             "refresh_steps": 500,
         }
     )
     config.optimizer = ml_collections.ConfigDict(
-        {"learning_rate": 1e-3 if wiki else 2e-3, "warmup_steps": 20}
+        {"learning_rate": 2e-3, "warmup_steps": 20}
     )
     config.loop = ml_collections.ConfigDict(
         {
-            "steps": 1000 if wiki else 250,
+            "steps": 1500 if wiki else 250,
             "evaluate_steps": 250,
             "checkpoint_steps": 250,
         }

@@ -1,3 +1,4 @@
+#!/usr/bin/env bash
 # Sourced by the other scripts: one virtual environment with the project in it.
 # VENV says where (default .venv), PYTHON which interpreter (3.11 or newer).
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

@@ -32,8 +32,8 @@ def test_world(tmp_path):
             assert kb.find(mention.entity) in kb.candidates(kb.form(surface))[0]
     generator = tokenizer.load_tokenizer(tmp_path / "tokenizers/generator")
     retriever = tokenizer.load_wordpiece(tmp_path / "tokenizers/retriever")
-    assert 300 < generator.size <= 1024
-    assert 300 < retriever.size <= 1024
+    assert 300 < generator.size <= 4096
+    assert 300 < retriever.size <= 4096
     assert "training documents" in done.output
 
 

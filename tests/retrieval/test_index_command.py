@@ -36,7 +36,11 @@ def test_index_and_linker(tmp_path, monkeypatch):
         "insgenel_jax.linker.assemble", lambda *a, **k: assembled.append((a, k))
     )
     parts = ("--kb", kb, "--retriever", retriever, "--out", out)
-    result = run(*parts, "--generator", tmp_path, "--linker", tmp_path / "linker")
+    result = run(
+        *parts,
+        *("--generator", tmp_path, "--linker", tmp_path / "linker"),
+        *("--set", "top_k=7", "--set", "scope=window"),
+    )
     assert result.exit_code == 0, (result.output, result.exception)
     opened = open_index(out, verify=True)
     assert opened.made_from == {
@@ -59,6 +63,7 @@ def test_index_and_linker(tmp_path, monkeypatch):
         "retriever": retriever,
         "kb": kb,
         "index": out,
+        "settings": {"top_k": 7, "scope": "window"},
     }
     before = artifact.identity(out)
     assert run(*parts).exit_code == 0
