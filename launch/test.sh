@@ -5,4 +5,4 @@ EXTRAS=test
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 ruff format --check .
 ruff check .
-python -m pytest --numprocesses=auto "$@"
+python -m pytest --numprocesses=auto --dist=loadfile "$@"
