@@ -22,6 +22,7 @@ from insgenel_jax import artifact, chunking
 from insgenel_jax.decoding import decisions, spans, step
 from insgenel_jax.document import Document, Mention
 from insgenel_jax.kb.knowledge_base import KnowledgeBase
+from insgenel_jax.kb.occurrences import find_occurrences, passes
 from insgenel_jax.linked_text import encode_prompt, encode_source, encode_titles
 from insgenel_jax.linker_directory import (
     VERSION,
@@ -259,13 +260,10 @@ class Linker:
                         f"{len(text)}, the length of the text"
                     )
             return [(*s, self.kb.form(text[slice(*s)])) for s in sorted(set(given))]
-        matches = spans.find_matches(
-            self.kb,
-            text,
-            case=self.settings.case,
-            min_link_probability=self.settings.min_link_probability,
-        )
-        return list(zip(*(column.tolist() for column in matches), strict=True))
+        found = find_occurrences(self.kb, text)
+        settings = self.settings
+        keep = passes(found, settings.case, settings.min_link_probability)
+        return list(zip(*(column[keep].tolist() for column in found[:3]), strict=True))
 
     def _retrieve(self, documents, places) -> list[Callable]:
         if self.settings.system == "insgenel":

@@ -15,6 +15,7 @@ from typing import Any
 
 from insgenel_jax import artifact, models
 from insgenel_jax.decoding import decisions, step
+from insgenel_jax.kb.occurrences import CASES
 from insgenel_jax.models import hf
 from insgenel_jax.models.config import ModelConfig
 from insgenel_jax.tokenizer import Tokenizer, load_tokenizer
@@ -53,7 +54,7 @@ class Settings:
     def __post_init__(self):
         _check_choice("system", self.system, ("insgenel-r", "insgenel"))
         _check_choice("scope", self.scope, ("window", "chunk", "document"))
-        _check_choice("case", self.case, ("any", "capitalised"))
+        _check_choice("case", self.case, CASES)
         for name in ("top_k", "chunk_tokens", "batch", "block"):
             if getattr(self, name) < 1:
                 raise ValueError(

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
-import importlib.resources
 from collections.abc import Sequence
 
 import numpy as np
 
-from insgenel_jax.kb.knowledge_base import KnowledgeBase, Matches
+from insgenel_jax.kb.knowledge_base import KnowledgeBase
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,36 +26,6 @@ class CandidateMention:
     log_prior: np.ndarray
     log_retriever: np.ndarray
     optional: bool = True
-
-
-@functools.cache
-def stop_words() -> frozenset[str]:
-    """Words that are no mention by themselves, unless written in capitals."""
-    file = importlib.resources.files("insgenel_jax") / "assets/stop_words.txt"
-    return frozenset(file.read_text().split())
-
-
-def find_matches(
-    kb: KnowledgeBase, text: str, *, case: str, min_link_probability: float
-) -> Matches:
-    """Dictionary matches of a text that pass the filters of DESIGN.md section 6.
-
-    case: "any", or "capitalised" for matches that do not start in lower case. Stop
-    words are left out ("us", "Us"; not "US").
-    """
-    matches = kb.matches(text)
-    keep = kb.link_probability(matches.forms) >= min_link_probability
-    words = stop_words()
-    for i in np.flatnonzero(keep):
-        start, end = matches.starts[i], matches.ends[i]
-        first = text[start]
-        if (
-            case == "capitalised"
-            and first.islower()
-            or first.lower() + text[start + 1 : end] in words
-        ):
-            keep[i] = False
-    return Matches(*(column[keep] for column in matches))
 
 
 def allow(
