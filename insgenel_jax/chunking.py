@@ -27,7 +27,12 @@ def windows(text: str, length: int = 32, stride: int = 16) -> list[Span]:
     """Spans of `length` whitespace words, a new one every `stride` words.
 
     Every word is in at least one; a text without a word has none. (*paper*, 3.2.)
+    Raises ValueError for a stride that would leave words out.
     """
+    if not 1 <= stride <= length:
+        raise ValueError(
+            f"stride: expected 1 <= stride <= length = {length}, found {stride}"
+        )
     words = [match.span() for match in _WORD.finditer(text)]
     if not words:
         return []

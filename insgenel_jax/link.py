@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
@@ -40,7 +41,11 @@ def main(
     from insgenel_jax.linker import Linker
 
     console = Console(stderr=output == "-")
-    opened = Linker.from_pretrained(linker, **parse_settings(set or []))
+    try:
+        opened = Linker.from_pretrained(linker, **parse_settings(set or []))
+    except (OSError, ValueError) as error:
+        console.print(f"[red]{escape(str(error))}")
+        raise typer.Exit(2) from error
     if rejects is None and output != "-":
         rejects = Path(output + ".rejects.jsonl")
     began = time.perf_counter()

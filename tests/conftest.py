@@ -47,12 +47,27 @@ def tokenizer(tmp_path_factory) -> Tokenizer:
 @pytest.fixture(scope="session")
 def linker_path(tmp_path_factory) -> Path:
     """A linker over the mini world with random models: its decisions are noise."""
+    from insgenel_jax.formats import Rejects
+    from insgenel_jax.kb import world
+    from insgenel_jax.kb.entity_list import build_from_entities
+
+    root, names = tmp_path_factory.mktemp("linker"), world.aliases()
+    with Rejects(root / "rejects.jsonl") as rejects:
+        build_from_entities(
+            root / "kb",
+            [(entity, names.get(entity.title, ())) for entity in world.entities()],
+            rejects,
+            documents=world.paragraphs("train", 200),
+        )
+    return add_random_models(root)
+
+
+def add_random_models(root: Path) -> Path:
+    """Put tiny random models beside the knowledge base root/kb; returns the linker."""
     import jax
 
     from insgenel_jax import artifact, models, tokenizer
-    from insgenel_jax.formats import Rejects
-    from insgenel_jax.kb import KnowledgeBase, world
-    from insgenel_jax.kb.entity_list import build_from_entities
+    from insgenel_jax.kb import KnowledgeBase
     from insgenel_jax.linker import assemble
     from insgenel_jax.models import hf
     from insgenel_jax.models.config import ModelConfig
@@ -62,17 +77,8 @@ def linker_path(tmp_path_factory) -> Path:
         for file in ("tokenizer.json", "tokenizer_config.json"):
             shutil.copyfile(source / file, target / file)
 
-    root = tmp_path_factory.mktemp("linker")
-    names = world.aliases()
-    with Rejects(root / "rejects.jsonl") as rejects:
-        build_from_entities(
-            root / "kb",
-            [(entity, names.get(entity.title, ())) for entity in world.entities()],
-            rejects,
-            documents=world.paragraphs("train", 200),
-        )
     kb = KnowledgeBase.open(root / "kb")
-    texts = [kb.description(i) for i in range(len(kb))]
+    texts = [kb.description(i) for i in range(min(len(kb), 2000))]
 
     shape = {"dim": 32, "layers": 2, "heads": 4, "ffn": 64, "max_positions": 512}
     with artifact.create(root / "generator", "generator", 1) as draft:

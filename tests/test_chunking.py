@@ -3,6 +3,7 @@
 import itertools
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -30,6 +31,11 @@ def test_windows_cover_every_word(count, length, stride):
     assert all(len(window) <= length for window in found)
     assert [w[0] for w in found] == [f"w{stride * i}" for i in range(len(found))]
     assert len(found) <= 1 or found[-2][-1] != f"w{count - 1}"
+
+
+def test_a_stride_that_leaves_words_out_is_refused():
+    with pytest.raises(ValueError, match="stride: expected 1 <= stride <= length = 4"):
+        windows("a b c d e f", 4, 5)
 
 
 @given(texts)
