@@ -15,7 +15,10 @@ import numpy as np
 Span = tuple[int, int]
 
 _WORD = re.compile(r"\S+")
-_SENTENCE_END = re.compile(r"""[.!?…。！？]+["'”’»)\]]*(?=\s)|[。！？]|\n""")
+# Possessive (++), so that no mark is looked at twice, however many stand in a row.
+_SENTENCE_END = re.compile(
+    r"""(?P<mark>[.!?…。！？]++)["'”’»)\]]*+(?P<space>\s*+)|(?P<line>\n\s*+)"""
+)
 _NO_END = re.compile(
     r"(?:^|[\s(])(?:[A-Z]|(?:[A-Z]\.)+[A-Z]|Mr|Mrs|Ms|Dr|Prof|St|Sr|Jr|Gen|Col|Lt|Sgt|"
     r"Capt|Gov|Sen|Rep|Rev|Hon|No|Nos|vs|etc|e\.g|i\.e|cf|ca|approx|Inc|Corp|Ltd|Co|"
@@ -44,11 +47,16 @@ def sentences(text: str) -> list[Span]:
     """Spans of the sentences: they tile the text, each with the spaces behind it."""
     breaks = []
     for match in _SENTENCE_END.finditer(text):
-        after = text[match.end() : match.end() + 3].lstrip()[:1]
-        before = text[max(match.start() - 12, 0) : match.start()]
-        if match[0] == "." and (after.islower() or _NO_END.search(before)):
-            continue
-        breaks.append(_skip_spaces(text, match.end()))
+        mark, space = match["mark"], match["space"]
+        if mark and "\n" not in space:
+            if not space and mark[-1] not in "。！？":
+                continue
+            before = text[max(match.start() - 12, 0) : match.start()]
+            after = text[match.end() : match.end() + 1]
+            alone = match[0].rstrip() == "."
+            if alone and (after.islower() or _NO_END.search(before)):
+                continue
+        breaks.append(match.end())
     edges = sorted({0, *breaks, len(text)})
     return list(itertools.pairwise(edges))
 

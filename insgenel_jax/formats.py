@@ -11,6 +11,7 @@ import json
 import os
 import sys
 import tempfile
+import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -139,7 +140,7 @@ def decode_lines(
                 rejects.add(str(path), number, reason, line.decode("utf-8", "replace"))
     except FileNotFoundError:
         raise
-    except (EOFError, OSError) as error:
+    except (EOFError, OSError, zlib.error) as error:
         rejects.add(str(path), number + 1, f"file cut short or damaged: {error}", "")
 
 

@@ -16,6 +16,7 @@ python -m insgenel_jax.train --config=configs/retriever_tiny.py \
     --set data.kb="$out/data/kb" --set model.tokenizer="$out/data/tokenizers/retriever" \
     >"$out/retriever.log" 2>&1 &
 retriever=$!
+trap 'kill "$retriever" 2>/dev/null || true' EXIT
 python -m insgenel_jax.train --config=configs/generator_tiny.py \
     --workdir="$out/generator" --set data.documents="$out/data/train" \
     --set data.kb="$out/data/kb" --set model.tokenizer="$out/data/tokenizers/generator"

@@ -1,6 +1,7 @@
 """Windows cover every word; chunks keep to the budget, sentences and joined spans."""
 
 import itertools
+import time
 
 import numpy as np
 import pytest
@@ -43,6 +44,14 @@ def test_sentences_tile_the_text(text):
     found = sentences(text)
     assert "".join(text[a:b] for a, b in found) == text
     assert all(a < b for a, b in found)
+
+
+@pytest.mark.parametrize("text", ["." * 200_000, "\n" * 200_000, ".\n" * 100_000])
+def test_hostile_texts_take_no_longer_than_others(text):
+    """Each mark is looked at once: two hundred thousand in well under a second."""
+    began = time.process_time()
+    assert "".join(text[a:b] for a, b in sentences(text)) == text
+    assert time.process_time() - began < 5
 
 
 def test_sentences():
