@@ -28,7 +28,7 @@ setup(
         "regex>=2024.5",  # words of any script (letters with their marks)
         "ml_collections>=1.0,<2",  # experiment configs
         "jaxtyping>=0.3,<0.4",  # shapes in signatures
-        "etils[epath]>=1.9",  # paths on disks and object stores
+        "ml_dtypes>=0.5",  # bfloat16 in numpy
         "absl-py>=2.1",  # grain's workers read its flags
         "typer>=0.15,<1",  # command lines
         "rich>=13.7",  # tables, progress and highlighted mentions in the terminal

@@ -81,23 +81,19 @@ def document_from_json(record: Any) -> Document:
     Raises ValueError that names the field, what was expected and what was found.
     """
     _check(isinstance(record, dict), "document", "an object", record)
-    _check(isinstance(record.get("id"), str | int), "id", "a string", record.get("id"))
-    text = record.get("text")
-    _check(isinstance(text, str), "text", "a string", text)
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise ValueError(
-            f"text: a lone surrogate at character {error.start}, which no encoding "
-            "can hold; replace it before linking"
-        ) from None
+    identifier, text = record.get("id"), record.get("text")
+    if type(identifier) is int:
+        identifier = str(identifier)
+    _check_string(identifier, "id")
+    _check_string(text, "text")
     title = record.get("title")
-    _check(isinstance(title, str | None), "title", "a string", title)
+    if title is not None:
+        _check_string(title, "title")
     mentions = record.get("mentions")
     mentions = [] if mentions is None else mentions
     _check(isinstance(mentions, list), "mentions", "a list", mentions)
     return Document(
-        id=str(record["id"]),
+        id=identifier,
         text=text,
         title=title,
         mentions=tuple(
@@ -145,13 +141,12 @@ def _mention_from_json(record: Any, where: str, length: int) -> Mention:
     )
     _check("entity" in record, f"{where}.entity", "a title or null", "nothing")
     entity, external_id = record["entity"], record.get("external_id")
-    _check(isinstance(entity, str | None), f"{where}.entity", "a title or null", entity)
-    _check(
-        isinstance(external_id, str | int | None),
-        f"{where}.external_id",
-        "a string",
-        external_id,
-    )
+    if entity is not None:
+        _check_string(entity, f"{where}.entity", "a title or null")
+    if type(external_id) is int:
+        external_id = str(external_id)
+    if external_id is not None:
+        _check_string(external_id, f"{where}.external_id")
     score = record.get("score")
     _check(score is None or _is_number(score), f"{where}.score", "a number", score)
     candidates = record.get("candidates") or []
@@ -169,10 +164,21 @@ def _mention_from_json(record: Any, where: str, length: int) -> Mention:
         start=start,
         end=end,
         entity=entity,
-        external_id=None if external_id is None else str(external_id),
+        external_id=external_id,
         score=score,
         candidates=tuple(Candidate(c["entity"], c["score"]) for c in candidates),
     )
+
+
+def _check_string(value: Any, where: str, expected: str = "a string") -> None:
+    _check(isinstance(value, str), where, expected, value)
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"{where}: a lone surrogate at character {error.start}, which no encoding "
+            "can hold; replace it before linking"
+        ) from None
 
 
 def _is_number(value: Any) -> bool:

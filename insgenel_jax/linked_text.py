@@ -69,7 +69,8 @@ def encode_source(tokenizer: Tokenizer, text: str) -> Tokens:
 
 def encode_prompt(tokenizer: Tokenizer, instruction: str, text: str) -> list[int]:
     """BOS instruction source EOS, with the canonical tokens of the text."""
-    parts = [" " + normalise(part) for part in (instruction, text) if part]
+    # the instruction may hold braces: they stand in no target
+    parts = [" " + part for part in (instruction, normalise(text)) if part]
     ids = [encoded[0] for encoded in tokenizer.encode_raw(parts)]
     return [
         tokenizer.bos,

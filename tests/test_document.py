@@ -66,6 +66,9 @@ GOOD = {"start": 0, "end": 2, "entity": "E"}
     ("change", "field"),
     [
         ({"id": None}, "id"),
+        ({"id": True}, "id"),
+        ({"id": "\ud800"}, "id: a lone surrogate at character 0"),
+        ({"mentions": [GOOD | {"entity": "\ud800"}]}, r"mentions\[0\].entity: a lone"),
         ({"text": 3}, "text"),
         ({"text": "a\ud800"}, "text: a lone surrogate at character 1"),
         ({"title": 3}, "title"),

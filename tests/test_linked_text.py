@@ -101,6 +101,8 @@ def test_prompt(tokenizer):
     prompt = encode_prompt(tokenizer, "Link", "a\n[b]")
     assert prompt == encode_prompt(tokenizer, "Link", "a (b)")
     assert (prompt[0], prompt[-1]) == (tokenizer.bos, tokenizer.eos)
+    marked = encode_prompt(tokenizer, "as in { x } [ X ]", "a")
+    assert marked != encode_prompt(tokenizer, "as in ( x ) ( X )", "a")
     assert encode_prompt(tokenizer, "", "") == [tokenizer.bos, tokenizer.eos]
     (alone,) = encode_titles(tokenizer, ["Link"])
     assert prompt[1 : 1 + len(alone)] == alone
