@@ -115,7 +115,8 @@ class Linker:
 
         mentions: the spans [start, end) to link (for several texts, a sequence for
         each) in place of the dictionary's. Each of them comes back, with entity None
-        (NIL) where no candidate is found.
+        (NIL) where no candidate is found, the score is below the threshold, or another
+        given span that overlaps it was linked.
         """
         if isinstance(texts, str | Document):
             return self([texts], None if mentions is None else [mentions])[0]

@@ -50,7 +50,7 @@ class Table:
     value int32 [E]: on CLOSE edges which of `mentions` it is, on END edges the entity,
     else -1. mentions: (token start, token end, candidate mention). longest: edges on
     the longest path. dropped: candidate mentions that start or end inside a token, or
-    with no title that has tokens.
+    stand on a span that an earlier one has.
     """
 
     indptr: np.ndarray
