@@ -31,7 +31,7 @@ MAY_IMPORT = {
     "linker": LINKER,
     "evaluation": {"linker", "formats", "kb", *LEAVES},
 }
-ROOM_OF = {"linker_directory": "linker"}
+ROOM_OF = {"linker_directory": "linker", "linker_chunks": "linker"}
 ENTRY_POINTS = {"prepare", "train", "index", "link", "evaluate", "__init__"}
 
 
