@@ -62,6 +62,8 @@ def make_chunks(
 
     given: the spans to link of each document, in place of the dictionary's.
     """
+    if len(parts.title_ids) > TITLES:
+        parts.title_ids.clear()
     matches = [
         _matches(parts, document.text, given and given[number])
         for number, document in enumerate(documents)
@@ -107,6 +109,7 @@ def build_chunk(
         for c in candidates
     ]
     generator = parts.generator
+    _encode_titles(parts, candidates)
     table = decisions.build_table(
         generator.tokenizer,
         encode_source(generator.tokenizer, text[start:end]),
@@ -257,10 +260,10 @@ def _cut(parts: Parts, text: str, candidates: Sequence[CandidateMention]) -> lis
 def _encode_titles(parts: Parts, candidates: Sequence[CandidateMention]) -> None:
     """Put the tokens of all titles that the candidates need into `title_ids`."""
     title_ids = parts.title_ids
-    if len(title_ids) > TITLES:
-        title_ids.clear()
     wanted = {e for c in candidates for e in c.entities.tolist()}
     missing = sorted(wanted - title_ids.keys())
+    if not missing:
+        return
     titles = [parts.kb.title(entity) for entity in missing]
     ids = encode_titles(parts.generator.tokenizer, titles)
     title_ids.update(zip(missing, ids, strict=True))
