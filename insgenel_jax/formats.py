@@ -23,6 +23,10 @@ _TEXT_ENDINGS = (".txt", ".text")
 _PACKED_ENDINGS = (".bz2", ".gz")
 
 
+class InputError(ValueError):
+    """An argument or a whole input that cannot be used; the message says what to do."""
+
+
 class Rejects:
     """The one place that bad input goes to: a JSONL file, made with the first entry.
 
@@ -54,7 +58,8 @@ class Rejects:
             return
         if self._stream is None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._stream = self.path.open("w", encoding="utf-8")
+            # by lines, so that an error later loses none
+            self._stream = self.path.open("w", encoding="utf-8", buffering=1)
         record = dict(zip(("source", "line", "reason", "content"), entry, strict=True))
         # ASCII, so that a lone surrogate in the content can be written
         self._stream.write(json.dumps(record) + "\n")
@@ -105,14 +110,15 @@ def read_documents(
 def read_lines(path: str | os.PathLike) -> Iterator[tuple[int, bytes]]:
     """(line number from 1, line without its line break) of a file.
 
-    Raises FileNotFoundError for a missing file, and EOFError or OSError where a packed
-    file is cut short or damaged, after the lines before that place.
+    Raises FileNotFoundError or PermissionError for a file that cannot be opened, and
+    EOFError or OSError where a packed file is cut short or damaged, after the lines
+    before that place.
     """
     if str(path) == "-":
         yield from _numbered(sys.stdin.buffer)
         return
     path = Path(path)
-    if not path.is_file():
+    if path.is_dir() or not path.exists():  # a pipe is as good as a file
         raise FileNotFoundError(
             f"{path}: expected a file, found "
             f"{'a directory' if path.is_dir() else 'nothing'}; check the path, or give "
@@ -138,7 +144,7 @@ def decode_lines(
             except UnicodeDecodeError as error:
                 reason = f"not UTF-8: byte {error.start} of the line"
                 rejects.add(str(path), number, reason, line.decode("utf-8", "replace"))
-    except FileNotFoundError:
+    except (FileNotFoundError, PermissionError):
         raise
     except (EOFError, OSError, zlib.error) as error:
         rejects.add(str(path), number + 1, f"file cut short or damaged: {error}", "")
@@ -149,6 +155,9 @@ def write_documents(path: str | os.PathLike, documents: Iterable[Document]) -> i
     if str(path) == "-":
         return _write_lines(sys.stdout, documents)
     path = Path(path)
+    if path.exists() and not path.is_file():  # /dev/null is not to be replaced
+        with path.open("w", encoding="utf-8", newline="\n") as stream:
+            return _write_lines(stream, documents)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, aside = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
