@@ -53,7 +53,7 @@ def test_csv(tmp_path):
     ]
 
 
-HEADER = "id,title,description"
+HEADER = "id,title,description,colour"
 OPEN_QUOTES = {
     # an open quote that closes where the next one opens
     '2,"Bo,d\n3,Cy,d\n4,"Di, Jr",d': ([2], ["Cy", "Di, Jr"]),
@@ -63,7 +63,7 @@ OPEN_QUOTES = {
     # two wrong quotes that make a field together
     '2,"Bo\n3,Cy,d\n4,Di",d': ([2, 4], ["Cy"]),
     '2,"Bo\n3,Cy\n4,Di"': ([2, 4], ["Cy"]),
-    '2,Bo,d,"\n3,Cy,d\n4,Di"': ([2, 4], ["Cy"]),
+    '2,Bo,"d\n3,Cy,d\n4,Di"': ([2, 4], ["Cy"]),
     '"': ([2], []),
 }
 
