@@ -19,10 +19,11 @@ from rich.console import Console
 from rich.text import Text
 
 from insgenel_jax.artifact import ArtifactError, check_replaceable
-from insgenel_jax.formats import InputError, Rejects
+from insgenel_jax.formats import PACKED_ENDINGS, InputError, Rejects
 
 WRONG = 2
 REJECTED = 3
+_LONGEST = 2000  # characters of an error
 
 
 @contextlib.contextmanager
@@ -51,7 +52,8 @@ def describe(error: BaseException) -> str:
         if error.filename is not None:
             text = f"{os.fsdecode(error.filename)}: {text}"
     # a path may hold anything; what UTF-8 cannot hold is shown as an escape
-    return " ".join(text.split()).encode(errors="backslashreplace").decode()
+    text = " ".join(text.split()).encode(errors="backslashreplace").decode()
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
 
 @contextlib.contextmanager
@@ -118,6 +120,11 @@ def check_output(path: str | os.PathLike) -> None:
         raise InputError(
             f"{path}: expected a file to write, found a folder; add a file name"
         )
+    if str(path).endswith(PACKED_ENDINGS):
+        raise InputError(
+            f"{path}: expected a plain file to write, found the name of a packed one; "
+            "choose another name and pack it afterwards"
+        )
     check_parent(path)
 
 
@@ -153,9 +160,10 @@ def check_apart(
     for number, (given, output) in enumerate(named):
         for other, at in named[:number] + inputs:
             if output == at or output in at.parents or at in output.parents:
+                found = "the same path" if output == at else "one inside the other"
                 raise InputError(
-                    f"{given}: expected an output apart from {other}, found one path "
-                    "that is or holds the other; choose another path"
+                    f"{given}: expected an output apart from {other}, found {found}; "
+                    "choose another path"
                 )
 
 

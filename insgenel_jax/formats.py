@@ -20,7 +20,7 @@ from typing import Literal, Self
 from insgenel_jax.document import Document, dumps, loads
 
 _TEXT_ENDINGS = (".txt", ".text")
-_PACKED_ENDINGS = (".bz2", ".gz")
+PACKED_ENDINGS = (".bz2", ".gz")
 
 
 class InputError(ValueError):
@@ -110,9 +110,8 @@ def read_documents(
 def read_lines(path: str | os.PathLike) -> Iterator[tuple[int, bytes]]:
     """(line number from 1, line without its line break) of a file.
 
-    Raises FileNotFoundError or PermissionError for a file that cannot be opened, and
-    EOFError or OSError where a packed file is cut short or damaged, after the lines
-    before that place.
+    Raises FileNotFoundError for a missing file, and EOFError or OSError where a packed
+    file is cut short or damaged, after the lines before that place.
     """
     if str(path) == "-":
         yield from _numbered(sys.stdin.buffer)
@@ -144,7 +143,7 @@ def decode_lines(
             except UnicodeDecodeError as error:
                 reason = f"not UTF-8: byte {error.start} of the line"
                 rejects.add(str(path), number, reason, line.decode("utf-8", "replace"))
-    except (FileNotFoundError, PermissionError):
+    except FileNotFoundError:
         raise
     except (EOFError, OSError, zlib.error) as error:
         rejects.add(str(path), number + 1, f"file cut short or damaged: {error}", "")
@@ -200,6 +199,6 @@ def _numbered(stream) -> Iterator[tuple[int, bytes]]:
 
 def _unpacked_name(path: str | os.PathLike) -> str:
     name = Path(path).name
-    for ending in _PACKED_ENDINGS:
+    for ending in PACKED_ENDINGS:
         name = name.removesuffix(ending)
     return name

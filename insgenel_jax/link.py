@@ -16,6 +16,9 @@ from insgenel_jax import artifact, cli
 from insgenel_jax.document import Document
 from insgenel_jax.formats import read_documents, write_documents
 
+# a text is not to steer the terminal that shows it
+_NO_CONTROLS = dict.fromkeys((*range(9), *range(11, 32), *range(127, 160)), "\ufffd")
+
 
 @cli.user_errors()
 def main(
@@ -81,13 +84,14 @@ def main(
 def highlight(document: Document) -> Text:
     """A document for the terminal: mentions underlined, each followed by its entity."""
     shown, reached = Text(), 0
+    text = document.text.translate(_NO_CONTROLS)
     for mention in document.mentions:
-        shown.append(document.text[reached : mention.start])
-        shown.append(document.text[mention.start : mention.end], "bold underline")
+        shown.append(text[reached : mention.start])
+        shown.append(text[mention.start : mention.end], "bold underline")
         score = "" if mention.score is None else f" {mention.score:.2f}"
         shown.append(f" [{mention.entity or 'NIL'}{score}]", "cyan")
         reached = mention.end
-    shown.append(document.text[reached:])
+    shown.append(text[reached:])
     return shown
 
 

@@ -182,7 +182,7 @@ def test_a_bad_line_of_any_input_is_in_the_rejects_file(files, option, monkeypat
     arguments = [word for name, path in paths.items() for word in (f"--{name}", path)]
     scored = run(*arguments, "--kb", "kb", "--system", "prior")
     assert scored.exit_code == 3
-    (row,) = map(json.loads, Path("evaluate.rejects.jsonl").open())
+    row = json.loads(Path("evaluate.rejects.jsonl").read_text())
     assert (row["source"], row["line"]) == (paths[option], 3)
     kept = run(*arguments, "--kb", "kb", "--system", "prior", "--rejects", "here/bad")
     assert kept.exit_code == 3 and Path("here/bad").is_file()
