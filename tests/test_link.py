@@ -1,6 +1,7 @@
 """The entry point: documents in, linked documents and rejects out; errors by name."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -56,15 +57,20 @@ def test_hostile_lines(linker_path, tmp_path):
     assert f"{len(BAD)} rejected, see {out}.rejects.jsonl" in result.output
 
 
-def test_a_device_is_written_to_and_not_replaced(linker_path, tmp_path, monkeypatch):
+def test_a_pipe_is_written_to_and_not_replaced(linker_path, tmp_path, monkeypatch):
+    """Nor is a rejects file put beside it, which might be in /dev."""
     monkeypatch.chdir(tmp_path)
     Path("in.jsonl").write_text('{"id": 1, "text": "Paris"}\n{')
-    device = Path("/dev/null")
-    result = run("--linker", linker_path, "--input", "in.jsonl", "--output", device)
-    assert result.exit_code == 3
-    assert device.is_char_device() and Path("link.rejects.jsonl").is_file()
+    os.mkfifo("pipe")
+    reader = os.open("pipe", os.O_RDONLY | os.O_NONBLOCK)
+    arguments = ("--linker", linker_path, "--input", "in.jsonl", "--output")
+    result = run(*arguments, "pipe")
+    assert result.exit_code == 3, (result.output, result.exception)
+    assert json.loads(os.read(reader, 1000))["id"] == "1"
+    os.close(reader)
+    assert Path("pipe").is_fifo()
     Path("link.rejects.jsonl").unlink()
-    result = run("--linker", linker_path, "--input", "in.jsonl", "--output", "-")
+    result = run(*arguments, "-")
     assert result.exit_code == 3 and Path("link.rejects.jsonl").is_file()
     assert json.loads(result.stdout)["id"] == "1"
 

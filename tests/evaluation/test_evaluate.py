@@ -289,3 +289,16 @@ def test_bad_options(files, options, message):
     result = run("--documents", files / "gold.jsonl", *options)
     assert result.exit_code == 2
     assert message in " ".join(result.output.replace("│", " ").split())
+
+
+@pytest.mark.parametrize("option", ["predictions", "tune", "redirects", "titles"])
+def test_missing_files_are_found_before_any_is_read(files, option, monkeypatch):
+    monkeypatch.chdir(files)
+    monkeypatch.setattr(evaluate, "read_documents", None)
+    options = ["--predictions", "linked.jsonl", f"--{option}", "no"]
+    options = options[-2 if option == "predictions" else 0 :]
+    result = run("--documents", "gold.jsonl", *options)
+    assert result.exit_code == 2, (result.output, result.exception)
+    assert (
+        result.stderr == "error: no: expected a file, found nothing; check the path\n"
+    )
