@@ -160,6 +160,7 @@ def _mention_from_json(record: Any, where: str, length: int) -> Mention:
             "objects with an entity and a score",
             candidate,
         )
+        _check_string(candidate["entity"], f"{where}.candidates")
     return Mention(
         start=start,
         end=end,
