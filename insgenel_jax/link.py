@@ -75,10 +75,16 @@ def main(
         linked = _watch(opened.stream(documents), progress, show, console)
         count = write_documents(output, linked)
         seconds = time.perf_counter() - began
+        stats = opened.stats
         console.print(
-            f"{count} documents, {opened.stats['links']} links, "
-            f"{opened.stats['calls']} generator calls, {seconds:.1f} s"
+            f"{count} documents, {stats['links']} links, {stats['calls']} generator "
+            f"calls, {seconds:.1f} s"
         )
+        if lost := stats["dropped"] + stats["cut"]:
+            console.print(
+                f"{lost} candidate mentions left out: {stats['dropped']} that start or "
+                f"end inside a token, {stats['cut']} cut by a chunk"
+            )
 
 
 def highlight(document: Document) -> Text:
