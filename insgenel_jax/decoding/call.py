@@ -19,6 +19,7 @@ from jaxtyping import Array, Float, Int
 MOVES = 32  # slots that a call may move, for each row
 EDGES = (64, 512, 4096)  # edges that a call may score, for each row
 TOKENS = 16  # the smallest number of tokens of a call, for each row
+SLOTS = 256  # the smallest number of cache slots, for each row
 
 
 class Model(NamedTuple):
@@ -55,6 +56,15 @@ class Request:
     moved: Sequence[int] = ()
 
 
+@dataclasses.dataclass
+class Cache:
+    """The model's cache of a batch, which grows as its rows do."""
+
+    batch: int
+    slots: int = 0
+    arrays: dict | None = None
+
+
 def bucket(size: int, smallest: int, factor: int = 2) -> int:
     """The static size for `size`: `smallest` times a power of `factor`."""
     while smallest < size:
@@ -62,28 +72,34 @@ def bucket(size: int, smallest: int, factor: int = 2) -> int:
     return smallest
 
 
+def bucket_tokens(size: int) -> int:
+    """The static number of tokens for `size`: 16, 24, 32, 48, 64, 96 ..."""
+    whole = bucket(size, TOKENS)
+    return whole * 3 // 4 if TOKENS < whole and size <= whole * 3 // 4 else whole
+
+
 def call(
     model: Model,
     params,
-    cache,
+    cache: Cache,
     requests: Sequence[Request | None],
-    slots: int,
     *,
     vocabulary: bool = False,
-) -> tuple[dict, list[tuple[np.ndarray, np.ndarray]]]:
+) -> list[tuple[np.ndarray, np.ndarray]]:
     """Run a row for each request; a None, and what is missing of them, sits out.
 
-    -> the cache; for each row the logits of its edges, and the logarithm of the
-    whole vocabulary's summed exponentials behind the same tokens (zeros unless
-    `vocabulary`).
+    -> for each row the logits of its edges, and the logarithm of the whole vocabulary's
+    summed exponentials behind the same tokens (zeros unless `vocabulary`). The cache
+    holds the new tokens' keys and values then.
     """
-    batch = len(requests)
+    batch = cache.batch
     live = [request for request in requests if request is not None]
-    T = bucket(max(len(r.tokens) for r in live), TOKENS)
+    _grow(model, cache, max(r.length + len(r.tokens) for r in live))
+    T = bucket_tokens(max(len(r.tokens) for r in live))
     most = max(len(r.at) for r in live)
     E = next((e for e in EDGES if e >= most), None) or bucket(most, EDGES[-1])
-    lengths = np.full(batch, slots, np.int32)  # writes past the last slot are dropped
-    moves = np.full((2, batch, MOVES), slots, np.int32)
+    lengths = np.full(batch, cache.slots, np.int32)  # writes past the last are dropped
+    moves = np.full((2, batch, MOVES), cache.slots, np.int32)
     tokens, depths, ends = np.zeros((3, batch, T), np.int32)
     at, token_ids = np.zeros((2, batch, E), np.int32)
     for row, r in enumerate(requests):
@@ -100,10 +116,10 @@ def call(
             (token_ids, r.token_ids),
         ):
             array[row, : len(values)] = values
-    cache, logits, normaliser = run(
+    cache.arrays, logits, normaliser = run(
         model,
         params,
-        cache,
+        cache.arrays,
         moves,
         lengths,
         tokens,
@@ -111,7 +127,7 @@ def call(
         ends,
         at,
         token_ids,
-        slots=slots,
+        slots=cache.slots,
         vocabulary=vocabulary,
     )
     logits, normaliser = jax.device_get((logits, normaliser))
@@ -119,7 +135,26 @@ def call(
     for row, r in enumerate(requests):
         count = 0 if r is None else len(r.at)
         found.append((logits[row, :count], normaliser[row, at[row, :count]]))
-    return cache, found
+    return found
+
+
+def _grow(model: Model, cache: Cache, needed: int) -> None:
+    """Give the cache slots for `needed` tokens a row, keeping what it holds."""
+    if needed > cache.slots:
+        cache.slots = bucket(needed, SLOTS)
+        cache.arrays = _copy(model, cache.arrays, cache.batch, cache.slots)
+
+
+@functools.partial(jax.jit, static_argnames=("model", "batch", "slots"))
+def _copy(model: Model, old: dict | None, batch: int, slots: int) -> dict:
+    new = model.init_cache(batch, slots)
+    if old is None:
+        return new
+    return jax.tree.map(
+        lambda new, old: jax.lax.dynamic_update_slice(new, old, (0,) * old.ndim),
+        new,
+        old,
+    )
 
 
 @functools.partial(

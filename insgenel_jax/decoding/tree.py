@@ -14,7 +14,16 @@ from collections.abc import Sequence
 import numpy as np
 
 from insgenel_jax.decoding import blocks
-from insgenel_jax.decoding.call import EDGES, MOVES, Model, Request, bucket, call
+from insgenel_jax.decoding.call import (
+    EDGES,
+    MOVES,
+    SLOTS,
+    Cache,
+    Model,
+    Request,
+    bucket,
+    call,
+)
 from insgenel_jax.decoding.decisions import Path, Table, follow
 
 NODES = 256  # tokens of a tree that one call runs; larger trees take several calls
@@ -39,8 +48,8 @@ class _Row:
 
 
 def shape(prompt: Sequence[int], table: Table) -> tuple[int]:
-    """The static shape that a chunk is decoded with: cache slots."""
-    return (bucket(len(prompt) + table.longest + NODES, 512),)
+    """What chunks are batched by: the cache slots that decoding this one may take."""
+    return (bucket(len(prompt) + table.longest + NODES, SLOTS),)
 
 
 def decode(
@@ -64,19 +73,11 @@ def decode(
     ]
     for row in rows:
         _follow(row, vocabulary)
-    (slots,) = max(map(shape, prompts, tables))
-    cache = model.init_cache(batch, slots)
+    cache = Cache(batch)
     while any(row.table.degree(row.state) for row in rows):
         requests = [_ask(row, vocabulary) for row in rows]
-        cache, found = call(
-            model,
-            params,
-            cache,
-            requests + [None] * (batch - len(rows)),
-            slots,
-            vocabulary=vocabulary,
-        )
-        for row, request, answer in zip(rows, requests, found, strict=False):
+        found = call(model, params, cache, requests, vocabulary=vocabulary)
+        for row, request, answer in zip(rows, requests, found, strict=True):
             if request is not None:
                 row.path.calls += 1
                 row.path.tokens += len(request.tokens)

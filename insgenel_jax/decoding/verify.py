@@ -13,7 +13,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from insgenel_jax.decoding.call import Model, Request, bucket, call, log_softmax
+from insgenel_jax.decoding.call import (
+    SLOTS,
+    Cache,
+    Model,
+    Request,
+    bucket,
+    call,
+    log_softmax,
+)
 from insgenel_jax.decoding.decisions import (
     CLOSE,
     COPY,
@@ -40,8 +48,8 @@ class _Row:
 
 
 def shape(prompt: Sequence[int], table: Table) -> tuple[int]:
-    """The static shape that a chunk is decoded with: cache slots."""
-    return (bucket(len(prompt) + table.longest, 256),)
+    """What chunks are batched by: the cache slots that decoding this one may take."""
+    return (bucket(len(prompt) + table.longest, SLOTS),)
 
 
 def decode(
@@ -59,13 +67,11 @@ def decode(
     ]
     for row in rows:
         _take(row, [])
-    (slots,) = max(map(shape, prompts, tables))
-    cache = model.init_cache(batch, slots)
+    cache = Cache(batch)
     while any(row.table.degree(row.state) for row in rows):
         requests = [_ask(row) for row in rows]
-        padded = requests + [None] * (batch - len(rows))
-        cache, found = call(model, params, cache, padded, slots)
-        for row, request, (logits, _) in zip(rows, requests, found, strict=False):
+        found = call(model, params, cache, requests)
+        for row, request, (logits, _) in zip(rows, requests, found, strict=True):
             if request is not None:
                 row.path.calls += 1
                 row.path.tokens += len(request.tokens)

@@ -1,0 +1,345 @@
+"""Every decoder on the same weights and documents, beside Hugging Face's generate.
+
+    python benchmarks/decoding.py [--family opt] [--shape 125m] [--repeats 7] [--json OUT]
+
+Documents of about 150 source tokens with 14 decision spans, made from a seeded
+vocabulary of invented words; random weights in float32, so that what is decided means
+nothing, but is the same for all. Hugging Face (torch) runs the same weights
+(a) `generate(prefix_allowed_tokens_fn)` over the whole document, (b) a fresh prompt for
+every span, greedy and with 2 beams, as the release does. All are run in turn,
+`repeats` times; times are medians, ratios are of medians of one run. *calls* are forwards
+in which the document takes part, *tokens* those run in them, *choices* the release's own
+count: mentions, and candidates of ambiguous mentions.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import json as jsonlib
+import os
+import platform
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, NamedTuple
+
+import jax
+import numpy as np
+import typer
+from rich.console import Console
+from rich.table import Table as RichTable
+
+from insgenel_jax import models
+from insgenel_jax.decoding import decisions, step, tree, verify
+from insgenel_jax.decoding.spans import CandidateMention
+from insgenel_jax.linked_text import encode_prompt, encode_source, encode_titles
+from insgenel_jax.linker_directory import decoder_model
+from insgenel_jax.models import hf
+from insgenel_jax.models.config import ModelConfig
+from insgenel_jax.tokenizer import Tokenizer, train_bpe
+
+VOCABULARY = 50_272  # rows of the embedding, as OPT's
+SHAPES = {
+    "tiny": {"dim": 64, "layers": 2, "heads": 4, "ffn": 128},
+    "125m": {"dim": 768, "layers": 12, "heads": 12, "ffn": 3072},
+}
+INSTRUCTION = "Mark every mention of an entity in the text and name the entity."
+
+
+class Case(NamedTuple):
+    """A document ready to decode, and what stands behind its last decision."""
+
+    prompt: list[int]
+    table: decisions.Table
+    tail: list[int]
+    source_tokens: int
+
+
+class Outcome(NamedTuple):
+    """What one way of decoding gave and took."""
+
+    ids: tuple[int, ...]
+    calls: int
+    tokens: int
+
+
+def main(
+    family: str = "opt",
+    shape: str = "125m",
+    documents: int = 1,
+    spans: int = 14,
+    candidates: int = 5,
+    repeats: int = 7,
+    seed: int = 0,
+    hugging_face: bool = True,
+    json: Annotated[Path | None, typer.Option(help="write the numbers here")] = None,
+) -> None:
+    """Decode the same documents in every way, in turn."""
+    console = Console()
+    config = ModelConfig(
+        family=family,
+        vocabulary=VOCABULARY,
+        max_positions=2048,
+        tie_embeddings=True,
+        **SHAPES[shape],
+    )
+    params = models.init_params(config, jax.random.key(seed))
+    with tempfile.TemporaryDirectory() as folder:
+        rng = np.random.default_rng(seed)
+        words = invent_words(rng, 400)
+        tokenizer = train_bpe(
+            [*words, INSTRUCTION] * 4, 4000, Path(folder) / "tokenizer"
+        )
+        cases = [
+            make_case(tokenizer, words, rng, spans, candidates)
+            for _ in range(documents)
+        ]
+        ways = our_ways(config, params)
+        if hugging_face:
+            hf.save_model(Path(folder) / "model", config, params)
+            ways |= hugging_face_ways(Path(folder) / "model", tokenizer)
+        found, seconds = measure(ways, cases, repeats, console)
+    versions = {
+        name: importlib.metadata.version(name)
+        for name in ("jax", "flax", *(["torch", "transformers"] * hugging_face))
+    }
+    about = {
+        "versions": {"python": platform.python_version(), **versions},
+        "backend": jax.default_backend(),
+        "cores": os.cpu_count(),
+        "model": f"{family} {shape}, float32",
+        "documents": documents,
+        "spans": spans,
+        "candidates": candidates,
+        "source tokens": [case.source_tokens for case in cases],
+        "choices": [choices(case.table) for case in cases],
+        "repeats": repeats,
+        "seed": seed,
+    }
+    rows = summarise(found, seconds)
+    console.print(about)
+    console.print(as_table(rows))
+    if json is not None:
+        json.write_text(jsonlib.dumps({**about, "rows": rows}, indent=1) + "\n")
+
+
+def invent_words(rng: np.random.Generator, count: int) -> list[str]:
+    """Words of two to four syllables."""
+    syllables = [c + v for c in "bdfgklmnprstvz" for v in "aeiou"]
+    return ["".join(rng.choice(syllables, rng.integers(2, 5))) for _ in range(count)]
+
+
+def make_case(
+    tokenizer: Tokenizer, words: list[str], rng, spans: int, candidates: int
+) -> Case:
+    """A text with `spans` decision spans, every third with a shorter mention inside."""
+    pieces, mentions, titles, at = [], [], [], 0
+
+    def add(piece: str) -> None:
+        nonlocal at
+        pieces.append(piece)
+        at += len(piece) + 1
+
+    def mention(start: int, end: int, name: str) -> CandidateMention:
+        first = len(titles)
+        titles.extend(f"{name} ({' '.join(rng.choice(words, 2))})" for _ in range(2))
+        titles.extend(
+            f"{name} {' '.join(rng.choice(words, rng.integers(1, 3)))}"
+            for _ in range(candidates - 2)
+        )
+        entities = np.arange(first, len(titles), dtype=np.int32)
+        prior = np.log(rng.dirichlet(np.ones(len(entities))))
+        return CandidateMention(start, end, entities, prior, np.zeros(len(entities)))
+
+    for number in range(spans):
+        for word in rng.choice(words, rng.integers(1, 4)):
+            add(str(word))
+        name = [str(word).capitalize() for word in rng.choice(words, 2)]
+        start = at
+        for word in name:
+            add(word)
+        mentions.append(mention(start, at - 1, " ".join(name)))
+        if number % 3 == 0:
+            mentions.append(mention(start, start + len(name[0]), name[0]))
+    add("the end.")
+    text = " ".join(pieces)
+    tokens = encode_source(tokenizer, text)
+    ids = encode_titles(tokenizer, titles)
+    table = decisions.build_table(
+        tokenizer, tokens, mentions, ids.__getitem__, decisions.Weights()
+    )
+    last = len(table.span_end) - 1
+    prompt = encode_prompt(tokenizer, INSTRUCTION, text)
+    return Case(
+        prompt, table, [*tokens.ids[last:].tolist(), tokenizer.eos], len(tokens)
+    )
+
+
+def choices(table: decisions.Table) -> int:
+    """Mentions, and candidates of the ambiguous ones (the release's formula)."""
+    counts = [len(c.entities) for _, _, c in table.mentions]
+    return len(counts) + sum(n for n in counts if n > 1)
+
+
+def our_ways(config: ModelConfig, params) -> dict[str, Callable[[Case], Outcome]]:
+    """Our decoders, a document at a time."""
+    model = decoder_model(config)
+
+    def run(decoder, case: Case, **options) -> Outcome:
+        (path,) = decoder.decode(
+            model, params, [case.prompt], [case.table], batch=1, **options
+        )
+        ids = (*case.table.token[path.edges].tolist(), *case.tail)
+        return Outcome(ids, path.calls, path.tokens)
+
+    return {
+        "step": functools.partial(run, step),
+        "tree": functools.partial(run, tree),
+        "tree, marginal": functools.partial(run, tree, selection="marginal"),
+        "verify": functools.partial(run, verify),
+    }
+
+
+def hugging_face_ways(
+    path: Path, tokenizer: Tokenizer
+) -> dict[str, Callable[[Case], Outcome]]:
+    """transformers' generate with torch on the same weights."""
+    import torch
+    import transformers
+
+    model = transformers.AutoModelForCausalLM.from_pretrained(path).eval()
+    run = {"calls": 0, "tokens": 0}
+
+    def count(module, args, kwargs):
+        ids = kwargs.get("input_ids", args[0] if args else None)
+        run["calls"] += 1
+        run["tokens"] += ids.numel()
+
+    model.register_forward_pre_hook(count, with_kwargs=True)
+
+    def generate(prompt: list[int], allowed, limit: int, beams: int) -> list[int]:
+        with torch.no_grad():
+            ids = model.generate(
+                torch.tensor([prompt]),
+                attention_mask=torch.ones(1, len(prompt), dtype=torch.long),
+                prefix_allowed_tokens_fn=lambda _, ids: allowed(
+                    tuple(ids[len(prompt) :].tolist())
+                ),
+                max_new_tokens=limit,
+                num_beams=beams,
+                do_sample=False,
+                pad_token_id=tokenizer.pad,
+                eos_token_id=tokenizer.eos,
+            )
+        return ids[0, len(prompt) :].tolist()
+
+    def whole(case: Case, beams: int = 1) -> Outcome:
+        run.update(calls=0, tokens=0)
+        allowed = walker(case.table, 0, case.tail)
+        limit = case.table.longest + len(case.tail) + 1
+        ids = generate(case.prompt, allowed, limit, beams)
+        return Outcome(tuple(ids), **run)
+
+    def by_span(case: Case, beams: int = 1) -> Outcome:
+        run.update(calls=0, tokens=0)
+        table, state, ids = case.table, 0, []
+        while True:
+            state, forced = decisions.follow(table, state)
+            ids += table.token[forced].tolist()
+            if not table.degree(state):
+                return Outcome((*ids, *case.tail), **run)
+            stop = table.span_end[state]
+            allowed = walker(table, state, [tokenizer.eos], stop)
+            found = generate(case.prompt + ids, allowed, table.longest + 1, beams)
+            for token in found[: found.index(tokenizer.eos)]:
+                state = int(table.next[edge_of(table, state, token)])
+                ids.append(token)
+
+    return {
+        "HF whole, greedy": whole,
+        "HF by span, greedy": by_span,
+        "HF by span, 2 beams": functools.partial(by_span, beams=2),
+    }
+
+
+def walker(table: decisions.Table, start: int, tail: list[int], stop=None):
+    """allowed(tokens so far) -> the tokens that may follow, each prefix walked once."""
+    states = {(): (start, 0)}  # state, and how many tail tokens were taken
+
+    def allowed(ids: tuple[int, ...]) -> list[int]:
+        if ids not in states:
+            allowed(ids[:-1])
+            state, taken = states[ids[:-1]]
+            if taken or not table.degree(state) or state == stop:
+                states[ids] = state, taken + 1
+            else:
+                states[ids] = int(table.next[edge_of(table, state, ids[-1])]), 0
+        state, taken = states[ids]
+        if taken or not table.degree(state) or state == stop:
+            return tail[taken : taken + 1] or tail[-1:]
+        row = slice(table.indptr[state], table.indptr[state + 1])
+        return table.token[row].tolist()
+
+    return allowed
+
+
+def edge_of(table: decisions.Table, state: int, token: int) -> int:
+    """The edge of a state with this token."""
+    row = slice(table.indptr[state], table.indptr[state + 1])
+    return int(row.start) + table.token[row].tolist().index(token)
+
+
+def measure(ways, cases, repeats: int, console: Console):
+    """Run every way on every case in turn -> outcomes, seconds of each repeat."""
+    found = {name: [run(case) for case in cases] for name, run in ways.items()}
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    with console.status("measuring") as status:
+        for repeat in range(repeats):
+            for name, run in ways.items():
+                status.update(f"repeat {repeat + 1} of {repeats}: {name}")
+                began = time.perf_counter()
+                for case in cases:
+                    run(case)
+                seconds[name].append(time.perf_counter() - began)
+    return found, seconds
+
+
+def summarise(found, seconds) -> list[dict]:
+    """A row a way: calls, tokens, milliseconds a document, and ratios to `tree`."""
+    greedy = [outcome.ids for outcome in found["step"]]
+    best = float(np.median(seconds["tree"]))
+    calls = sum(outcome.calls for outcome in found["tree"])
+    rows = []
+    for name, outcomes in found.items():
+        documents, median = len(outcomes), float(np.median(seconds[name]))
+        total = sum(outcome.calls for outcome in outcomes)
+        rows.append(
+            {
+                "way": name,
+                "calls": total / documents,
+                "tokens": sum(outcome.tokens for outcome in outcomes) / documents,
+                "ms a document": 1000 * median / documents,
+                "time / tree": median / best,
+                "calls / tree": total / calls,
+                "same as step": f"{sum(o.ids == g for o, g in zip(outcomes, greedy))}"
+                f" of {documents}",
+            }
+        )
+    return rows
+
+
+def as_table(rows: list[dict]) -> RichTable:
+    table = RichTable(title="decoding a document")
+    for name in rows[0]:
+        table.add_column(name, justify="left" if name == "way" else "right")
+    for row in rows:
+        table.add_row(
+            *(f"{v:.1f}" if isinstance(v, float) else str(v) for v in row.values())
+        )
+    return table
+
+
+if __name__ == "__main__":
+    typer.run(main)
