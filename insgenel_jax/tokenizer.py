@@ -213,7 +213,10 @@ def _open(path: Path) -> tokenizers.Tokenizer:
         raise FileNotFoundError(
             f"{file}: expected the tokenizer of a model directory, found no such file"
         )
-    backend = tokenizers.Tokenizer.from_file(str(file))
+    try:
+        backend = tokenizers.Tokenizer.from_file(str(file))
+    except Exception as error:  # the library raises nothing narrower
+        raise ValueError(f"{file}: not a readable tokenizer ({error})") from error
     # "</s>" spelled out in a document is text, not the end of it
     backend.encode_special_tokens = True
     backend.no_padding()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import dataclasses
 import hashlib
 import itertools
 import json
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -17,19 +19,28 @@ import typer
 from rich.markup import escape
 
 from insgenel_jax import artifact, sharding
-from insgenel_jax.document import Document
 from insgenel_jax.formats import Rejects, read_documents
+from insgenel_jax.kb import knowledge_base, training_documents
 from insgenel_jax.kb.knowledge_base import KnowledgeBase
+from insgenel_jax.link import REJECTED
 from insgenel_jax.models import hf
 from insgenel_jax.models.config import ModelConfig
+from insgenel_jax.retrieval import embed
 from insgenel_jax.tokenizer import load_tokenizer, load_wordpiece
-from insgenel_jax.training import checkpoint, examples, loop, metrics, objectives
+from insgenel_jax.training import (
+    checkpoint,
+    examples,
+    loop,
+    metrics,
+    objectives,
+    window_examples,
+)
 from insgenel_jax.training.config import Config, ConfigError, check_paths, load
 from insgenel_jax.training.negatives import WithNegatives
 
 PREEMPTED = 85  # exit code: stopped by SIGTERM, saved, start me again
 NOT_FINITE = 86  # exit code: NaN or infinity
-MODEL_VERSION = 1
+GENERATOR_VERSION = 1
 POOL = 4096  # entities that the retriever is measured against, golds included
 
 
@@ -40,102 +51,143 @@ def main(
         list[str] | None, typer.Option("--set", help="key=value, any number of times")
     ] = None,
 ) -> None:
-    """Train, or go on where WORKDIR stands; WORKDIR/model is the trained model."""
+    """Train, or go on where WORKDIR stands; WORKDIR/model is the trained model.
+
+    Exit status: 0; 2 for what you have to mend; 3 when bad input was left out, see
+    WORKDIR/rejects.jsonl; 85 when told to stop, the same command goes on; 86 for NaN.
+    """
     try:
         settings = load(config, set_ or [])
         check_paths(settings)
+        made_from = identities(settings)
         workdir.mkdir(parents=True, exist_ok=True)
-        record = json.dumps(dataclasses.asdict(settings), indent=1) + "\n"
+        record = dataclasses.asdict(settings) | {"made_from": made_from}
         checkpoint.check_same_config(workdir / "config.json", record)
-        counts = run(settings, workdir)
+        path = None if jax.process_index() else workdir / "rejects.jsonl"
+        with Rejects(path) as rejects:
+            counts = run(settings, workdir, made_from, rejects)
     except loop.Preempted as stopped:
         metrics.CONSOLE.print(str(stopped))
         sys.exit(PREEMPTED)
     except loop.NotFinite as error:
-        metrics.CONSOLE.print(f"[red]{escape(str(error))}")
+        _say_wrong(error)
         sys.exit(NOT_FINITE)
     except (ConfigError, artifact.ArtifactError, OSError) as error:
-        metrics.CONSOLE.print(f"[red]{escape(str(error))}")
+        _say_wrong(error)
         sys.exit(2)
     for name, count in sorted(counts.items()):
         metrics.CONSOLE.print(f"{name}: {count:,}")
+    for reason, count in sorted(rejects.by_reason.items()):
+        metrics.CONSOLE.print(f"[yellow]rejected: {escape(reason)}: {count:,}")
+    if rejects.count:
+        metrics.CONSOLE.print(f"[yellow]{rejects.count:,} rejected, see {path}")
+    if rejects.count or counts["unreadable documents"]:
+        sys.exit(REJECTED)
 
 
-def run(config: Config, workdir: Path) -> collections.Counter:
+def identities(config: Config) -> dict[str, str]:
+    """The identity of each part that is trained from: role -> hash.
+
+    Raises ArtifactError for what is no such part, and for training documents that were
+    made for another knowledge base: their entities would not be found.
+    """
+    data = config.data
+    kind, version = training_documents.KIND, training_documents.VERSION
+    documents = artifact.check(data.documents, kind, version)
+    found = {kind: documents.identity}
+    if data.kb:
+        kind, version = knowledge_base.KIND, knowledge_base.VERSION
+        found[kind] = artifact.check(data.kb, kind, version).identity
+        wanted = documents.made_from.get(kind)
+        if wanted not in (None, found[kind]):
+            raise artifact.ArtifactError(
+                f"{data.documents}: made for the knowledge base {wanted[:12]}, but "
+                f"{data.kb} is {found[kind][:12]}; give the one that was prepared with "
+                "them, or prepare both again"
+            )
+    return found | {"tokenizer": artifact.identity(config.model.tokenizer)}
+
+
+def run(
+    config: Config, workdir: Path, made_from: dict[str, str], rejects: Rejects
+) -> collections.Counter:
     """Train one task and write WORKDIR/model. Returns counts of what was read."""
-    return {"generator": run_generator, "retriever": run_retriever}[config.task](
-        config, workdir
-    )
+    task = {"generator": run_generator, "retriever": run_retriever}[config.task]
+    return task(config, workdir, made_from, rejects)
 
 
-def run_generator(config: Config, workdir: Path) -> collections.Counter:
+def run_generator(
+    config: Config, workdir: Path, made_from: dict[str, str], rejects: Rejects
+) -> collections.Counter:
     """Train the generator."""
     data, counts = config.data, collections.Counter()
-    tokenizer = load_tokenizer(config.model.tokenizer)
-    kb = KnowledgeBase.open(data.kb) if data.kb else None
-    model = model_config(config, tokenizer.size, data.max_length)
-    expand = examples.generator_expand(tokenizer, kb, data)
-    dataset = examples.examples(data.documents, expand, config.seed, counts)
-    evaluate = None
-    if data.dev:
-        plain = dataclasses.replace(data, word_noise=0.0)
-        expand = examples.generator_expand(tokenizer, kb, plain)
-        batches = examples.fixed_generator_batches(
-            _expand_all(expand, _read_dev(config)), data
-        )
-        measure = objectives.generator_measures(model)
-        evaluate = loop.evaluator(measure, batches, _mesh(config))
+    with _fitting():
+        tokenizer = load_tokenizer(config.model.tokenizer)
+        kb = KnowledgeBase.open(data.kb) if data.kb else None
+        model = model_config(config, tokenizer.size, data.max_length)
+        task = objectives.generator_task(model, data.scored)
+        mesh = make_mesh(config, task)
+        expand = examples.generator_expand(tokenizer, kb, data)
+        dataset = examples.examples(data.documents, expand, config.seed, counts)
+        evaluate = None
+        if data.dev:
+            plain = dataclasses.replace(data, word_noise=0.0)
+            expand = examples.generator_expand(tokenizer, kb, plain)
+            found = read_dev(config, expand, counts, rejects)
+            batches = examples.fixed_generator_batches(found, data)
+            measure = objectives.generator_measures(model)
+            evaluate = loop.evaluator(measure, batches, mesh)
     params, measured = loop.train(
-        objectives.generator_task(model, data.scored),
+        task,
         config,
         iter(examples.generator_batches(dataset, data, config.seed, counts)),
         workdir,
         evaluate=evaluate,
     )
     settings = {"instruction": data.instruction, "max_length": data.max_length}
-    with artifact.create(workdir / "model", "generator", MODEL_VERSION) as draft:
+    with artifact.create(workdir / "model", "generator", GENERATOR_VERSION) as draft:
         hf.save_model(draft.path, model, params)
         _finish(draft, config, "insgenel.json", settings | {"measured": measured})
+        draft.made_from = made_from
     return counts
 
 
-def run_retriever(config: Config, workdir: Path) -> collections.Counter:
+def run_retriever(
+    config: Config, workdir: Path, made_from: dict[str, str], rejects: Rejects
+) -> collections.Counter:
     """Train the retriever's two encoders."""
     data, counts = config.data, collections.Counter()
-    wordpiece = load_wordpiece(config.model.tokenizer)
-    kb = KnowledgeBase.open(data.kb)
-    model = model_config(
-        config, wordpiece.size, max(data.window_tokens, data.entity_tokens)
-    )
-    made_from = artifact.identity(data.kb) + artifact.identity(config.model.tokenizer)
-    name = hashlib.sha256(f"{made_from}{data.entity_tokens}".encode()).hexdigest()[:16]
-    entities = examples.entity_tokens(
-        wordpiece, kb, data.entity_tokens, workdir / f"entities-{name}.npy"
-    )
-    expand = examples.retriever_expand(wordpiece, kb, data)
-    dataset = examples.examples(data.documents, expand, config.seed, counts)
-    batches = WithNegatives(
-        iter(examples.window_batches(dataset, data)),
-        entities,
-        model,
-        data,
-        wordpiece.pad,
-        config.seed,
-        counts,
-    )
-    evaluate = None
-    if data.dev:
-        rows = _expand_all(expand, _read_dev(config))
-        evaluate = objectives.retriever_evaluator(
-            model, rows, entities, wordpiece.pad, min(POOL, len(kb))
+    with _fitting():
+        wordpiece = load_wordpiece(config.model.tokenizer)
+        kb = KnowledgeBase.open(data.kb)
+        longest = max(data.window_tokens, data.entity_tokens)
+        model = model_config(config, wordpiece.size, longest)
+        task = objectives.retriever_task(model, wordpiece.pad)
+        make_mesh(config, task)
+        parts = made_from["knowledge-base"], made_from["tokenizer"], data.entity_tokens
+        name = hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
+        entities = window_examples.entity_tokens(
+            wordpiece, kb, data.entity_tokens, workdir / f"entities-{name}.npy"
         )
+        expand = window_examples.retriever_expand(wordpiece, kb, data)
+        dataset = examples.examples(data.documents, expand, config.seed, counts)
+        batches = WithNegatives(
+            iter(window_examples.window_batches(dataset, data)),
+            entities,
+            model,
+            data,
+            wordpiece.pad,
+            config.seed,
+            counts,
+        )
+        evaluate = None
+        if data.dev:
+            found = read_dev(config, expand, counts, rejects)
+            evaluate = objectives.retriever_evaluator(
+                model, found, entities, wordpiece.pad, min(POOL, len(kb))
+            )
     params, measured = loop.train(
-        objectives.retriever_task(model, wordpiece.pad),
-        config,
-        batches,
-        workdir,
-        evaluate=evaluate,
-        refresh=batches.refresh,
+        task, config, batches, workdir, evaluate=evaluate, refresh=batches.refresh
     )
     settings = {
         "window_length": data.window_length,
@@ -144,11 +196,12 @@ def run_retriever(config: Config, workdir: Path) -> collections.Counter:
         "entity_tokens": data.entity_tokens,
         "pooling": "cls",
     }
-    with artifact.create(workdir / "model", "retriever", MODEL_VERSION) as draft:
+    with artifact.create(workdir / "model", embed.KIND, embed.VERSION) as draft:
         for part in ("mention", "entity"):
             (draft.path / part).mkdir()
             hf.save_model(draft.path / part, model, params[part])
         _finish(draft, config, "retriever.json", settings | {"measured": measured})
+        draft.made_from = made_from
     return counts
 
 
@@ -159,19 +212,48 @@ def model_config(config: Config, vocabulary: int, max_positions: int) -> ModelCo
     return ModelConfig(vocabulary=vocabulary, max_positions=max_positions, **shape)
 
 
-def _mesh(config: Config) -> jax.sharding.Mesh:
-    return sharding.make_mesh(config.loop.data, config.loop.fsdp, config.loop.tensor)
+def make_mesh(config: Config, task: objectives.Task) -> jax.sharding.Mesh:
+    """The config's mesh. Raises ValueError where devices or the model do not fit it."""
+    loop = config.loop
+    mesh = sharding.make_mesh(loop.data, loop.fsdp, loop.tensor)
+    task.param_shardings(mesh)
+    return mesh
 
 
-def _read_dev(config: Config) -> list[Document]:
-    with Rejects(None) as rejects:
-        documents = read_documents(config.data.dev, rejects)
-        return list(itertools.islice(documents, config.data.dev_documents))
+def read_dev(
+    config: Config,
+    expand: examples.Expand,
+    counts: collections.Counter,
+    rejects: Rejects,
+) -> list[dict]:
+    """Examples of the development set; what was read is counted as "dev ...".
+
+    Raises ConfigError where there is none.
+    """
+    read, found, data = collections.Counter(), [], config.data
+    documents = read_documents(data.dev, rejects)
+    for document in itertools.islice(documents, data.dev_documents):
+        read["documents"] += 1
+        found += expand(document, read)
+    read["lines rejected"] = rejects.count
+    if not found:
+        raise examples.no_examples(f"data.dev = {data.dev}", read)
+    counts.update({f"dev {name}": count for name, count in read.items() if count})
+    return found
 
 
-def _expand_all(expand: examples.Expand, documents: list[Document]) -> list[dict]:
-    counts = collections.Counter()
-    return [example for document in documents for example in expand(document, counts)]
+def _say_wrong(error: Exception) -> None:
+    """One line, so that a path in a log is whole."""
+    metrics.CONSOLE.print(f"[red]{escape(str(error))}", soft_wrap=True)
+
+
+@contextlib.contextmanager
+def _fitting() -> Iterator[None]:
+    """A ValueError while the parts are opened and put together is the user's to mend."""
+    try:
+        yield
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
 
 
 def _finish(draft: artifact.Draft, config: Config, name: str, settings: dict) -> None:
@@ -179,12 +261,6 @@ def _finish(draft: artifact.Draft, config: Config, name: str, settings: dict) ->
     for file in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copyfile(Path(config.model.tokenizer) / file, draft.path / file)
     (draft.path / name).write_text(json.dumps(settings, indent=1) + "\n")
-    roles = {
-        "training-documents": config.data.documents,
-        "knowledge-base": config.data.kb,
-        "tokenizer": config.model.tokenizer,
-    }
-    draft.made_from |= {r: artifact.identity(path) for r, path in roles.items() if path}
 
 
 if __name__ == "__main__":

@@ -3,16 +3,37 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import grain
 import jax
 from orbax.checkpoint import v1 as ocp
 
+from insgenel_jax.artifact import ArtifactError
 from insgenel_jax.training.config import ConfigError
 
 KEPT = 2
+FORGET_BEST = "delete this folder: the best so far is forgotten, training goes on"
+
+
+class Place(grain.DatasetIterator):
+    """A state that an iterator had, to be saved in its stead."""
+
+    def __init__(self, state: dict[str, Any]):
+        super().__init__()
+        self._state = state
+
+    def __next__(self):
+        raise StopIteration
+
+    def get_state(self) -> dict[str, Any]:
+        return self._state
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        self._state = state
 
 
 @contextlib.contextmanager
@@ -22,13 +43,19 @@ def open_checkpoints(
     """The checkpoints under `path`, of which the last `keep` stay.
 
     Nothing is saved unless asked for; what a killed process left half-written is
-    cleared away.
+    cleared away. Raises ArtifactError where they cannot be listed.
     """
-    with ocp.training.Checkpointer(
-        path.absolute(),
-        preservation_policy=ocp.training.preservation_policies.LatestN(keep),
-        cleanup_tmp_directories=True,
-    ) as checkpoints:
+    with contextlib.ExitStack() as stack:
+        with _readable(path, "move this folder away to begin without it"):
+            checkpoints = stack.enter_context(
+                ocp.training.Checkpointer(
+                    path.absolute(),
+                    preservation_policy=ocp.training.preservation_policies.LatestN(
+                        keep
+                    ),
+                    cleanup_tmp_directories=True,
+                )
+            )
         yield checkpoints
 
 
@@ -52,13 +79,16 @@ def restore(
 ):
     """The latest state, born in the shardings of `abstract_state`; sets `data` back.
 
-    Returns None where there is no checkpoint.
+    Returns None where there is no checkpoint. Raises ArtifactError where it is damaged.
     """
-    if checkpoints.latest is None:
+    if not checkpoints.checkpoints:
         return None
-    found = checkpoints.load_checkpointables(
-        checkpoints.latest.step, {"state": abstract_state, "data": data}
-    )
+    *before, latest = checkpoints.checkpoints
+    goes_on = f"from step {before[-1].step}" if before else "from the beginning"
+    with _readable(latest.path, f"delete this folder and the run goes on {goes_on}"):
+        found = checkpoints.load_checkpointables(
+            latest.step, {"state": abstract_state, "data": data}
+        )
     return found["state"]
 
 
@@ -73,28 +103,70 @@ def save_best(
 
 def best_loss(best: ocp.training.Checkpointer) -> float:
     """The loss of the parameters kept as best; infinity where there are none."""
-    return float("inf") if best.latest is None else best.latest.metrics["loss"]
+    if best.latest is None:
+        return float("inf")
+    with _readable(best.latest.path, FORGET_BEST):
+        return best.latest.metrics["loss"]
 
 
 def restore_best(best: ocp.training.Checkpointer, abstract_params: dict) -> dict:
     """The parameters kept as best."""
-    found = best.load_checkpointables(best.latest.step, {"params": abstract_params})
+    with _readable(best.latest.path, FORGET_BEST):
+        found = best.load_checkpointables(best.latest.step, {"params": abstract_params})
     return found["params"]
 
 
-def check_same_config(file: Path, config: str) -> None:
-    """Write the config of a new workdir; refuse to go on under another one."""
+@contextlib.contextmanager
+def _readable(path: Path, remedy: str) -> Iterator[None]:
+    """Any error becomes an ArtifactError that names the folder and what to do.
+
+    orbax raises whatever the file format beneath it raises, and the reason last.
+    """
+    try:
+        yield
+    except Exception as error:
+        reason = error
+        while reason.__cause__ is not None:
+            reason = reason.__cause__
+        told = " ".join(f"{type(reason).__name__}: {reason}".split())[:200]
+        raise ArtifactError(
+            f"{path}: this checkpoint is damaged or incomplete ({told}); {remedy}"
+        ) from error
+
+
+def check_same_config(file: Path, record: dict[str, Any]) -> None:
+    """Write the settings and the identities of a new workdir; refuse to go on with others.
+
+    record: nested dicts of JSON values.
+    """
     if not file.is_file():
         if jax.process_index() == 0:
-            file.write_text(config)
+            aside = file.with_suffix(".part")
+            aside.write_text(json.dumps(record, indent=1) + "\n")
+            aside.rename(file)
         return
-    before = file.read_text()
-    if before != config:
-        pairs = zip(before.splitlines(), config.splitlines(), strict=False)
-        changed = [
-            f"{old.strip()} -> {new.strip()}" for old, new in pairs if old != new
-        ]
+    try:
+        before = dict(_leaves(json.loads(file.read_text())))
+    except (ValueError, AttributeError) as error:
         raise ConfigError(
-            f"{file}: this workdir was begun with another config "
-            f"({'; '.join(changed)}); choose another workdir or go back to that config"
+            f"{file}: not a readable record of a run ({error}); choose another workdir"
+        ) from error
+    now = dict(_leaves(record))
+    changed = [
+        f"{name}: {before.get(name)!r} -> {now.get(name)!r}"
+        for name in {**before, **now}
+        if before.get(name) != now.get(name)
+    ]
+    if changed:
+        raise ConfigError(
+            f"{file}: this workdir was begun with other settings or data "
+            f"({'; '.join(changed)}); choose another workdir or go back to those"
         )
+
+
+def _leaves(record: dict[str, Any], where: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in record.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{where}{name}.")
+        else:
+            yield where + name, value

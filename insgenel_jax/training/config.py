@@ -9,7 +9,8 @@ from __future__ import annotations
 import ast
 import dataclasses
 import difflib
-import importlib.util
+import importlib.machinery
+import traceback
 import types
 import typing
 from collections.abc import Iterable
@@ -21,6 +22,7 @@ import ml_collections
 from insgenel_jax.linked_text import INSTRUCTION
 
 TASKS = ("generator", "retriever")
+FEWEST_TOKENS = 5  # [CLS] title [SEP] description [SEP], a token each
 
 
 class ConfigError(ValueError):
@@ -145,15 +147,32 @@ class Config:
 def load(config: str, overrides: Iterable[str] = ()) -> Config:
     """Read `path.py` or `path.py:arg`, apply `key=value` overrides, check it all."""
     path, _, arg = config.partition(":")
-    if not Path(path).is_file():
-        raise ConfigError(f"{path}: no such config file")
-    spec = importlib.util.spec_from_file_location("insgenel_jax_config", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    tree = module.get_config(arg) if arg else module.get_config()
+    tree = _run_config_file(path, arg)
     for override in overrides:
         _override(tree, override)
     return parse(tree.to_dict())
+
+
+def _run_config_file(path: str, arg: str) -> ml_collections.ConfigDict:
+    """What get_config(arg) of a python file gives. Its own errors become ours."""
+    if not Path(path).is_file():
+        raise ConfigError(f"{path}: no such config file")
+    loader = importlib.machinery.SourceFileLoader("insgenel_jax_config", path)
+    module = types.ModuleType(loader.name)
+    try:
+        loader.exec_module(module)
+        tree = module.get_config(arg) if arg else module.get_config()
+    except (Exception, SystemExit) as error:  # whatever a user's file may raise
+        inside = traceback.extract_tb(error.__traceback__)
+        at = next((f":{f.lineno}" for f in reversed(inside) if f.filename == path), "")
+        raise ConfigError(
+            f"{path}{at}: cannot be run for a config: {type(error).__name__}: {error}"
+        ) from error
+    if not isinstance(tree, ml_collections.ConfigDict):
+        raise ConfigError(
+            f"{path}: expected a ConfigDict of get_config, found {type(tree).__name__}"
+        )
+    return tree
 
 
 def parse(record: dict[str, Any]) -> Config:
@@ -163,20 +182,43 @@ def parse(record: dict[str, Any]) -> Config:
         raise ConfigError(f"task: expected one of {TASKS}, found {task!r}")
     data = GeneratorData if task == "generator" else RetrieverData
     config = _build(Config, record, "", data)
-    problems = []
-    if config.loop.steps < 1:
-        problems.append("loop.steps must be at least 1")
-    parts = config.loop.microbatches * config.loop.data * config.loop.fsdp
-    if config.data.batch % parts:
-        problems.append(
-            f"data.batch = {config.data.batch} must be a multiple of loop.microbatches "
-            f"x data x fsdp = {parts}"
-        )
-    if task == "retriever" and not 0 <= config.data.mined_share < 1:
-        problems.append("data.mined_share must be in [0, 1)")
-    if problems:
+    if problems := [*_too_small(config), *_contradictions(config)]:
         raise ConfigError("; ".join(problems))
     return config
+
+
+def _too_small(config: Config) -> Iterable[str]:
+    """Counts and sizes below 1, or below 0 where 0 means none."""
+    may_be_none = {"warmup_steps", "scored"}
+    for section in ("model", "data", "optimizer", "loop"):
+        for name, value in dataclasses.asdict(getattr(config, section)).items():
+            least = 0 if name in may_be_none else 1
+            if type(value) is int and value < least:
+                yield f"{section}.{name} must be at least {least}, found {value}"
+
+
+def _contradictions(config: Config) -> Iterable[str]:
+    """Settings that are fine alone and not together."""
+    data, loop = config.data, config.loop
+    if (config.model.family == "bert") != (config.task == "retriever"):
+        yield f"model.family = {config.model.family!r} cannot be a {config.task}"
+    parts = loop.microbatches * loop.data * loop.fsdp
+    if parts > 0 and data.batch % parts:
+        yield (
+            f"data.batch = {data.batch} must be a multiple of loop.microbatches x data "
+            f"x fsdp = {parts}"
+        )
+    if isinstance(data, GeneratorData):
+        if data.scored > data.max_length:
+            yield f"data.scored must be at most data.max_length = {data.max_length}"
+        return
+    if not 0 <= data.mined_share < 1:
+        yield "data.mined_share must be in [0, 1)"
+    if data.stride > data.window_length:
+        yield f"data.stride must be at most data.window_length = {data.window_length}"
+    for name in ("window_tokens", "entity_tokens"):
+        if getattr(data, name) < FEWEST_TOKENS:
+            yield f"data.{name} must be at least {FEWEST_TOKENS}"
 
 
 def check_paths(config: Config) -> None:

@@ -1,4 +1,4 @@
-"""Training documents in; batches of numpy arrays out, by way of grain.
+"""Training documents in; the generator's batches of numpy arrays out, by way of grain.
 
 Every stage is deterministic given the seed, sharded by process before anything is
 packed, and can be saved and set back: the iterator goes into the checkpoint.
@@ -18,8 +18,8 @@ import jax
 import numpy as np
 
 from insgenel_jax import artifact
-from insgenel_jax.chunking import chunks, windows
-from insgenel_jax.document import Document, loads, normalise
+from insgenel_jax.chunking import chunks
+from insgenel_jax.document import Document, loads
 from insgenel_jax.kb import training_documents
 from insgenel_jax.kb.knowledge_base import KnowledgeBase
 from insgenel_jax.linked_text import (
@@ -31,8 +31,8 @@ from insgenel_jax.linked_text import (
     encode_titles,
     format_target,
 )
-from insgenel_jax.tokenizer import Tokenizer, WordPiece
-from insgenel_jax.training.config import GeneratorData, RetrieverData
+from insgenel_jax.tokenizer import Tokenizer
+from insgenel_jax.training.config import ConfigError, GeneratorData
 from insgenel_jax.training.noise import description_words, replace_words
 
 # grain reads absl's flags, which nobody parses under typer
@@ -52,13 +52,26 @@ Expand = Callable[[Document, collections.Counter], list[dict]]
 
 @dataclasses.dataclass(frozen=True)
 class _Expand(grain.experimental.FlatMapTransform):
-    """A record of the training documents -> its examples."""
+    """A record of the training documents -> its examples.
+
+    Raises ConfigError where `documents` records in a row, from the first, gave none:
+    the records are repeated without end, and so would be the search.
+    """
 
     expand: Expand
+    documents: int
     counts: collections.Counter
     max_fan_out: int = FAN_OUT
 
     def flat_map(self, element: bytes) -> Sequence[dict]:
+        found = self._expand(element)
+        self.counts["examples"] += len(found)
+        read = self.counts["documents"] + self.counts["unreadable documents"]
+        if not self.counts["examples"] and read >= self.documents:
+            raise no_examples("data.documents", self.counts)
+        return found
+
+    def _expand(self, element: bytes) -> Sequence[dict]:
         try:
             document = loads(element)
         except ValueError:
@@ -68,10 +81,23 @@ class _Expand(grain.experimental.FlatMapTransform):
         return self.expand(document, self.counts)
 
 
+def no_examples(where: str, counts: collections.Counter) -> ConfigError:
+    """The error of documents that give no example at all, with what was counted."""
+    told = "; ".join(f"{name}: {count:,}" for name, count in counts.items() if count)
+    return ConfigError(
+        f"{where}: not one example in all of them ({told}); look at data.kb and "
+        "data.documents, that they belong together, and at the lengths of the config"
+    )
+
+
 def examples(
     path: str, expand: Expand, seed: int, counts: collections.Counter
 ) -> grain.IterDataset:
-    """Read, shuffle, repeat and shard the training documents; expand each."""
+    """Read, shuffle, repeat and shard the training documents; expand each.
+
+    Raises ConfigError where there are none for this process, and, while being read,
+    where a whole pass over them gave no example.
+    """
     manifest = artifact.check(path, training_documents.KIND, training_documents.VERSION)
     files = [
         str(Path(path) / name)
@@ -80,14 +106,17 @@ def examples(
     ]
     source = grain.sources.ArrayRecordDataSource(files)
     share = slice(jax.process_index(), None, jax.process_count())
-    records = grain.MapDataset.source(source).shuffle(seed=seed)[share].repeat()
+    records = grain.MapDataset.source(source).shuffle(seed=seed)[share]
+    if not len(records):
+        raise ConfigError(
+            f"{path}: {len(source)} training documents, too few for "
+            f"{jax.process_count()} processes"
+        )
     reading = grain.ReadOptions(num_threads=1, prefetch_buffer_size=16)
     return grain.experimental.FlatMapIterDataset(
-        records.to_iter_dataset(reading), _Expand(expand, counts)
+        records.repeat().to_iter_dataset(reading),
+        _Expand(expand, len(records), counts),
     )
-
-
-# --- generator --------------------------------------------------------------------
 
 
 def generator_batches(
@@ -172,6 +201,11 @@ def generator_expand(
     words = description_words(kb) if settings.word_noise else []
     instruction = len(encode_prompt(tokenizer, settings.instruction, "")) - 2
     budget = settings.max_length + 1 - instruction - 3  # BOS, EOS, EOS
+    if budget < 2:  # a token of text, in the prompt and in the target
+        raise ConfigError(
+            f"data.max_length = {settings.max_length} leaves no room for text beside "
+            f"the {instruction} tokens of data.instruction"
+        )
 
     def title_ids(title: str) -> list[int]:
         if title not in titles:
@@ -223,7 +257,6 @@ def generator_expand(
                 counts["chunks over max_length"] += 1
                 continue
             found.append({"columns": columns, "id": f"{document.id}#{number}"})
-        counts["examples"] += len(found)
         return found
 
     def _columns(text, mentions, counts, title_ids) -> np.ndarray:
@@ -311,88 +344,3 @@ def _title_decisions(
         found.append((TITLE if choice else FORCED, NO_RIVAL))
         known = [other for other in known if other[place] == token]
     return found
-
-
-# --- retriever --------------------------------------------------------------------
-
-
-def window_batches(
-    dataset: grain.IterDataset, settings: RetrieverData
-) -> grain.IterDataset:
-    """Stack windows: windows int32 [B W], golds and ids: a list per row."""
-    rows = settings.batch // jax.process_count()
-    batches = dataset.batch(rows, batch_fn=stack_windows)
-    return grain.experimental.ThreadPrefetchIterDataset(batches, prefetch_buffer_size=4)
-
-
-def stack_windows(rows: Sequence[dict]) -> dict:
-    """Examples -> windows [B W], golds and ids of each row."""
-    return {
-        "windows": np.stack([row["window"] for row in rows]),
-        "golds": [row["golds"].tolist() for row in rows],
-        "ids": [[row["id"]] for row in rows],
-    }
-
-
-def retriever_expand(
-    wordpiece: WordPiece, kb: KnowledgeBase, settings: RetrieverData
-) -> Expand:
-    """Document -> {"window": int32 [W], "golds": entity ids in it, "id"} per window.
-
-    A window without a mention of a known entity teaches nothing and is left out.
-    """
-
-    def expand(document: Document, counts: collections.Counter) -> list[dict]:
-        golds = []
-        for mention in document.mentions:
-            if mention.entity is None:
-                continue
-            counts["mentions"] += 1
-            entity = kb.find(mention.entity)
-            if entity is None:
-                counts["mentions of no known entity"] += 1
-            else:
-                golds.append((mention.start, mention.end, entity))
-        found = []
-        for start, end in windows(
-            document.text, settings.window_length, settings.stride
-        ):
-            inside = {e for s, t, e in golds if start <= s and t <= end}
-            if inside:
-                found.append((start, end, np.array(sorted(inside), np.int32)))
-            counts["windows without a mention"] += not inside
-        texts = [normalise(document.text[start:end]) for start, end, _ in found]
-        ids = wordpiece.encode(texts, settings.window_tokens) if texts else []
-        counts["windows"] += len(found)
-        return [
-            {"window": ids[k], "golds": golds, "id": f"{document.id}#{start}"}
-            for k, (start, _, golds) in enumerate(found)
-        ]
-
-    return expand
-
-
-def entity_tokens(
-    wordpiece: WordPiece, kb: KnowledgeBase, length: int, cache: Path
-) -> np.ndarray:
-    """The tokens of every entity's title and description, int32 [E length].
-
-    Written to `cache` once and memory-mapped after that.
-    """
-    if not cache.is_file():
-        cache.parent.mkdir(parents=True, exist_ok=True)
-        aside = cache.with_suffix(".part.npy")
-        table = np.lib.format.open_memmap(
-            aside, mode="w+", dtype=np.int32, shape=(len(kb), length)
-        )
-        for start in range(0, len(kb), 4096):
-            block = range(start, min(start + 4096, len(kb)))
-            table[start : block.stop] = wordpiece.encode(
-                [normalise(kb.title(i)) for i in block],
-                length,
-                [normalise(kb.description(i)) for i in block],
-            )
-        table.flush()
-        del table
-        aside.rename(cache)
-    return np.load(cache, mmap_mode="r")

@@ -30,6 +30,10 @@ HOST_ONLY = (
     "rivals",
 )  # what a batch holds for us and not for the device
 
+# Data whose reading was broken off. Closing it, as its deletion does, would wait for
+# the batch that may never come; at the end of the process nothing waits any more.
+_UNCLOSED: list[grain.DatasetIterator] = []
+
 Evaluate = Callable[[dict], dict[str, float]]
 
 
@@ -87,7 +91,7 @@ def train(
     )
     with contextlib.ExitStack() as stack:
         stack.enter_context(jax.set_mesh(mesh))
-        stop = stack.enter_context(_stop_requests())
+        stop, reading = stack.enter_context(_stop_requests())
         saved = stack.enter_context(
             checkpoint.open_checkpoints(workdir / "checkpoints")
         )
@@ -105,7 +109,17 @@ def train(
         while step < loop.steps:
             if refresh is not None:
                 refresh(step, state.params)
-            batch = next(data)
+            place = data.get_state()
+            try:
+                with reading():
+                    batch = next(data)
+            except _Stop:
+                if pending is not None:
+                    pending()
+                _UNCLOSED.append(data)
+                # the reading that was broken off may have moved the data
+                checkpoint.save(saved, step, state, checkpoint.Place(place))
+                raise Preempted(step) from None
             ids = batch["ids"]
             batch = {k: v for k, v in batch.items() if k not in HOST_ONLY}
             rate.add(task.tokens(batch) * jax.process_count())
@@ -155,7 +169,7 @@ def train(
         params = state.params
         if best.latest is not None and best.latest.step != step:
             params = checkpoint.restore_best(best, abstract.params)
-        return params, {"loss": lowest} if evaluate is not None else {}
+        return params, {"loss": lowest} if math.isfinite(lowest) else {}
 
 
 def train_step(task: Task, tx, config: Config, state: TrainState, batch: dict):
@@ -259,16 +273,40 @@ def _require_finite(values: dict[str, float], step: int, ids: list[list[str]]) -
         )
 
 
+class _Stop(BaseException):
+    """A stop request, while data was being read."""
+
+
 @contextlib.contextmanager
-def _stop_requests() -> Iterator[Callable[[int], bool]]:
-    """Yields stop(step): has SIGTERM come (to any process, where there are many)?"""
+def _stop_requests() -> Iterator[tuple[Callable[[int], bool], Callable]]:
+    """Yields stop(step): has SIGTERM come (to any process, where there are many)?
+
+    And reading(), a context that SIGTERM breaks off with _Stop: data may never come. Of
+    many processes none may leave the others waiting for its batch; there it does nothing.
+    """
     if jax.process_count() > 1:
-        yield multihost_utils.reached_preemption_sync_point
+        yield multihost_utils.reached_preemption_sync_point, contextlib.nullcontext
         return
-    requested = []
-    before = signal.signal(signal.SIGTERM, lambda *_: requested.append(True))
+    requested, is_reading = [], []
+
+    def request(*_) -> None:
+        requested.append(True)
+        if is_reading:
+            raise _Stop
+
+    @contextlib.contextmanager
+    def reading() -> Iterator[None]:
+        is_reading.append(True)
+        try:
+            if requested:
+                raise _Stop
+            yield
+        finally:
+            is_reading.clear()
+
+    before = signal.signal(signal.SIGTERM, request)
     try:
-        yield lambda step: bool(requested)
+        yield lambda step: bool(requested), reading
     finally:
         signal.signal(signal.SIGTERM, before)
 

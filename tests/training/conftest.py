@@ -31,6 +31,7 @@ def prepared(tmp_path_factory) -> Path:
         training_documents.write_shards(
             draft.path, (dumps(document).encode() for document in documents)
         )
+        draft.made_from["knowledge-base"] = artifact.identity(root / "kb")
     write_documents(root / "dev.jsonl", world.paragraphs("dev", 8))
     texts = [document.text for document in documents]
     train_bpe(texts, 600, root / "generator")

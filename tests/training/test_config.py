@@ -51,11 +51,50 @@ def test_argument_and_overrides_reach_the_settings(file):
         ("loop=3", "loop: expected a section"),
         ("task=parser", "task: expected one of"),
         ("loop.microbatches=3", "data.batch = 8 must be a multiple"),
+        ("loop.log_steps=0", "loop.log_steps must be at least 1, found 0"),
+        ("data.batch=-8", "data.batch must be at least 1, found -8"),
+        ("optimizer.warmup_steps=-1", "optimizer.warmup_steps must be at least 0"),
+        ("data.scored=65", "data.scored must be at most data.max_length = 64"),
+        ("model.family=bert", "model.family = 'bert' cannot be a generator"),
     ],
 )
 def test_a_wrong_override_is_an_error_that_says_what_to_do(file, override, message):
     with pytest.raises(config.ConfigError, match=message):
         config.load(file, [override])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"stride": 33}, "data.stride must be at most data.window_length = 32"),
+        ({"entity_tokens": 4}, "data.entity_tokens must be at least 5"),
+        ({"mined_share": 1.0}, "data.mined_share must be in"),
+        ({"golds": 0}, "data.golds must be at least 1"),
+    ],
+)
+def test_settings_of_a_retriever_that_cannot_be(make_config, overrides, message):
+    with pytest.raises(config.ConfigError, match=message):
+        make_config("retriever", {f"data.{k}": v for k, v in overrides.items()})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "x = 1\ndef get_config():\n    return x['y']\n",
+            "bad.py:3: .* TypeError: 'int'",
+        ),
+        ("def get_config(:\n", "bad.py: .* SyntaxError"),
+        ("import nothing_of_this_name\n", "bad.py:1: .* ModuleNotFoundError"),
+        ("x = 1\n", "bad.py: .* no attribute 'get_config'"),
+        ("def get_config():\n    return {}\n", "bad.py: .* ConfigDict .* found dict"),
+        ("import sys\nsys.exit(0)\n", "bad.py:2: .* SystemExit"),
+    ],
+)
+def test_a_config_file_that_fails_is_named_with_its_line(tmp_path, text, message):
+    (tmp_path / "bad.py").write_text(text)
+    with pytest.raises(config.ConfigError, match=message):
+        config.load(str(tmp_path / "bad.py"))
 
 
 def test_a_missing_file_and_a_missing_key_are_named(tmp_path, file):

@@ -6,6 +6,7 @@ import grain
 import numpy as np
 import pytest
 
+from insgenel_jax import artifact
 from insgenel_jax.document import Document, Mention, normalise
 from insgenel_jax.kb import KnowledgeBase, training_documents, world
 from insgenel_jax.linked_text import (
@@ -15,7 +16,8 @@ from insgenel_jax.linked_text import (
     parse_target,
 )
 from insgenel_jax.tokenizer import load_tokenizer, load_wordpiece
-from insgenel_jax.training import examples
+from insgenel_jax.training import examples, window_examples
+from insgenel_jax.training.config import ConfigError
 from insgenel_jax.training.examples import FORCED, NONE, OPEN, SKIP, SPAN, TITLE
 
 
@@ -196,11 +198,59 @@ def test_processes_share_the_documents(make_config, monkeypatch):
 
 def test_a_broken_record_is_counted_and_left_out(make_config):
     counts = collections.Counter()
-    expanding = examples._Expand(lambda document, _: [document.id], counts)
+    expanding = examples._Expand(lambda document, _: [document.id], 3, counts)
     assert expanding.flat_map(b'{"id": "a", "text": "b"}') == ["a"]
     assert expanding.flat_map(b'{"id": "a"') == []
     assert expanding.flat_map(b'{"id": "a"}') == []
-    assert counts == {"documents": 1, "unreadable documents": 2}
+    assert counts == {"documents": 1, "unreadable documents": 2, "examples": 1}
+
+
+def test_a_whole_pass_without_an_example_is_an_error(make_config):
+    counts = collections.Counter()
+
+    def barren(document, counts):
+        assert counts["documents"] <= 60, "read on past the first pass"
+        counts["chunks over max_length"] += 2
+        return []
+
+    config = make_config("generator")
+    dataset = examples.examples(config.data.documents, barren, 0, counts)
+    batches = iter(examples.generator_batches(dataset, config.data, 0, counts))
+    told = "data.documents: .*documents: 60; chunks over max_length: 120"
+    with pytest.raises(ConfigError, match=told):
+        next(batches)
+
+
+def test_examples_anywhere_in_a_pass_are_enough(make_config):
+    counts, config = collections.Counter(), make_config("generator")
+
+    def rare(document, counts):
+        return [document.id] if counts["documents"] == 60 else []
+
+    dataset = iter(examples.examples(config.data.documents, rare, 0, counts))
+    assert next(dataset) and counts["documents"] == 60
+
+
+def test_no_documents_at_all_are_an_error(tmp_path, monkeypatch, make_config):
+    kind, version = training_documents.KIND, training_documents.VERSION
+    with artifact.create(tmp_path / "none", kind, version) as draft:
+        training_documents.write_shards(draft.path, [])
+    with pytest.raises(ConfigError, match="none: 0 training documents"):
+        examples.examples(str(tmp_path / "none"), None, 0, collections.Counter())
+    documents = make_config("generator").data.documents
+    monkeypatch.setattr(examples.jax, "process_count", lambda: 61)
+    monkeypatch.setattr(examples.jax, "process_index", lambda: 60)
+    with pytest.raises(ConfigError, match="60 training documents, too few for 61"):
+        examples.examples(documents, None, 0, collections.Counter())
+
+
+def test_an_instruction_that_leaves_no_room_is_an_error(make_config, tokenizer, kb):
+    room = len(encode_prompt(tokenizer, "Link:", "")) - 2 + 3 - 1 + 2
+    config = make_config("generator", {"data.max_length": room})
+    examples.generator_expand(tokenizer, kb, config.data)
+    config = make_config("generator", {"data.max_length": room - 1})
+    with pytest.raises(ConfigError, match="data.max_length = .* no room"):
+        examples.generator_expand(tokenizer, kb, config.data)
 
 
 def test_windows_know_their_golds(make_config, wordpiece, kb):
@@ -217,7 +267,9 @@ def test_windows_know_their_golds(make_config, wordpiece, kb):
         ),
     )
     counts = collections.Counter()
-    found = examples.retriever_expand(wordpiece, kb, config.data)(document, counts)
+    found = window_examples.retriever_expand(wordpiece, kb, config.data)(
+        document, counts
+    )
     golds = [[kb.title(int(e)) for e in window["golds"]] for window in found]
     assert golds == [[titles[0]], [titles[1]]]
     first = "Python" + " word" * 31
@@ -228,12 +280,12 @@ def test_windows_know_their_golds(make_config, wordpiece, kb):
 
 def test_entity_tokens_are_made_once(tmp_path, wordpiece, kb):
     cache = tmp_path / "deep" / "entities.npy"
-    table = examples.entity_tokens(wordpiece, kb, 16, cache)
+    table = window_examples.entity_tokens(wordpiece, kb, 16, cache)
     assert table.shape == (len(kb), 16)
     texts = [normalise(text) for text in (kb.title(5), kb.description(5))]
     expected = wordpiece.encode(texts[:1], 16, texts[1:])
     np.testing.assert_array_equal(table[5:6], expected)
-    again = examples.entity_tokens(None, None, 16, cache)
+    again = window_examples.entity_tokens(None, None, 16, cache)
     np.testing.assert_array_equal(table, again)
 
 

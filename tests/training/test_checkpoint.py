@@ -1,0 +1,114 @@
+import json
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from insgenel_jax.artifact import ArtifactError
+from insgenel_jax.training import checkpoint
+from insgenel_jax.training.config import ConfigError
+
+
+def state(step):
+    return {"step": jnp.int32(step), "params": jnp.arange(1000.0) + step}
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """A folder with checkpoints of steps 2 and 4, and the best of step 2."""
+    with checkpoint.open_checkpoints(tmp_path / "checkpoints") as checkpoints:
+        for step in (2, 4):
+            place = checkpoint.Place({"read": step})
+            checkpoint.save(checkpoints, step, state(step), place)
+    with checkpoint.open_checkpoints(tmp_path / "best", 1) as best:
+        checkpoint.save_best(best, 2, state(2), 0.5)
+    return tmp_path
+
+
+def restore(folder):
+    place = checkpoint.Place({})
+    with checkpoint.open_checkpoints(folder / "checkpoints") as checkpoints:
+        found = checkpoint.restore(checkpoints, state(0), place)
+    return None if found is None else (int(found["step"]), place.get_state())
+
+
+def halve(file):
+    content = file.read_bytes()
+    file.write_bytes(content[: len(content) // 2])
+
+
+def largest(folder):
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return max(files, key=lambda file: file.stat().st_size)
+
+
+def remove(folder):
+    for path in sorted(folder.rglob("*"), reverse=True):
+        path.unlink() if path.is_file() else path.rmdir()
+    folder.rmdir()
+
+
+def test_the_latest_comes_back(saved, tmp_path):
+    assert restore(saved) == (4, {"read": 4})
+    assert restore(tmp_path / "elsewhere") is None
+
+
+@pytest.mark.parametrize("damage", ["arrays", "tree", "data", "all"])
+def test_a_damaged_checkpoint_is_named_with_what_to_do(saved, damage):
+    folder = saved / "checkpoints" / "4"
+    if damage == "arrays":
+        halve(largest(folder / "state"))
+    elif damage == "tree":
+        (folder / "state" / "_METADATA").unlink()
+    elif damage == "data":
+        halve(next((folder / "data").glob("*.json")))
+    else:
+        remove(folder)
+        folder.mkdir()
+    with pytest.raises(ArtifactError) as error:
+        restore(saved)
+    told = str(error.value)
+    assert told.startswith(f"{folder}: this checkpoint is damaged") and len(told) < 500
+    assert told.endswith("delete this folder and the run goes on from step 2")
+    remove(folder)
+    assert restore(saved) == (2, {"read": 2})
+    halve(largest(saved / "checkpoints" / "2" / "state"))
+    with pytest.raises(ArtifactError, match="goes on from the beginning"):
+        restore(saved)
+
+
+def test_a_damaged_best_is_named(saved):
+    with checkpoint.open_checkpoints(saved / "best", 1) as best:
+        assert checkpoint.best_loss(best) == 0.5
+        found = checkpoint.restore_best(best, state(0))
+        np.testing.assert_array_equal(found["params"], state(2)["params"])
+        halve(largest(saved / "best" / "2" / "params"))
+        with pytest.raises(ArtifactError, match="best/2: .* delete this folder"):
+            checkpoint.restore_best(best, state(0))
+    halve(saved / "best" / "2" / "metrics" / "metrics")
+    with (
+        pytest.raises(ArtifactError, match="best: .* move this folder away"),
+        checkpoint.open_checkpoints(saved / "best", 1),
+    ):
+        pass
+    (saved / "best" / "2" / "metrics" / "metrics").unlink()
+    with (
+        pytest.raises(ArtifactError, match="best/2: .* delete this folder"),
+        checkpoint.open_checkpoints(saved / "best", 1) as best,
+    ):
+        checkpoint.best_loss(best)
+
+
+def test_a_workdir_remembers_what_it_was_begun_with(tmp_path):
+    file = tmp_path / "config.json"
+    record = {"seed": 0, "data": {"batch": 4}, "made_from": {"tokenizer": "ab"}}
+    checkpoint.check_same_config(file, record)
+    assert json.loads(file.read_text()) == record
+    checkpoint.check_same_config(file, record)
+    other = record | {"data": {"batch": 8}, "made_from": {"tokenizer": "cd", "kb": "e"}}
+    told = r"data.batch: 4 -> 8; made_from.tokenizer: 'ab' -> 'cd'; made_from.kb: None"
+    with pytest.raises(ConfigError, match=told):
+        checkpoint.check_same_config(file, other)
+    halve(file)
+    with pytest.raises(ConfigError, match="config.json: not a readable record"):
+        checkpoint.check_same_config(file, record)
