@@ -7,7 +7,6 @@ import dataclasses
 import hashlib
 import itertools
 import json
-import shutil
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -22,7 +21,7 @@ from insgenel_jax.formats import Rejects, read_documents
 from insgenel_jax.kb.knowledge_base import KnowledgeBase
 from insgenel_jax.models import hf
 from insgenel_jax.models.config import ModelConfig
-from insgenel_jax.tokenizer import load_tokenizer, load_wordpiece
+from insgenel_jax.tokenizer import copy_tokenizer, load_tokenizer, load_wordpiece
 from insgenel_jax.training import checkpoint, examples, loop, metrics, objectives
 from insgenel_jax.training.config import Config, ConfigError, check_paths, load
 from insgenel_jax.training.negatives import WithNegatives
@@ -176,8 +175,7 @@ def _expand_all(expand: examples.Expand, documents: list[Document]) -> list[dict
 
 def _finish(draft: artifact.Draft, config: Config, name: str, settings: dict) -> None:
     """Put the tokenizer's files and our settings beside the weights."""
-    for file in ("tokenizer.json", "tokenizer_config.json"):
-        shutil.copyfile(Path(config.model.tokenizer) / file, draft.path / file)
+    copy_tokenizer(config.model.tokenizer, draft.path)
     (draft.path / name).write_text(json.dumps(settings, indent=1) + "\n")
     roles = {
         "training-documents": config.data.documents,

@@ -31,7 +31,11 @@ MAY_IMPORT = {
     "linker": LINKER,
     "evaluation": {"linker", "formats", "kb", *LEAVES},
 }
-ROOM_OF = {"linker_directory": "linker"}
+ROOM_OF = {
+    "linker_directory": "linker",
+    "tokenizer_families": "tokenizer",
+    "tokenizer_files": "tokenizer",
+}
 ENTRY_POINTS = {"prepare", "train", "index", "link", "evaluate", "__init__"}
 
 
