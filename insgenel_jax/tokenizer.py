@@ -102,12 +102,16 @@ def load_tokenizer(path: str | os.PathLike) -> Tokenizer:
         )
 
     def encode_raw(texts: Sequence[str]) -> list[tuple[np.ndarray, ...]]:
-        encoded = backend.encode_batch(list(texts), add_special_tokens=False)
-        result = []
-        for encoding in encoded:
-            offsets = np.array(encoding.offsets, np.int32).reshape(-1, 2)
+        texts, result = list(texts), []
+        encoded = backend.encode_batch(texts, add_special_tokens=False)
+        for text, encoding in zip(texts, encoded, strict=True):
+            spans = np.array(encoding.offsets, np.int32).reshape(-1, 2)
+            if len(spans):
+                # marks that a normalisation composed lie behind their letter, unclaimed
+                np.maximum(spans[:-1, 1], spans[1:, 0], out=spans[:-1, 1])
+                spans[-1, 1] = len(text)
             ids = np.array(encoding.ids, np.int32)
-            result.append((ids, offsets[:, 0], offsets[:, 1]))
+            result.append((ids, spans[:, 0], spans[:, 1]))
         return result
 
     looks = np.concatenate([encoded[0] for encoded in encode_raw(_LOOKALIKES)])
@@ -292,10 +296,10 @@ def _boundary_id(backend: tokenizers.Tokenizer, string: str, path: Path) -> int:
     if token_id is not None:
         return token_id
     encoding = backend.encode(string, add_special_tokens=False)
-    if len(encoding) != 1:
-        pieces = [string[start:end] for start, end in encoding.offsets]
+    pieces = [string[start:end] for start, end in encoding.offsets]
+    if pieces != [string]:
         raise ValueError(
             f"{path}: expected the boundary string {string!r} to be one token, found "
-            f"{len(encoding)}, {pieces}; this tokenizer cannot mark links"
+            f"{len(pieces)}, {pieces}; this tokenizer cannot mark links"
         )
     return encoding.ids[0]
