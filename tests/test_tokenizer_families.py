@@ -18,7 +18,14 @@ from insgenel_jax.linked_text import (
     encode_titles,
 )
 from insgenel_jax.tokenizer import copy_tokenizer, load_tokenizer
-from tests.tokenizer_directories import HOSTILE, MAKERS, READERS, REAL, TEXTS
+from tests.tokenizer_directories import (
+    HOSTILE,
+    MAKERS,
+    READERS,
+    REAL,
+    TEXTS,
+    family_path,
+)
 
 SHARED = settings(
     max_examples=200,
@@ -35,12 +42,8 @@ texts = st.one_of(
 @pytest.fixture(scope="module", params=[*MAKERS, *REAL])
 def family(request, tmp_path_factory):
     """Three small families made here, then the real ones."""
-    if request.param in MAKERS:
-        path = tmp_path_factory.mktemp(request.param)
-        MAKERS[request.param](path)
-        return READERS[request.param](path)
-    path = request.getfixturevalue("data") / "tokenizers" / request.param
-    return READERS[REAL[request.param]](path)
+    path = family_path(request.param, request, tmp_path_factory)
+    return READERS[REAL.get(request.param, request.param)](path)
 
 
 @pytest.fixture(scope="module")

@@ -18,6 +18,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 TEXTS = [
     "as in { mention } [ Entity title ].",
     "The singer (Freddie Mercury) was born in Stone Town; he led Queen.",
+    "York's mayor's speech... -- it's (...) ?!",
     "New York City's mayor flew from New York to York in 1999 - twice!",
     "Ångström and 東京 met naïve café-goers: “why not?”  aaaa  ababab    ------",
 ]
@@ -187,3 +188,12 @@ READERS = {
 }
 # the real ones, folders of the data
 REAL = {"llama2": "sentencepiece", "llama3": "tiktoken", "opt": "byte_bpe"}
+
+
+def family_path(name: str, request, tmp_path_factory) -> Path:
+    """The directory of one of MAKERS or REAL, made or found in the data folder."""
+    if name in REAL:
+        return request.getfixturevalue("data") / "tokenizers" / name
+    path = tmp_path_factory.mktemp(name)
+    MAKERS[name](path)
+    return path
