@@ -123,9 +123,8 @@ def _without_prefix(part: dict | None) -> dict | None:
     """A normalizer or pre-tokenizer that puts nothing before a text."""
     if part is None or part["type"] == "Prepend":
         return None
-    if part["type"] == "Metaspace":  # older files say add_prefix_space
-        kept = {k: v for k, v in part.items() if k != "add_prefix_space"}
-        return kept | {"prepend_scheme": "never"}
+    if part["type"] == "Metaspace":
+        return part | {"prepend_scheme": "never"}
     if part["type"] == "ByteLevel":
         return part | {"add_prefix_space": False}
     for key in ("normalizers", "pretokenizers"):

@@ -41,6 +41,7 @@ HOSTILE = [
     "x" * 1500,
     "ab" * 400 + "aba" * 100,
     "Donaudampfschifffahrtselektrizitätenhauptbetriebswerkbauunterbeamtengesellschaft",
+    "zqzq zqzqz azqzq\nzqzq",
     "1234567890 3.14159 1,000,000 ١٢٣ Ⅷ ½ 10⁵",
     "it's 'tis I'LL they'Ve don’t ''s 's's",
     "no\u00a0break\u202fspaces\u2007and\u3000wide \u200b zero\ufeff width\u2028line",
@@ -65,7 +66,7 @@ def make_sentencepiece(path: Path) -> None:
     sentencepiece = pytest.importorskip("sentencepiece")
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(TEXTS * 20 + ["{ } [ ]"] * 500),
+        sentence_iterator=iter(TEXTS * 20 + ["{ } [ ]", " " * 16] * 500),
         model_writer=model,
         model_type="bpe",
         vocab_size=450,
@@ -81,13 +82,18 @@ def make_sentencepiece(path: Path) -> None:
 
 
 def make_tiktoken(path: Path) -> None:
-    """A raw file of Llama-3's size: all bytes, all pairs and many triples of bytes."""
+    """A raw file of Llama-3's size: all bytes, all pairs and many triples of bytes.
+
+    Its last token is one that merges never reach: "qz" is merged first, and "zqz" is no
+    token.
+    """
     runs = itertools.chain.from_iterable(
         itertools.product(range(256), repeat=n) for n in (1, 2, 3)
     )
+    tokens = [bytes(run) for run in itertools.islice(runs, 127_999)] + [b"zqzq"]
     lines = [
-        b"%s %d\n" % (base64.b64encode(bytes(run)), rank)
-        for rank, run in enumerate(itertools.islice(runs, 128_000))
+        b"%s %d\n" % (base64.b64encode(token), rank)
+        for rank, token in enumerate(tokens)
     ]
     (path / "tokenizer.model").write_bytes(b"".join(lines))
 
