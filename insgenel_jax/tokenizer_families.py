@@ -66,20 +66,26 @@ def _bpe(
     }
 
 
-def _merges(ranked: list[str], name: Callable[[str], str]) -> list[tuple[str, str]]:
-    """All merges that make `ranked` pieces, the best piece first.
+def _merges(
+    scored: list[tuple[float, str]], name: Callable[[str], str]
+) -> list[tuple[str, str]]:
+    """The merges that make the pieces of a list of (score, piece), the best first.
 
-    SentencePiece and tiktoken rank the pieces: of two places for the same piece the
-    left one is merged first. A list of merges ranks the pairs. Both agree where the
-    pair with the longer left half stands first: symbols are made from the left, so that
-    in "aa" "a" "aa" (a run of spaces, say) the longer one lies left. The tests compare.
+    SentencePiece and tiktoken score the pieces, and of equal places the left one is
+    merged first; a list of merges ranks the pairs. Both agree where, of equal pieces,
+    the pair with the longer left half ranks first: symbols grow from the left, as in a
+    run of spaces, all of whose pieces have one score in LLaMA's model. The tests
+    compare.
     """
-    known, merges = set(ranked), []
-    for piece in ranked:
-        for cut in range(len(piece) - 1, 0, -1):
-            if piece[:cut] in known and piece[cut:] in known:
-                merges.append((name(piece[:cut]), name(piece[cut:])))
-    return merges
+    known = {piece for _, piece in scored}
+    merges = [
+        (-score, -cut, piece[:cut], piece[cut:])
+        for score, piece in scored
+        for cut in range(1, len(piece))
+        if piece[:cut] in known and piece[cut:] in known
+    ]
+    merges.sort(key=lambda merge: merge[:2])
+    return [(name(left), name(right)) for _, _, left, right in merges]
 
 
 def read_sentencepiece(data: bytes, file: Path) -> Family:
@@ -120,14 +126,13 @@ def read_sentencepiece(data: bytes, file: Path) -> Family:
         )
     ids = {piece: i for i, (piece, _, _) in enumerate(pieces)}
     ordinary = [(score, piece) for piece, score, kind in pieces if kind == _NORMAL]
-    ranked = [piece for _, piece in sorted(ordinary, key=lambda pair: -pair[0])]
     special = {p: ids[p] for p, _, kind in pieces if kind in (_UNKNOWN, _CONTROL)}
     space = {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}
     prefix = [{"type": "Prepend", "prepend": "▁"}] if normalizer.get(3, 1) else []
     strip = [{"type": "Strip", "content": " ", "start": 1, "stop": 0}] if prefix else []
     content = _bpe(
         ids,
-        _merges(ranked, lambda piece: piece),
+        _merges(ordinary, lambda piece: piece),
         special,
         model={"byte_fallback": True, "fuse_unk": True, "unk_token": pieces[0][0]},
         normalizer={"type": "Sequence", "normalizers": [*prefix, space]},
@@ -224,7 +229,7 @@ def read_tiktoken(data: bytes, file: Path) -> Family:
     }
     content = _bpe(
         {name(piece): rank for rank, piece in enumerate(ranked)},
-        _merges(ranked, name),
+        _merges([(-rank, piece) for rank, piece in enumerate(ranked)], name),
         special,
         model={"ignore_merges": True},
         pre_tokenizer={

@@ -62,11 +62,17 @@ class Family:
 
 
 def make_sentencepiece(path: Path) -> None:
-    """A tokenizer.model of LLaMA's kind: BPE, byte fallback, text as it is."""
+    """A tokenizer.model of LLaMA's kind: BPE, byte fallback, text as it is.
+
+    All runs of spaces have one score, the lowest, as in LLaMA's own.
+    """
     sentencepiece = pytest.importorskip("sentencepiece")
+    from sentencepiece import sentencepiece_model_pb2
+
     model = io.BytesIO()
+    runs = [" " * n for n in range(1, 17)]
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(TEXTS * 20 + ["{ } [ ]", " " * 16] * 500),
+        sentence_iterator=iter(TEXTS * 20 + runs * 20 + ["{ } [ ]"] * 500),
         model_writer=model,
         model_type="bpe",
         vocab_size=450,
@@ -75,10 +81,15 @@ def make_sentencepiece(path: Path) -> None:
         remove_extra_whitespaces=False,
         allow_whitespace_only_pieces=True,
         split_digits=True,
-        character_coverage=0.98,
+        character_coverage=0.99,
         minloglevel=2,
     )
-    (path / "tokenizer.model").write_bytes(model.getvalue())
+    proto = sentencepiece_model_pb2.ModelProto()
+    proto.ParseFromString(model.getvalue())
+    for piece in proto.pieces:
+        if set(piece.piece) == {"▁"}:
+            piece.score = -1e9
+    (path / "tokenizer.model").write_bytes(proto.SerializeToString())
 
 
 def make_tiktoken(path: Path) -> None:
