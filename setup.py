@@ -18,7 +18,7 @@ setup(
         "grain>=0.2.18,<0.3",  # training data: shuffle, pack, resume
         "array_record>=0.8,<0.9",  # training documents on disk
         "transformers>=5.0,<6",  # Hugging Face configs and tokenizers
-        "tokenizers>=0.22,<0.24",  # BPE and WordPiece: training and running
+        "tokenizers>=0.22,<0.24",  # tokenizers of every family: training and running
         "safetensors>=0.5,<1",  # weights on disk
         "tensorstore>=0.1.80,<0.2",  # embeddings on disk (zarr3)
         'scann>=1.4.2,<1.5; sys_platform == "linux"',  # nearest-neighbour search
@@ -42,6 +42,8 @@ setup(
             "pytest>=8.3",  # the tests
             "pytest-xdist>=3.6",  # on both cores
             "hypothesis>=6.115",  # property tests
+            "sentencepiece>=0.2",  # what LLaMA-2's tokenizer is compared with
+            "tiktoken>=0.8",  # what Llama-3's and OPT's are compared with
             "ruff>=0.17,<0.18",  # format and lint
         ],
     },

@@ -10,11 +10,11 @@ from __future__ import annotations
 import ast
 import contextlib
 import os
+import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-import typer
 from rich.console import Console
 from rich.text import Text
 
@@ -41,7 +41,7 @@ def user_errors(*others: type[Exception]) -> Iterator[None]:
         Console(stderr=True).print(
             Text(f"error: {describe(error)}", "red"), soft_wrap=True
         )
-        raise typer.Exit(WRONG) from error
+        sys.exit(WRONG)
 
 
 def describe(error: BaseException) -> str:
@@ -89,7 +89,7 @@ def rejecting(path: str | os.PathLike, console: Console) -> Iterator[Rejects]:
                 told = f"{rejects.count} rejected, see {path}: {reasons}"
                 console.print(Text(told, "yellow"), soft_wrap=True)
     if rejects.count:
-        raise typer.Exit(REJECTED)
+        sys.exit(REJECTED)
 
 
 def check_input(path: str | os.PathLike, *, folder: bool = False) -> None:

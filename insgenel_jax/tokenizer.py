@@ -11,6 +11,7 @@ import collections
 import dataclasses
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -26,9 +27,24 @@ from tokenizers import (
 )
 
 from insgenel_jax import artifact
+from insgenel_jax.tokenizer_files import ROLES, make_literal, read_files
 
 BOUNDARIES = {"open": " {", "close": " }", "entity": " [", "end": " ]"}
 VERSION = 1
+CONFIG = "tokenizer_config.json"
+# the files of a tokenizer, of whatever family
+FILES = (
+    CONFIG,
+    "tokenizer.json",
+    "tokenizer.model",
+    "vocab.json",
+    "merges.txt",
+    "vocab.txt",
+    "special_tokens_map.json",
+    "added_tokens.json",
+)
+# a compatibility normalisation would make boundary tokens of them
+_LOOKALIKES = [f"{space}{c}" for c in "｛｝［］" for space in ("", " ")]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,43 +85,86 @@ class WordPiece:
 def load_tokenizer(path: str | os.PathLike) -> Tokenizer:
     """Load the generator tokenizer of a model or tokenizer directory.
 
-    Raises FileNotFoundError without a `tokenizer.json`, ValueError where a boundary
-    string is not one token or a special token is missing.
+    Raises FileNotFoundError where no family's files are there, ValueError where they
+    cannot be read, a boundary string is not one token or a special token is missing.
     """
     path = Path(path)
-    backend = _open(path)
-    config = _read_json(path / "tokenizer_config.json")
-    special = {
-        role: _special_id(backend, config, f"{role}_token", path)
-        for role in ("bos", "eos")
-    }
-    pad = config.get("pad_token")
+    content, special = read_files(path)
+    backend = make_literal(content, path)
+    ids = {role: _special_id(backend, special, role, path) for role in ROLES}
     boundaries = {
         role: _boundary_id(backend, string, path) for role, string in BOUNDARIES.items()
     }
+    if len(set(boundaries.values())) < len(boundaries):
+        raise ValueError(
+            f"{path}: expected a token of its own for each boundary string, found the "
+            f"ids {boundaries}; this tokenizer cannot mark links"
+        )
 
     def encode_raw(texts: Sequence[str]) -> list[tuple[np.ndarray, ...]]:
-        encoded = backend.encode_batch(list(texts), add_special_tokens=False)
-        result = []
-        for encoding in encoded:
-            offsets = np.array(encoding.offsets, np.int32).reshape(-1, 2)
+        texts, result = list(texts), []
+        encoded = backend.encode_batch(texts, add_special_tokens=False)
+        for text, encoding in zip(texts, encoded, strict=True):
+            spans = np.array(encoding.offsets, np.int32).reshape(-1, 2)
+            if len(spans):
+                # marks that a normalisation composed lie behind their letter, unclaimed
+                np.maximum(spans[:-1, 1], spans[1:, 0], out=spans[:-1, 1])
+                spans[-1, 1] = len(text)
             ids = np.array(encoding.ids, np.int32)
-            result.append((ids, offsets[:, 0], offsets[:, 1]))
+            result.append((ids, spans[:, 0], spans[:, 1]))
         return result
 
+    looks = np.concatenate([encoded[0] for encoded in encode_raw(_LOOKALIKES)])
+    if np.isin(looks, list(boundaries.values())).any():
+        raise ValueError(
+            f"{path}: expected boundary tokens that no text can hold, found that this "
+            f"tokenizer makes one of a character of {_LOOKALIKES}; it cannot mark links"
+        )
     return Tokenizer(
-        size=backend.get_vocab_size(with_added_tokens=True),
-        **special,
-        pad=0 if pad is None else backend.token_to_id(_content(pad)),
+        # ids may have holes; each needs its row of the embedding
+        size=1 + max(backend.get_vocab(with_added_tokens=True).values()),
+        # a family without BOS (Qwen) begins as OPT does, with EOS
+        bos=ids["eos_token"] if ids["bos_token"] is None else ids["bos_token"],
+        eos=ids["eos_token"],
+        pad=0 if ids["pad_token"] is None else ids["pad_token"],
         **boundaries,
         encode_raw=encode_raw,
     )
 
 
+def copy_tokenizer(source: str | os.PathLike, target: str | os.PathLike) -> None:
+    """Put the tokenizer of directory `source` into the directory `target`.
+
+    Files of a directory as Hugging Face writes it are copied. A family's bare files say
+    too little for `transformers` to open them rightly; they become a `tokenizer.json`,
+    with the same ids.
+    """
+    source, target = Path(source), Path(target)
+    if (source / "tokenizer.json").is_file() or (source / CONFIG).is_file():
+        for name in FILES:
+            if (source / name).is_file():
+                shutil.copyfile(source / name, target / name)
+        return
+    content, special = read_files(source)
+    text = json.dumps(content, ensure_ascii=False) + "\n"
+    (target / "tokenizer.json").write_text(text, encoding="utf-8")
+    _write_config(target, special)
+
+
 def load_wordpiece(path: str | os.PathLike) -> WordPiece:
     """Load the retriever tokenizer of a model or tokenizer directory."""
     path = Path(path)
-    backend = _open(path)
+    file = path / "tokenizer.json"
+    if not file.is_file():
+        raise FileNotFoundError(
+            f"{file}: expected the tokenizer of a retriever, found no such file"
+        )
+    try:
+        backend = tokenizers.Tokenizer.from_file(str(file))
+    except Exception as error:  # the library raises nothing narrower
+        raise ValueError(f"{file}: not a readable tokenizer ({error})") from error
+    # "[SEP]" spelled out in a document is text, not the end of it
+    backend.encode_special_tokens = True
     ids = {name: backend.token_to_id(f"[{name}]") for name in ("PAD", "CLS", "SEP")}
     missing = [name for name, token_id in ids.items() if token_id is None]
     if missing:
@@ -207,51 +266,30 @@ def train_wordpiece(
     return load_wordpiece(path)
 
 
-def _open(path: Path) -> tokenizers.Tokenizer:
-    file = path / "tokenizer.json"
-    if not file.is_file():
-        raise FileNotFoundError(
-            f"{file}: expected the tokenizer of a model directory, found no such file"
-        )
-    try:
-        backend = tokenizers.Tokenizer.from_file(str(file))
-    except Exception as error:  # the library raises nothing narrower
-        raise ValueError(f"{file}: not a readable tokenizer ({error})") from error
-    # "</s>" spelled out in a document is text, not the end of it
-    backend.encode_special_tokens = True
-    backend.no_padding()
-    backend.no_truncation()
-    return backend
-
-
 def _write(
     backend: tokenizers.Tokenizer, path: str | os.PathLike, config: dict[str, str]
 ) -> None:
     with artifact.create(path, "tokenizer", VERSION) as draft:
         backend.save(str(draft.path / "tokenizer.json"))
-        config = {"tokenizer_class": "PreTrainedTokenizerFast", **config}
-        text = json.dumps(config, indent=1) + "\n"
-        (draft.path / "tokenizer_config.json").write_text(text)
+        _write_config(draft.path, config)
         draft.counts["tokens"] = backend.get_vocab_size(with_added_tokens=True)
 
 
-def _read_json(file: Path) -> dict:
-    return json.loads(file.read_text()) if file.is_file() else {}
-
-
-def _content(token: str | dict) -> str:
-    return token["content"] if isinstance(token, dict) else token
+def _write_config(path: Path, special: dict[str, str | None]) -> None:
+    named = {role: token for role, token in special.items() if token is not None}
+    config = {"tokenizer_class": "PreTrainedTokenizerFast", **named}
+    (path / CONFIG).write_text(json.dumps(config, indent=1) + "\n")
 
 
 def _special_id(
-    backend: tokenizers.Tokenizer, config: dict, key: str, path: Path
-) -> int:
-    token = config.get(key)
-    token_id = None if token is None else backend.token_to_id(_content(token))
-    if token_id is None:
+    backend: tokenizers.Tokenizer, special: dict, role: str, path: Path
+) -> int | None:
+    token = special.get(role)
+    token_id = None if token is None else backend.token_to_id(token)
+    if token_id is None and (token is not None or role == "eos_token"):
         raise ValueError(
-            f"{path}/tokenizer_config.json: expected {key!r} to name a token of "
-            f"tokenizer.json, found {token!r}"
+            f"{path / CONFIG}: expected {role!r} to name a token of the vocabulary, "
+            f"found {token!r}"
         )
     return token_id
 
@@ -260,10 +298,11 @@ def _boundary_id(backend: tokenizers.Tokenizer, string: str, path: Path) -> int:
     token_id = backend.token_to_id(string)
     if token_id is not None:
         return token_id
-    ids = backend.encode(string, add_special_tokens=False).ids
-    if len(ids) != 1:
+    encoding = backend.encode(string, add_special_tokens=False)
+    pieces = [string[start:end] for start, end in encoding.offsets]
+    if pieces != [string]:
         raise ValueError(
             f"{path}: expected the boundary string {string!r} to be one token, found "
-            f"{len(ids)}; this tokenizer cannot mark links"
+            f"{len(pieces)}, {pieces}; this tokenizer cannot mark links"
         )
-    return ids[0]
+    return encoding.ids[0]

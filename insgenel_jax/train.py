@@ -8,7 +8,6 @@ import dataclasses
 import hashlib
 import itertools
 import json
-import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,15 +17,14 @@ import jax
 import typer
 from rich.markup import escape
 
-from insgenel_jax import artifact, sharding
+from insgenel_jax import artifact, cli, sharding
 from insgenel_jax.formats import Rejects, read_documents
 from insgenel_jax.kb import knowledge_base, training_documents
 from insgenel_jax.kb.knowledge_base import KnowledgeBase
-from insgenel_jax.link import REJECTED
 from insgenel_jax.models import hf
 from insgenel_jax.models.config import ModelConfig
 from insgenel_jax.retrieval import embed
-from insgenel_jax.tokenizer import load_tokenizer, load_wordpiece
+from insgenel_jax.tokenizer import copy_tokenizer, load_tokenizer, load_wordpiece
 from insgenel_jax.training import (
     checkpoint,
     examples,
@@ -44,6 +42,7 @@ GENERATOR_VERSION = 1
 POOL = 4096  # entities that the retriever is measured against, golds included
 
 
+@cli.user_errors(ConfigError)
 def main(
     config: Annotated[str, typer.Option(help="config file, path.py or path.py:arg")],
     workdir: Annotated[Path, typer.Option(help="checkpoints, metrics and the model")],
@@ -56,33 +55,26 @@ def main(
     Exit status: 0; 2 for what you have to mend; 3 when bad input was left out, see
     WORKDIR/rejects.jsonl; 85 when told to stop, the same command goes on; 86 for NaN.
     """
+    settings = load(config, set_ or [])
+    check_paths(settings)
+    made_from = identities(settings)
+    workdir.mkdir(parents=True, exist_ok=True)
+    record = dataclasses.asdict(settings) | {"made_from": made_from}
+    checkpoint.check_same_config(workdir / "config.json", record)
+    path = None if jax.process_index() else workdir / "rejects.jsonl"
     try:
-        settings = load(config, set_ or [])
-        check_paths(settings)
-        made_from = identities(settings)
-        workdir.mkdir(parents=True, exist_ok=True)
-        record = dataclasses.asdict(settings) | {"made_from": made_from}
-        checkpoint.check_same_config(workdir / "config.json", record)
-        path = None if jax.process_index() else workdir / "rejects.jsonl"
-        with Rejects(path) as rejects:
+        with cli.rejecting(path, metrics.CONSOLE) as rejects:
             counts = run(settings, workdir, made_from, rejects)
+            for name, count in sorted(counts.items()):
+                metrics.CONSOLE.print(f"{name}: {count:,}")
     except loop.Preempted as stopped:
         metrics.CONSOLE.print(str(stopped))
         sys.exit(PREEMPTED)
     except loop.NotFinite as error:
-        _say_wrong(error)
+        metrics.CONSOLE.print(f"[red]{escape(cli.describe(error))}", soft_wrap=True)
         sys.exit(NOT_FINITE)
-    except (ConfigError, artifact.ArtifactError, OSError) as error:
-        _say_wrong(error)
-        sys.exit(2)
-    for name, count in sorted(counts.items()):
-        metrics.CONSOLE.print(f"{name}: {count:,}")
-    for reason, count in sorted(rejects.by_reason.items()):
-        metrics.CONSOLE.print(f"[yellow]rejected: {escape(reason)}: {count:,}")
-    if rejects.count:
-        metrics.CONSOLE.print(f"[yellow]{rejects.count:,} rejected, see {path}")
-    if rejects.count or counts["unreadable documents"]:
-        sys.exit(REJECTED)
+    if counts["unreadable documents"]:
+        sys.exit(cli.REJECTED)
 
 
 def identities(config: Config) -> dict[str, str]:
@@ -242,11 +234,6 @@ def read_dev(
     return found
 
 
-def _say_wrong(error: Exception) -> None:
-    """One line, so that a path in a log is whole."""
-    metrics.CONSOLE.print(f"[red]{escape(str(error))}", soft_wrap=True)
-
-
 @contextlib.contextmanager
 def _fitting() -> Iterator[None]:
     """A ValueError while the parts are opened and put together is the user's to mend."""
@@ -258,8 +245,7 @@ def _fitting() -> Iterator[None]:
 
 def _finish(draft: artifact.Draft, config: Config, name: str, settings: dict) -> None:
     """Put the tokenizer's files and our settings beside the weights."""
-    for file in ("tokenizer.json", "tokenizer_config.json"):
-        shutil.copyfile(Path(config.model.tokenizer) / file, draft.path / file)
+    copy_tokenizer(config.model.tokenizer, draft.path)
     (draft.path / name).write_text(json.dumps(settings, indent=1) + "\n")
 
 

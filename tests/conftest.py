@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import tempfile
 from pathlib import Path
 
@@ -73,10 +72,6 @@ def add_random_models(root: Path) -> Path:
     from insgenel_jax.models.config import ModelConfig
     from insgenel_jax.retrieval import embed, index
 
-    def copy_tokenizer(source, target):
-        for file in ("tokenizer.json", "tokenizer_config.json"):
-            shutil.copyfile(source / file, target / file)
-
     kb = KnowledgeBase.open(root / "kb")
     texts = [kb.description(i) for i in range(min(len(kb), 2000))]
 
@@ -87,7 +82,7 @@ def add_random_models(root: Path) -> Path:
         params = models.init_params(config, jax.random.key(0))
         params = jax.tree.map(lambda p: p * 5, params)
         hf.save_model(draft.path, config, params)
-        copy_tokenizer(root / "bpe", draft.path)
+        tokenizer.copy_tokenizer(root / "bpe", draft.path)
         settings = {"instruction": "link", "max_length": 512}
         (draft.path / "insgenel.json").write_text(json.dumps(settings))
     with artifact.create(root / "retriever", "retriever", 1) as draft:
@@ -96,7 +91,7 @@ def add_random_models(root: Path) -> Path:
         for seed, role in enumerate(("mention", "entity")):
             params = models.init_params(config, jax.random.key(seed))
             hf.save_model(draft.path / role, config, params)
-        copy_tokenizer(root / "wordpiece", draft.path)
+        tokenizer.copy_tokenizer(root / "wordpiece", draft.path)
         settings = {
             "window_length": 32,
             "stride": 16,

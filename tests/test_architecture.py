@@ -31,7 +31,12 @@ MAY_IMPORT = {
     "linker": LINKER,
     "evaluation": {"linker", "formats", "kb", *LEAVES},
 }
-ROOM_OF = {"linker_directory": "linker", "linker_chunks": "linker"}
+ROOM_OF = {
+    "linker_directory": "linker",
+    "linker_chunks": "linker",
+    "tokenizer_families": "tokenizer",
+    "tokenizer_files": "tokenizer",
+}
 ENTRY_POINTS = {"prepare", "train", "index", "link", "evaluate", "__init__"}
 ENTRY_POINTS |= {"cli"}  # what they share; no room may import it
 

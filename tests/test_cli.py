@@ -66,9 +66,9 @@ def test_opening_names_the_path_whatever_a_library_raises():
 def test_rejects_decide_the_status_where_no_error_does(tmp_path, capsys):
     file = tmp_path / "[b]" / "rejects.jsonl"
     console = Console(width=20)
-    with pytest.raises(typer.Exit) as stopped, cli.rejecting(file, console) as rejects:
+    with pytest.raises(SystemExit) as stopped, cli.rejecting(file, console) as rejects:
         rejects.add("f", 1, "odd: this", "x")
-    assert stopped.value.exit_code == cli.REJECTED == 3
+    assert stopped.value.code == cli.REJECTED == 3
     assert capsys.readouterr().out == f"1 rejected, see {file}: odd (1)\n"
     with pytest.raises(InputError), cli.rejecting(file, Console()) as rejects:
         rejects.add("f", 1, "odd", "x")

@@ -1,5 +1,7 @@
 """Format and parse are inverses; cuts and prompts are functions of the text alone."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -15,9 +17,11 @@ from insgenel_jax.linked_text import (
     format_target,
     parse_target,
 )
+from insgenel_jax.tokenizer import load_tokenizer
+from tests.tokenizer_directories import HOSTILE, MAKERS, REAL, family_path
 
 SHARED = settings(
-    max_examples=150,
+    max_examples=100,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
@@ -28,6 +32,14 @@ texts = st.text(
     ),
     max_size=40,
 )
+
+
+@pytest.fixture(scope="module", params=["ours", *MAKERS, *REAL])
+def tokenizer(request, tokenizer, tmp_path_factory):
+    """Ours, then every family: small ones made here, then the real ones."""
+    if request.param == "ours":
+        return tokenizer
+    return load_tokenizer(family_path(request.param, request, tmp_path_factory))
 
 
 def naive_cuts(text):
@@ -63,16 +75,42 @@ def test_cuts_hold_where_the_tokenizer_would_join(tokenizer):
 
 
 @SHARED
-@given(texts, st.data())
+@given(st.one_of(texts, st.sampled_from(HOSTILE)), st.data())
 def test_format_and_parse_are_inverses(tokenizer, text, data):
+    """Links anywhere, some of them adjacent, with titles of any text."""
     tokens = encode_source(tokenizer, text)
-    edges = sorted(
-        data.draw(st.sets(st.integers(0, len(tokens)), max_size=6)) if text else []
-    )
+    edges = sorted(data.draw(st.sets(st.integers(0, len(tokens)), max_size=6)))
+    names = data.draw(st.lists(texts, min_size=6, max_size=6))
+    titles = encode_titles(tokenizer, [f"T{name}" for name in names])
+    linked = data.draw(st.lists(st.booleans(), min_size=6, max_size=6))
     links = [
-        (start, end, encode_titles(tokenizer, ["Title (x)"])[0])
-        for start, end in zip(edges[::2], edges[1::2], strict=False)
+        (start, end, title)
+        for (start, end), title, link in zip(
+            itertools.pairwise(edges), titles, linked, strict=False
+        )
+        if link
     ]
+    target = format_target(tokenizer, tokens, links)
+    assert parse_target(tokenizer, tokens, target) == links
+    assert target.count(tokenizer.open) == target.count(tokenizer.end) == len(links)
+    without = format_target(tokenizer, tokens, [])
+    assert without == [*tokens.ids.tolist(), tokenizer.eos]
+
+
+def test_adjacent_and_repeated_mentions(tokenizer):
+    """The same name three times, once touching another mention."""
+    text = "York (York)-Queen: York'Queen"
+    tokens = encode_source(tokenizer, text)
+    mentions = [
+        Mention(match.start(), match.end(), f"{match[0]} {match.start()}")
+        for match in WORD.finditer(text)
+    ]
+    mentions.append(Mention(23, 24, "the apostrophe between two mentions"))
+    aligned, dropped = align(tokens, mentions)
+    assert (len(aligned), dropped) == (6, 0)
+    titles = encode_titles(tokenizer, [mention.entity for _, _, mention in aligned])
+    links = [(i, j, title) for (i, j, _), title in zip(aligned, titles, strict=True)]
+    assert any(link[1] == after[0] for link, after in itertools.pairwise(links))
     target = format_target(tokenizer, tokens, links)
     assert parse_target(tokenizer, tokens, target) == links
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from insgenel_jax import artifact, train
+from insgenel_jax import artifact, cli, train
 from insgenel_jax.models import hf
 from insgenel_jax.tokenizer import load_tokenizer, load_wordpiece
 from insgenel_jax.training import loop
@@ -159,7 +159,7 @@ def test_bad_development_lines_are_kept_counted_and_shown(
     dev.write_text("\n".join([lines[0], '{"id": "torn', *lines[1:]]) + "\n")
     config, values = arguments(prepared, task, f"data.dev={dev}", "loop.steps=1")
     code, told = stopped(capsys, config, tmp_path / "w", values)
-    assert code == train.REJECTED == 3
+    assert code == cli.REJECTED == 3
     assert "1 rejected, see" in told and "dev documents: 8" in told
     [reject] = (tmp_path / "w" / "rejects.jsonl").read_text().splitlines()
     assert json.loads(reject)["line"] == 2
@@ -173,7 +173,7 @@ WRONG = {
     "data.kb={train}": "/train: expected a 'knowledge-base'",
     "data.dev=/nowhere.jsonl": "/nowhere.jsonl: expected a file, found nothing",
     "data.dev={kb}": "/kb: expected a file, found a directory",
-    "data.dev=/dev/null": "/dev/null: expected a file",
+    "data.dev=/dev/null": "/dev/null: not one example",
     "data.dev={empty}": "empty.jsonl: not one example",
     "model.tokenizer=/nowhere": "/nowhere: no such directory",
     "model.tokenizer={kb}": "/kb",
