@@ -15,6 +15,10 @@ from tests.models.tiny import LLAMA, OPT, OPT_350M, WINDOWED, random_params
 
 CONFIG = dataclasses.replace(LLAMA, layers=3)
 PARAMS = jax.tree.map(jnp.asarray, random_params(CONFIG))
+FAMILIES = pytest.mark.parametrize("config", [CONFIG, OPT], ids=["llama", "opt"])
+MASKS = pytest.mark.parametrize(
+    "config", [CONFIG, WINDOWED, OPT], ids=["llama", "windowed", "opt"]
+)
 EACH = pytest.mark.parametrize(
     "config",
     [CONFIG, WINDOWED, OPT, OPT_350M],
@@ -133,7 +137,7 @@ def test_tree_in_the_cache(config):
         np.testing.assert_allclose(hidden[:, branch], alone[:, 5:], atol=1e-5)
 
 
-@EACH
+@MASKS
 def test_causality_by_gradient(config):
     """What stands at t moves t and what follows, nothing before it."""
     config = dataclasses.replace(config, tie_embeddings=False)
@@ -156,7 +160,7 @@ def test_causality_by_gradient(config):
     assert not np.array(moved)[:, LENGTH:].any()
 
 
-@EACH
+@MASKS
 def test_packed_is_apart(config):
     """Two documents in one row: hidden states and gradients as in a row each.
 
@@ -225,7 +229,7 @@ def loop(layer, params, x, shared):
     return x
 
 
-@EACH
+@FAMILIES
 def test_remat(config):
     """The same values and gradients from ever more products done twice."""
     width = config.embed_dim or config.dim
