@@ -112,23 +112,23 @@ def test_tree_in_the_cache(config):
     """Two branches beside each other: slots in order of writing, positions by depth.
 
     Each node is as it would be at the end of its own branch alone.
-        text 0 1 2 3 4, then    5a 6a 7a    in slots 5 6 7
-                                5b 6b       in slots 8 9
+        text 0 1 2 3 4, then    5a 6a 7a          in slots 5 6 7
+                                5b 6b 7b 8b 9b    in slots 8 to 12
     """
     params = params_of(config)
-    cache = models.init_cache(config, ROWS, LENGTH)
-    mask = attention.cached_mask(cache["length"], 5, LENGTH)
+    cache = models.init_cache(config, ROWS, 13)
+    mask = attention.cached_mask(cache["length"], 5, 13)
     at = slice(0, 5)
     _, cache = forward(config, params, TOKENS[:, at], POSITIONS[:, at], mask, cache)
     cache["length"] += 5
-    positions = np.array([[5, 6, 7, 5, 6]] * ROWS)
-    mask = np.zeros((ROWS, 5, LENGTH), bool)
+    positions = np.array([[5, 6, 7, 5, 6, 7, 8, 9]] * ROWS)
+    mask = np.zeros((ROWS, 8, 13), bool)
     mask[:, :, :5] = True
     mask[:, :3, 5:8] = np.tril(np.ones((3, 3), bool))
-    mask[:, 3:, 8:10] = np.tril(np.ones((2, 2), bool))
-    nodes = TOKENS[:, 5:10]
+    mask[:, 3:, 8:] = np.tril(np.ones((5, 5), bool))
+    nodes = np.concatenate([TOKENS[:, 8:11], TOKENS[:, 5:10]], 1)
     hidden, _ = forward(config, params, nodes, positions, mask, cache)
-    for branch in (slice(0, 3), slice(3, 5)):
+    for branch in (slice(0, 3), slice(3, 8)):
         line = np.concatenate([TOKENS[:, :5], nodes[:, branch]], 1)
         size = line.shape[1]
         alone, _ = forward(

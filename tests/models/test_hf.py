@@ -81,6 +81,19 @@ def test_into_shardings(config, mesh, tmp_path):
     assert jax.tree.map(lambda leaf: leaf.sharding, loaded) == places
 
 
+def test_into_a_sharding_of_the_head_size(saved):
+    """An axis that is not the first of those that the tensor has as one."""
+    mesh = sharding.make_mesh(1, 2, 3)
+    places = jax.tree.map(
+        lambda _: sharding.replicated(mesh), models.abstract_params(LLAMA)
+    )
+    split = jax.sharding.PartitionSpec(None, "fsdp", None, "tensor")
+    place = jax.sharding.NamedSharding(mesh, split)
+    places["layers"]["attention"]["query"]["kernel"] = place
+    loaded = hf.load_params(saved, LLAMA, places)
+    jax.tree.map(np.testing.assert_array_equal, loaded, random_params(LLAMA))
+
+
 def test_reads_its_own_part_alone(saved, monkeypatch):
     """A device's share of a tensor is what is read from disk, not all of it."""
     read = []
