@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Annotated
 
 import jax
+import numpy as np
 import typer
 from rich.console import Console
 from rich.table import Table
@@ -122,7 +123,7 @@ def child(what: str, folder: str, *arguments: str) -> dict:
         jax.devices()
         before, start = memory("VmRSS"), time.perf_counter()
         params = hf.load_params(folder, hf.load_config(folder))
-        checksum = sum(float(x.sum()) for x in jax.tree.leaves(params))
+        checksum = sum(float(np.asarray(x).sum()) for x in jax.tree.leaves(params))
     assert math.isfinite(checksum)  # every page has been touched
     seconds = time.perf_counter() - start
     return {"seconds": seconds, "before": before, "peak": memory("VmHWM")}
