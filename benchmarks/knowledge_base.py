@@ -7,6 +7,7 @@ of the processor, so that other jobs on the machine disturb it less. With --sour
 knowledge base is built from it as well (WikiExtractor output), with 1 process and 2.
 """
 
+import importlib.metadata
 import json
 import os
 import platform
@@ -64,6 +65,8 @@ def main(
         "python": platform.python_version(),
         "numpy": np.__version__,
         "pyarrow": pyarrow.__version__,
+        "marisa-trie": importlib.metadata.version("marisa-trie"),
+        "runs": RUNS,
         "texts": len(texts),
         **artifact.read(kb).counts,
         "MB on disk": sum(f.stat().st_size for f in kb.iterdir()) / 1e6,

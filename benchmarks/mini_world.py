@@ -8,6 +8,7 @@ is timed; compiled programs are not kept between runs.
 from __future__ import annotations
 
 import argparse
+import importlib.metadata
 import json
 import os
 import platform
@@ -17,8 +18,6 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-
-import jax
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -45,7 +44,7 @@ def main() -> None:
             scores.append(json.loads(Path(f"{folder}/work/scores.json").read_text()))
     facts = {
         "python": platform.python_version(),
-        "jax": jax.__version__,
+        **{p: importlib.metadata.version(p) for p in ("jax", "flax", "optax")},
         "cores": os.cpu_count(),
         "seconds": seconds,
         "median seconds": statistics.median(seconds),

@@ -55,13 +55,7 @@ def create(path: str | os.PathLike, kind: str, version: int) -> Iterator[Draft]:
     error, so that a mistyped path never destroys a folder.
     """
     path = Path(path)
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        found = read(path).kind if (path / MANIFEST).is_file() else "other files"
-        if found != kind:
-            raise ArtifactError(
-                f"{path}: expected a new path or an artifact of kind {kind!r} to "
-                f"replace, found {found!r}; choose another path"
-            )
+    check_replaceable(path, kind)
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     try:
@@ -78,6 +72,18 @@ def create(path: str | os.PathLike, kind: str, version: int) -> Iterator[Draft]:
             aside.rename(path)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def check_replaceable(path: str | os.PathLike, kind: str) -> None:
+    """Refuse a path where `create` would write over something of another kind."""
+    path = Path(path)
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        found = read(path).kind if (path / MANIFEST).is_file() else "other files"
+        if found != kind:
+            raise ArtifactError(
+                f"{path}: expected a new path or an artifact of kind {kind!r} to "
+                f"replace, found {found!r}; choose another path"
+            )
 
 
 def write_manifest(

@@ -160,6 +160,7 @@ def _mention_from_json(record: Any, where: str, length: int) -> Mention:
             "objects with an entity and a score",
             candidate,
         )
+        _check_string(candidate["entity"], f"{where}.candidates")
     return Mention(
         start=start,
         end=end,
@@ -172,6 +173,11 @@ def _mention_from_json(record: Any, where: str, length: int) -> Mention:
 
 def _check_string(value: Any, where: str, expected: str = "a string") -> None:
     _check(isinstance(value, str), where, expected, value)
+    check_text(value, where)
+
+
+def check_text(value: str, where: str) -> None:
+    """Raise ValueError for a string with a lone surrogate, which cannot be written."""
     try:
         value.encode()
     except UnicodeEncodeError as error:

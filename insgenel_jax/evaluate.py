@@ -13,12 +13,13 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
+from insgenel_jax import artifact, cli
 from insgenel_jax.document import Document
 from insgenel_jax.evaluation import baseline, report, scoring
-from insgenel_jax.formats import Rejects, decode_lines, read_documents
+from insgenel_jax.formats import InputError, Rejects, decode_lines, read_documents
 from insgenel_jax.kb.knowledge_base import KnowledgeBase
-from insgenel_jax.link import REJECTED, parse_settings
 
 PRIOR = "prior"
 WIDTH = 100  # characters of a line in a log, where no terminal says how many
@@ -40,6 +41,7 @@ class System:
     timed: bool = True
 
 
+@cli.user_errors()
 def main(
     documents: Annotated[
         list[Path], typer.Option(help="gold documents, JSONL; repeatable")
@@ -70,6 +72,12 @@ def main(
         list[str] | None, typer.Option(help="linker setting, key=value; repeatable")
     ] = None,
     json: Annotated[Path | None, typer.Option(help="write all numbers here")] = None,
+    rejects: Annotated[
+        Path | None,
+        typer.Option(
+            help="bad input [JSON.rejects.jsonl, evaluate.rejects.jsonl without --json]"
+        ),
+    ] = None,
 ) -> None:
     """Score systems on sets of labelled documents, side by side.
 
@@ -77,58 +85,77 @@ def main(
     """
     names = system or (["insgenel-r"] if linker is not None else [])
     _check_options(documents, linker, kb, names, predictions, tune)
-    console, rejects = Console(), Rejects()
+    if rejects is None:
+        rejects = Path(f"{json or 'evaluate'}.rejects.jsonl")
+    _check_paths(
+        [*documents, *(predictions or []), *(tune or []), redirects, titles],
+        [linker, kb],
+        [json, rejects],
+    )
+    settings = _check_settings(linker, names, set or [])
+    console = Console()
     if not console.is_terminal:
         console.width = max(console.width, WIDTH)
-    sets = {str(path): list(read_documents(path, rejects)) for path in documents}
-    part = linker / "kb" if kb is None and linker is not None else kb
-    opened = None if part is None else KnowledgeBase.open(part)
-    table = None if redirects is None else read_redirects(redirects, rejects)
-    known = None if titles is None else read_titles(titles, rejects)
-    resolve = scoring.make_resolve(table, opened)
-    results: dict[str, list[report.Result]] = {path: [] for path in sets}
+    with cli.rejecting(rejects, console) as rejected:
+        sets = {
+            name: _read(path, rejected)
+            for name, path in zip(name_files(documents), documents, strict=True)
+        }
+        dev = [d for path in tune or [] for d in _read(path, rejected)]
+        linked = [
+            _read_predictions(path, golds, rejected)
+            for path, golds in zip(predictions or [], sets.values(), strict=False)
+        ]
+        opened = None
+        if part := linker / "kb" if kb is None and linker is not None else kb:
+            with cli.opening(part, "knowledge base"):
+                opened = KnowledgeBase.open(part)
+        table = None if redirects is None else read_redirects(redirects, rejected)
+        known = None if titles is None else read_titles(titles, rejected)
+        resolve = scoring.make_resolve(table, opened)
+        results: dict[str, list[report.Result]] = {name: [] for name in sets}
 
-    def add(path: str, system: System) -> None:
-        golds = sets[path]
-        with console.status(f"{system.name} on {path}: {len(golds)} documents"):
-            result = run(system, golds, opened, resolve, known)
-        results[path].append(dataclasses.replace(result, dataset=Path(path).stem))
+        def add(dataset: str, system: System) -> None:
+            golds = sets[dataset]
+            told = Text(f"{system.name} on {dataset}: {len(golds)} documents")
+            with console.status(told):
+                result = run(system, golds, opened, resolve, known)
+            results[dataset].append(dataclasses.replace(result, dataset=dataset))
 
-    for name in names:
-        if name == PRIOR:
-            dev = [d for path in tune for d in read_documents(path, rejects)]
-            with console.status(f"tuning {name} on {len(dev)} documents"):
-                running = open_prior(opened, dev, resolve)
-            console.print(f"{name}, tuned on {len(dev)} documents: {running.settings}")
-        else:
-            running = open_linker(linker, name, parse_settings(set or []))
-        for path in sets:
-            add(path, running)
-    for path, file in zip(sets, predictions or [], strict=False):
-        linked = list(read_documents(file, rejects))
-        add(path, System(file.stem, lambda _, linked=linked: linked, timed=False))
-    flat = [result for rows in results.values() for result in rows]
-    comparisons = [
-        report.Comparison(
-            rows[0].dataset,
-            rows[0].system,
-            other.system,
-            scoring.compare(rows[0].scores, other.scores),
-        )
-        for rows in results.values()
-        for other in rows[1:]
-    ]
-    console.print(report.score_table(flat))
-    console.print(report.cost_table(flat))
-    if opened is not None:
-        console.print(report.loss_table(flat))
-    if comparisons:
-        console.print(report.comparison_table(comparisons))
-    if json is not None:
-        report.write_json(json, flat, comparisons)
-    if rejects.count:
-        console.print(f"[yellow]{rejects.count} rejected: {dict(rejects.by_reason)}")
-        raise typer.Exit(REJECTED)
+        for name in names:
+            if name == PRIOR:
+                with console.status(f"tuning {name} on {len(dev)} documents"):
+                    running = open_prior(opened, dev, resolve)
+                told = f"{name}, tuned on {len(dev)} documents: {running.settings}"
+                console.print(Text(told))
+            else:
+                with cli.opening(linker, "linker"):
+                    running = open_linker(linker, name, settings)
+            for dataset in sets:
+                add(dataset, running)
+        for dataset, name, found in zip(
+            sets, name_files(predictions or [], names), linked, strict=False
+        ):
+            add(dataset, System(name, lambda _, found=found: found, timed=False))
+        flat = [result for rows in results.values() for result in rows]
+        comparisons = [
+            report.Comparison(
+                rows[0].dataset,
+                rows[0].system,
+                other.system,
+                scoring.compare(rows[0].scores, other.scores),
+            )
+            for rows in results.values()
+            for other in rows[1:]
+        ]
+        console.print(report.score_table(flat))
+        console.print(report.cost_table(flat))
+        if opened is not None:
+            console.print(report.loss_table(flat))
+        if comparisons:
+            console.print(report.comparison_table(comparisons))
+        if json is not None:
+            report.write_json(json, flat, comparisons)
 
 
 def run(
@@ -223,9 +250,79 @@ def read_titles(path: Path, rejects: Rejects) -> frozenset[str]:
     return frozenset(title for title in lines if title)
 
 
+def name_files(paths: Sequence[Path], taken: Sequence[str] = ()) -> list[str]:
+    """A name for each file: its stem, or the path where stems leave some in doubt."""
+    stems = [path.stem for path in paths]
+    clear = len(frozenset(stems)) == len(stems) and frozenset(taken).isdisjoint(stems)
+    return stems if clear else [str(path) for path in paths]
+
+
+def _read(path: Path, rejects: Rejects) -> list[Document]:
+    documents = list(read_documents(path, rejects))
+    if not documents:
+        raise InputError(
+            f"{path}: expected labelled documents, one a line, found none that can be "
+            "read; check the file"
+        )
+    return documents
+
+
+def _read_predictions(
+    path: Path, golds: Sequence[Document], rejects: Rejects
+) -> list[Document]:
+    documents = list(read_documents(path, rejects))
+    try:  # before any system runs
+        scoring.pair_documents(golds, documents)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    return documents
+
+
+def _check_paths(files, folders, outputs) -> None:
+    """Refuse paths that cannot be read or written, before any work."""
+    files, folders, outputs = (
+        [path for path in paths if path is not None]
+        for paths in (files, folders, outputs)
+    )
+    for path in files:
+        cli.check_input(path)
+    for path in folders:
+        artifact.read(path)
+    for path in outputs:
+        cli.check_output(path)
+    cli.check_apart(outputs, files + folders)
+
+
+def _check_settings(
+    linker: Path | None, names: Sequence[str], given: Sequence[str]
+) -> dict[str, Any]:
+    """The linker's settings of --set, and the systems, known to be good."""
+    settings = cli.parse_settings(given)
+    systems = [name for name in names if name != PRIOR]
+    if settings and not systems:
+        raise InputError(
+            f"--set {given[0]}: expected a system that has settings, found"
+            f" {names}; give --linker or leave --set out"
+        )
+    if "system" in settings:
+        raise InputError("--set system: expected --system, which chooses it")
+    for name in systems:
+        cli.check_settings(settings | {"system": name}, linker)
+    return settings
+
+
 def _check_options(documents, linker, kb, names, predictions, tune) -> None:
     problem = None
-    if not names and not predictions:
+    whole = [path.resolve() for path in documents]
+    twice = [p for p, w in zip(documents, whole, strict=True) if whole.count(w) > 1]
+    if twice:
+        problem = (
+            f"--documents {twice[0]} is given {len(twice)} times: expected each file "
+            "once, leave the others out"
+        )
+    elif len(frozenset(names)) < len(names):
+        problem = f"--system {names}: expected each system once"
+    elif not names and not predictions:
         problem = "expected --linker, --system or --predictions: nothing to score"
     elif predictions and len(predictions) != len(documents):
         problem = (

@@ -20,7 +20,11 @@ from typing import Literal, Self
 from insgenel_jax.document import Document, dumps, loads
 
 _TEXT_ENDINGS = (".txt", ".text")
-_PACKED_ENDINGS = (".bz2", ".gz")
+PACKED_ENDINGS = (".bz2", ".gz")
+
+
+class InputError(ValueError):
+    """An argument or a whole input that cannot be used; the message says what to do."""
 
 
 class Rejects:
@@ -54,7 +58,8 @@ class Rejects:
             return
         if self._stream is None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._stream = self.path.open("w", encoding="utf-8")
+            # by lines, so that an error later loses none
+            self._stream = self.path.open("w", encoding="utf-8", buffering=1)
         record = dict(zip(("source", "line", "reason", "content"), entry, strict=True))
         # ASCII, so that a lone surrogate in the content can be written
         self._stream.write(json.dumps(record) + "\n")
@@ -112,7 +117,7 @@ def read_lines(path: str | os.PathLike) -> Iterator[tuple[int, bytes]]:
         yield from _numbered(sys.stdin.buffer)
         return
     path = Path(path)
-    if not path.is_file():
+    if path.is_dir() or not path.exists():  # a pipe is as good as a file
         raise FileNotFoundError(
             f"{path}: expected a file, found "
             f"{'a directory' if path.is_dir() else 'nothing'}; check the path, or give "
@@ -149,6 +154,9 @@ def write_documents(path: str | os.PathLike, documents: Iterable[Document]) -> i
     if str(path) == "-":
         return _write_lines(sys.stdout, documents)
     path = Path(path)
+    if path.exists() and not path.is_file():  # /dev/null is not to be replaced
+        with path.open("w", encoding="utf-8", newline="\n") as stream:
+            return _write_lines(stream, documents)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, aside = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
@@ -191,6 +199,6 @@ def _numbered(stream) -> Iterator[tuple[int, bytes]]:
 
 def _unpacked_name(path: str | os.PathLike) -> str:
     name = Path(path).name
-    for ending in _PACKED_ENDINGS:
+    for ending in PACKED_ENDINGS:
         name = name.removesuffix(ending)
     return name

@@ -11,12 +11,13 @@ import numpy as np
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-from insgenel_jax import artifact, chunking
+from insgenel_jax import artifact, chunking, cli
 from insgenel_jax.kb.knowledge_base import KnowledgeBase
-from insgenel_jax.link import parse_settings
 
 
+@cli.user_errors()
 def main(
     kb: Annotated[Path, typer.Option(help="knowledge base directory")],
     retriever: Annotated[Path, typer.Option(help="retriever directory")],
@@ -40,11 +41,31 @@ def main(
     """Embed all entities, write their index, and put a linker together if asked to."""
     if (generator is None) != (linker is None):
         raise typer.BadParameter("--generator and --linker go together")
+    if set and linker is None:
+        raise typer.BadParameter("--set goes with --linker, which keeps the settings")
+    parts = {"kb": kb, "retriever": retriever, "generator": generator}
+    parts = {name: path for name, path in parts.items() if path is not None}
+    targets = {"index": out, "linker": linker}
+    targets = {kind: path for kind, path in targets.items() if path is not None}
+    for kind, path in targets.items():
+        cli.check_target(path, kind)
+    cli.check_apart(targets.values(), parts.values())
+    settings = cli.parse_settings(set or [])
+    if linker is not None:
+        cli.check_settings(settings, linker)
+    with cli.opening(kb, "knowledge base"):
+        opened = KnowledgeBase.open(kb)
+
+    from insgenel_jax.linker_directory import assemble, load_generator
     from insgenel_jax.retrieval.embed import Retriever
     from insgenel_jax.retrieval.index import SAMPLES, build_index
 
     console = Console()
-    opened, model = KnowledgeBase.open(kb), Retriever.load(retriever)
+    if generator is not None:  # an error of it is not to come after the embedding
+        with cli.opening(generator, "generator"):
+            load_generator(generator)
+    with cli.opening(retriever, "retriever"):
+        model = Retriever.load(retriever)
     made_from = {
         "knowledge-base": opened.identity,
         "retriever": artifact.identity(retriever),
@@ -62,18 +83,15 @@ def main(
                 embeddings, out, made_from=made_from, exact=exact, queries=queries
             )
     built = time.perf_counter()
-    table = Table(title=f"index {out}", show_header=False)
+    table = Table(title=Text(f"index {out}"), show_header=False)
     table.add_row("entities", f"{index.entities} x {index.dim}")
     table.add_row("search", f"{index.method}, recall {index.recall:.3f} of exact")
     table.add_row("embedding", f"{embedded - began:.1f} s")
     table.add_row("building", f"{built - embedded:.1f} s")
     console.print(table)
     if linker is not None:
-        from insgenel_jax.linker import assemble
-
-        parts = {"generator": generator, "retriever": retriever, "kb": kb, "index": out}
-        assemble(linker, **parts, settings=parse_settings(set or []))
-        console.print(f"linker: {linker}")
+        assemble(linker, **parts, index=out, settings=settings)
+        console.print(Text(f"linker: {linker}"))
 
 
 def sample_windows(kb: KnowledgeBase, length: int, count: int) -> list[str]:

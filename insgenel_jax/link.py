@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import ast
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
+from insgenel_jax import artifact, cli
 from insgenel_jax.document import Document
-from insgenel_jax.formats import Rejects, read_documents, write_documents
+from insgenel_jax.formats import read_documents, write_documents
 
-REJECTED = 3  # exit status of a job that finished but left something out
+# a text is not to steer the terminal that shows it
+_NO_CONTROLS = dict.fromkeys((*range(9), *range(11, 32), *range(127, 160)), "\ufffd")
 
 
+@cli.user_errors()
 def main(
     linker: Annotated[Path, typer.Option(help="linker directory")],
     input: Annotated[
@@ -30,7 +31,10 @@ def main(
         list[str] | None, typer.Option(help="linker setting, key=value; repeatable")
     ] = None,
     rejects: Annotated[
-        Path | None, typer.Option(help="bad input [OUTPUT.rejects.jsonl]")
+        Path | None,
+        typer.Option(
+            help="bad input [OUTPUT.rejects.jsonl, link.rejects.jsonl for stdout]"
+        ),
     ] = None,
     show: Annotated[int, typer.Option(help="linked documents to print")] = 0,
 ) -> None:
@@ -38,19 +42,27 @@ def main(
 
     Exit status: 0, or 3 when something was rejected.
     """
+    if rejects is None:
+        to_file = output != "-" and (
+            Path(output).is_file() or not Path(output).exists()
+        )
+        rejects = Path(f"{output if to_file else 'link'}.rejects.jsonl")
+    cli.check_input(input)
+    for path in (output, rejects):
+        cli.check_output(path)
+    cli.check_apart([output, rejects], [input, linker])
+    settings = cli.parse_settings(set or [])
+    artifact.read(linker)  # before the slow imports
+    cli.check_settings(settings, linker)
+
     from insgenel_jax.linker import Linker
 
     console = Console(stderr=output == "-")
-    try:
-        opened = Linker.from_pretrained(linker, **parse_settings(set or []))
-    except (OSError, ValueError) as error:
-        console.print(f"[red]{escape(str(error))}")
-        raise typer.Exit(2) from error
-    if rejects is None and output != "-":
-        rejects = Path(output + ".rejects.jsonl")
+    with cli.opening(linker, "linker"):
+        opened = Linker.from_pretrained(linker, **settings)
     began = time.perf_counter()
     with (
-        Rejects(rejects) as rejected,
+        cli.rejecting(rejects, console) as rejected,
         Progress(
             SpinnerColumn(),
             TextColumn("{task.completed} documents"),
@@ -62,40 +74,30 @@ def main(
         documents = read_documents(input, rejected)
         linked = _watch(opened.stream(documents), progress, show, console)
         count = write_documents(output, linked)
-    seconds = time.perf_counter() - began
-    console.print(
-        f"{count} documents, {opened.stats['links']} links, "
-        f"{opened.stats['calls']} generator calls, {seconds:.1f} s"
-    )
-    if rejected.count:
-        console.print(f"[yellow]{rejected.count} rejected, see {rejects}")
-        raise typer.Exit(REJECTED)
-
-
-def parse_settings(settings: Iterable[str]) -> dict[str, Any]:
-    """key=value strings to settings; values are Python literals or plain strings."""
-    parsed = {}
-    for setting in settings:
-        key, equals, value = setting.partition("=")
-        if not equals:
-            raise typer.BadParameter(f"expected key=value, found {setting!r}")
-        try:
-            parsed[key] = ast.literal_eval(value)
-        except (ValueError, SyntaxError):
-            parsed[key] = value
-    return parsed
+        seconds = time.perf_counter() - began
+        stats = opened.stats
+        console.print(
+            f"{count} documents, {stats['links']} links, {stats['calls']} generator "
+            f"calls, {seconds:.1f} s"
+        )
+        if lost := stats["dropped"] + stats["cut"]:
+            console.print(
+                f"{lost} candidate mentions left out: {stats['dropped']} that start or "
+                f"end inside a token, {stats['cut']} cut by a chunk"
+            )
 
 
 def highlight(document: Document) -> Text:
     """A document for the terminal: mentions underlined, each followed by its entity."""
     shown, reached = Text(), 0
+    text = document.text.translate(_NO_CONTROLS)
     for mention in document.mentions:
-        shown.append(document.text[reached : mention.start])
-        shown.append(document.text[mention.start : mention.end], "bold underline")
+        shown.append(text[reached : mention.start])
+        shown.append(text[mention.start : mention.end], "bold underline")
         score = "" if mention.score is None else f" {mention.score:.2f}"
         shown.append(f" [{mention.entity or 'NIL'}{score}]", "cyan")
         reached = mention.end
-    shown.append(document.text[reached:])
+    shown.append(text[reached:])
     return shown
 
 

@@ -6,60 +6,47 @@ group of documents at a time.
 
 from __future__ import annotations
 
-import bisect
 import collections
 import dataclasses
 import itertools
 import math
+import operator
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from insgenel_jax import artifact, chunking
-from insgenel_jax.decoding import decisions, spans, step
-from insgenel_jax.document import Document, Mention
+from insgenel_jax import artifact
+from insgenel_jax.decoding import decisions, spans, step, tree, verify
+from insgenel_jax.decoding.call import bucket
+from insgenel_jax.document import Document, Mention, check_text
 from insgenel_jax.kb.knowledge_base import KnowledgeBase
-from insgenel_jax.kb.occurrences import find_occurrences, passes
-from insgenel_jax.linked_text import encode_prompt, encode_source, encode_titles
+from insgenel_jax.linker_chunks import Chunk, Parts, add_name_parts, make_chunks
 from insgenel_jax.linker_directory import (
     VERSION,
     Generator,
     Settings,
     assemble,
-    check_index,
+    check_parts,
     load_generator,
     read_settings,
 )
 from insgenel_jax.retrieval.embed import Retriever
 from insgenel_jax.retrieval.index import Index, open_index
-from insgenel_jax.retrieval.scope import retrieve
 
 __all__ = ["Linker", "Settings", "assemble"]
 
 Span = tuple[int, int]
 
-
-@dataclasses.dataclass(frozen=True)
-class Chunk:
-    """A chunk of document number `document`, ready to decode.
-
-    start: its first character; candidates and table are in the chunk's characters.
-    """
-
-    document: int
-    start: int
-    prompt: list[int]
-    table: decisions.Table
+DECODERS = {"step": step, "tree": tree, "verify": verify}
 
 
 class Linker:
     """Links texts against a knowledge base. Made by `Linker.from_pretrained`.
 
-    `stats` counts documents, chunks, generator calls, tokens, links and candidate
-    mentions dropped since the linker was opened.
+    `stats` counts documents, chunks, generator calls, tokens, links, and the candidate
+    mentions lost inside a token ("dropped") or at the border of a chunk ("cut") since
+    the linker was opened.
     """
 
     def __init__(
@@ -74,11 +61,9 @@ class Linker:
             raise ValueError('system "insgenel-r" needs a retriever and an index')
         self.generator = generator
         self.kb = kb
-        self.retriever = retriever
-        self.index = index
         self.settings = settings
         self.stats: collections.Counter[str] = collections.Counter()
-        self._title_ids: dict[int, list[int]] = {}
+        self._parts = Parts(generator, kb, retriever, index, settings)
 
     @classmethod
     def from_pretrained(
@@ -90,7 +75,8 @@ class Linker:
         not made for the others; `verify` checks every hash.
         """
         path = Path(path)
-        artifact.check(path, "linker", VERSION, verify=verify)
+        manifest = artifact.check(path, "linker", VERSION, verify=verify)
+        check_parts(path, manifest.made_from)
         settings = read_settings(path, **overrides)
         kb = KnowledgeBase.open(path / "kb", verify=verify)
         retriever = index = None
@@ -101,7 +87,6 @@ class Linker:
                         f'{path}: system "insgenel-r" expects {part}/, found none; '
                         'set system="insgenel" or put the linker together with one'
                     )
-            check_index(path)
             retriever = Retriever.load(path / "retriever")
             index = open_index(path / "index")
         return cls(load_generator(path / "generator"), kb, retriever, index, settings)
@@ -117,19 +102,12 @@ class Linker:
         each) in place of the dictionary's. Each of them comes back, with entity None
         (NIL) where no candidate is found, the score is below the threshold, or another
         given span that overlaps it was linked.
+        Raises TypeError and ValueError that name the text, or the mention, at fault.
         """
         if isinstance(texts, str | Document):
             return self([texts], None if mentions is None else [mentions])[0]
-        documents = [
-            text if isinstance(text, Document) else Document(id=str(i), text=text)
-            for i, text in enumerate(texts)
-        ]
-        if mentions is not None and len(mentions) != len(documents):
-            raise ValueError(
-                f"mentions: expected a sequence of spans for each of {len(documents)} "
-                f"texts, found {len(mentions)}"
-            )
-        return self._link(documents, mentions)
+        documents = [_as_document(i, text) for i, text in enumerate(texts)]
+        return self._link(documents, _check_given(documents, mentions))
 
     def stream(
         self, documents: Iterable[Document], group: int = 256
@@ -144,7 +122,7 @@ class Linker:
     ) -> list[list[spans.CandidateMention]]:
         """The candidate mentions of each document, in its characters."""
         found: list[list[spans.CandidateMention]] = [[] for _ in documents]
-        for chunk in self._chunks(documents, None):
+        for chunk in make_chunks(self._parts, documents, None):
             for _, _, c in chunk.table.mentions:
                 moved = c.start + chunk.start, c.end + chunk.start
                 found[chunk.document].append(
@@ -153,26 +131,19 @@ class Linker:
         return found
 
     def _link(self, documents, given) -> list[Document]:
-        chunks = self._chunks(documents, given)
-        order = sorted(range(len(chunks)), key=lambda i: len(chunks[i].prompt))
-        found: list[list[Mention]] = [[] for _ in documents]
-        for first in range(0, len(order), self.settings.batch):
-            group = [chunks[i] for i in order[first : first + self.settings.batch]]
-            paths = step.decode(
-                self.generator.model,
-                self.generator.params,
-                [chunk.prompt for chunk in group],
-                [chunk.table for chunk in group],
-                batch=min(self.settings.batch, step.bucket(len(group), 1)),
-                block=self.settings.block,
-            )
-            for chunk, path in zip(group, paths, strict=True):
-                found[chunk.document] += self._mentions(chunk, path)
-                self.stats["calls"] += path.calls
-                self.stats["tokens"] += path.tokens
-                self.stats["dropped"] += chunk.table.dropped
+        chunks = make_chunks(self._parts, documents, given)
+        decoded = dict(enumerate(self._decode(chunks)))
+        found = self._collect(documents, chunks, decoded)
+        if self.settings.name_parts and given is None:
+            again = add_name_parts(self._parts, documents, chunks, found)
+            decoded |= zip(again, self._decode(list(again.values())), strict=True)
+            chunks = [again.get(i, chunk) for i, chunk in enumerate(chunks)]
+            found = self._collect(documents, chunks, decoded)
         self.stats["documents"] += len(documents)
         self.stats["chunks"] += len(chunks)
+        for chunk in chunks:
+            self.stats["dropped"] += chunk.table.dropped
+            self.stats["cut"] += chunk.cut
         linked = []
         for number, (document, mentions) in enumerate(
             zip(documents, found, strict=True)
@@ -181,121 +152,100 @@ class Linker:
             if given is not None:
                 spanned = {(m.start, m.end): m for m in mentions}
                 mentions = [
-                    spanned.get(tuple(span), Mention(*span, entity=None))
+                    spanned.get(span, Mention(*span, entity=None))
                     for span in given[number]
                 ]
             mentions.sort(key=lambda m: (m.start, m.end))
             linked.append(dataclasses.replace(document, mentions=tuple(mentions)))
         return linked
 
-    def _mentions(self, chunk: Chunk, path: step.Path) -> list[Mention]:
-        links = decisions.read_links(chunk.table, path.edges, path.log_probs)
+    def _decode(self, chunks: Sequence[Chunk]) -> list[decisions.Path]:
+        """Decode chunks in batches of one static shape each; in order on output."""
+        settings, name = self.settings, self.settings.decoder
+        decoder, paths = DECODERS[name], [None] * len(chunks)
+        options: dict[str, Any] = {"selection": settings.selection}
+        if name != "tree":
+            options = {}
+        shapes = [decoder.shape(chunk.prompt, chunk.table) for chunk in chunks]
+        order = sorted(range(len(chunks)), key=lambda i: (shapes[i], i))
+        for shape, alike in itertools.groupby(order, key=shapes.__getitem__):
+            most = min(settings.batch, max(settings.batch_tokens // max(shape), 1))
+            while group := list(itertools.islice(alike, most)):
+                found = decoder.decode(
+                    self.generator.model,
+                    self.generator.params,
+                    [chunks[i].prompt for i in group],
+                    [chunks[i].table for i in group],
+                    batch=min(most, bucket(len(group), 1)),
+                    **options,
+                )
+                for i, path in zip(group, found, strict=True):
+                    paths[i] = path
+                    self.stats["calls"] += path.calls
+                    self.stats["tokens"] += path.tokens
+        return paths
+
+    def _collect(self, documents, chunks, decoded) -> list[list[Mention]]:
+        found: list[list[Mention]] = [[] for _ in documents]
+        for i, chunk in enumerate(chunks):
+            found[chunk.document] += self._mentions(chunk, decoded[i])
+        return found
+
+    def _mentions(self, chunk: Chunk, path: decisions.Path) -> list[Mention]:
+        settings, table = self.settings, chunk.table
+        links = decisions.read_links(table, path.edges, path.log_probs, path.vocabulary)
+        if settings.consider_unlinked:
+            for unlinked in path.unlinked:
+                links += decisions.read_links(table, *unlinked)
         return [
             Mention(
-                start=chunk.start + mention.start,
-                end=chunk.start + mention.end,
-                entity=self.kb.title(entity),
-                external_id=self.kb.external_id(entity),
-                score=math.exp(log_prob),
+                start=chunk.start + link.mention.start,
+                end=chunk.start + link.mention.end,
+                entity=self.kb.title(link.entity),
+                external_id=self.kb.external_id(link.entity),
+                score=math.exp(link.log_prob),
             )
-            for mention, entity, log_prob in links
-            if math.exp(log_prob) >= self.settings.threshold
+            for link in links
+            if math.exp(link.log_prob) >= settings.threshold
         ]
 
-    def _chunks(self, documents, given) -> list[Chunk]:
-        """Cut documents into chunks that have something to decide, with tables."""
-        kept = []  # (document number, span, [(start, end, form or None)])
-        for number, document in enumerate(documents):
-            matches = self._matches(document.text, given and given[number])
-            if not matches:
-                continue
-            firsts = [match[0] for match in matches]
-            tokens = encode_source(self.generator.tokenizer, document.text)
-            for start, end in chunking.chunks(
-                document.text,
-                tokens.starts,
-                np.ones(len(tokens)),
-                self.settings.chunk_tokens,
-                joined=[match[:2] for match in matches],
-            ):
-                i, j = (bisect.bisect_left(firsts, edge) for edge in (start, end))
-                inside = [match for match in matches[i:j] if match[1] <= end]
-                if inside:
-                    kept.append((number, (start, end), inside))
-        retrieved = self._retrieve(documents, [chunk[:2] for chunk in kept])
-        allowed = []
-        for (_, _, matches), lookup in zip(kept, retrieved, strict=True):
-            candidates = [
-                self._allow(match, lookup, given is None) for match in matches
-            ]
-            allowed.append([c for c in candidates if c is not None])
-        self._encode_titles(allowed)
-        chunks = []
-        for (number, (start, end), _), candidates in zip(kept, allowed, strict=True):
-            if not candidates:
-                continue
-            text = documents[number].text[start:end]
-            candidates = [
-                dataclasses.replace(c, start=c.start - start, end=c.end - start)
-                for c in candidates
-            ]
-            table = decisions.build_table(
-                self.generator.tokenizer,
-                encode_source(self.generator.tokenizer, text),
-                candidates,
-                self._title_ids.__getitem__,
-                self.settings.weights,
-            )
-            prompt = encode_prompt(
-                self.generator.tokenizer, self.generator.instruction, text
-            )
-            chunks.append(Chunk(number, start, prompt, table))
-        return chunks
 
-    def _matches(self, text: str, given) -> list[tuple[int, int, int | None]]:
-        if given is not None:
-            for start, end in given:
-                if not 0 <= start < end <= len(text):
-                    raise ValueError(
-                        f"mention [{start}, {end}): expected 0 <= start < end <= "
-                        f"{len(text)}, the length of the text"
-                    )
-            return [(*s, self.kb.form(text[slice(*s)])) for s in sorted(set(given))]
-        found = find_occurrences(self.kb, text)
-        settings = self.settings
-        keep = passes(found, settings.case, settings.min_link_probability)
-        return list(zip(*(column[keep].tolist() for column in found[:3]), strict=True))
-
-    def _retrieve(self, documents, places) -> list[Callable]:
-        if self.settings.system == "insgenel":
-            return [lambda start, end: None] * len(places)
-        return retrieve(
-            self.retriever,
-            self.index,
-            [document.text for document in documents],
-            places,
-            top_k=self.settings.top_k,
-            scope=self.settings.scope,
+def _as_document(i: int, text: str | Document) -> Document:
+    document = text if isinstance(text, Document) else Document(str(i), text)
+    if not isinstance(document.text, str):
+        raise TypeError(
+            f"text {i}: expected a string or a Document, found "
+            f"{type(document.text).__name__}"
         )
+    check_text(document.text, f"text {i}")
+    return document
 
-    def _allow(self, match, lookup, optional) -> spans.CandidateMention | None:
-        start, end, form = match
-        retrieved = lookup(start, end)
-        if form is not None:
-            candidate = spans.allow(self.kb, form, start, end, retrieved)
-        elif retrieved:
-            candidate = spans.allow_all(start, end, retrieved)
-        else:
-            candidate = None
-        if candidate is None or optional:
-            return candidate
-        return dataclasses.replace(candidate, optional=False)
 
-    def _encode_titles(self, allowed) -> None:
-        if len(self._title_ids) > 500_000:
-            self._title_ids.clear()
-        wanted = {e for group in allowed for c in group for e in c.entities.tolist()}
-        missing = sorted(wanted - self._title_ids.keys())
-        titles = [self.kb.title(entity) for entity in missing]
-        ids = encode_titles(self.generator.tokenizer, titles)
-        self._title_ids.update(zip(missing, ids, strict=True))
+def _check_given(documents: Sequence[Document], mentions) -> list[list[Span]] | None:
+    """Given spans as pairs of integers within their texts."""
+    if mentions is None:
+        return None
+    if len(mentions) != len(documents):
+        raise ValueError(
+            f"mentions: expected a sequence of spans for each of {len(documents)} "
+            f"texts, found {len(mentions)}"
+        )
+    checked: list[list[Span]] = []
+    for i, (document, found) in enumerate(zip(documents, mentions, strict=True)):
+        spans_of_text = []
+        for span in found:
+            try:
+                start, end = map(operator.index, span)
+            except (TypeError, ValueError):
+                raise ValueError(
+                    f"text {i}: expected a mention as (start, end), two integers, "
+                    f"found {span!r}"
+                ) from None
+            if not 0 <= start < end <= len(document.text):
+                raise ValueError(
+                    f"text {i}: mention [{start}, {end}): expected 0 <= start < end <= "
+                    f"{len(document.text)}, the length of the text"
+                )
+            spans_of_text.append((start, end))
+        checked.append(spans_of_text)
+    return checked

@@ -8,13 +8,16 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+import math
 import os
 import shutil
+import typing
 from pathlib import Path
 from typing import Any
 
 from insgenel_jax import artifact, models
-from insgenel_jax.decoding import decisions, step
+from insgenel_jax.decoding import decisions
+from insgenel_jax.decoding.call import Model
 from insgenel_jax.kb.occurrences import CASES
 from insgenel_jax.models import hf
 from insgenel_jax.models.config import ModelConfig
@@ -29,12 +32,20 @@ class Settings:
 
     system: "insgenel-r" allows the entities that the retriever finds for the text,
     "insgenel" all that the knowledge base has for a surface form. top_k: entities
-    retrieved for a window. scope: which windows' entities a mention may take ("window",
-    "chunk", "document": see retrieval.scope). case, min_link_probability: filters of
-    candidate mentions. mention_bias, prior_weight, retriever_weight, rest_of_span: see
-    decoding.decisions.Weights. threshold: links below this score are left out.
-    chunk_tokens: source tokens the generator is given at once (*paper*: 175). batch:
-    chunks decoded together. block: forced tokens that one call takes along.
+    retrieved for a window. scope: which windows' entities a mention may take: those it
+    touches ("window"), its chunk does ("chunk"), all of its "document". case,
+    min_link_probability: filters of candidate mentions. mention_bias, prior_weight,
+    retriever_weight, rest_of_span: see decoding.decisions.Weights.
+
+    decoder: "tree", "verify" or "step"; they give the same answer. selection: "greedy"
+    or "marginal" (see decoding.blocks; with the tree decoder). threshold: links below
+    this score are left out. consider_unlinked: the best link that each block passed
+    over counts like those taken, so that the threshold can move both ways. name_parts:
+    once a name is linked, its unambiguous parts are candidates in the rest of the
+    document.
+
+    chunk_tokens: source tokens the generator is given at once; None takes what it was
+    trained with. batch, batch_tokens: chunks, and cache slots, decoded together.
     """
 
     system: str = "insgenel-r"
@@ -46,20 +57,36 @@ class Settings:
     prior_weight: float = 0.0
     retriever_weight: float = 0.0
     rest_of_span: bool = True
+    decoder: str = "tree"
+    selection: str = "greedy"
     threshold: float = 0.0
-    chunk_tokens: int = 175
+    consider_unlinked: bool = False
+    name_parts: bool = False
+    chunk_tokens: int | None = None
     batch: int = 16
-    block: int = 8
+    batch_tokens: int = 32_768
 
     def __post_init__(self):
-        _check_choice("system", self.system, ("insgenel-r", "insgenel"))
-        _check_choice("scope", self.scope, ("window", "chunk", "document"))
-        _check_choice("case", self.case, CASES)
-        for name in ("top_k", "chunk_tokens", "batch", "block"):
-            if getattr(self, name) < 1:
+        hints = typing.get_type_hints(type(self))
+        for field in dataclasses.fields(self):
+            found = getattr(self, field.name)
+            _check_type(field.name, found, hints[field.name])
+            if field.name in CHOICES and found not in CHOICES[field.name]:
                 raise ValueError(
-                    f"{name}: expected at least 1, found {getattr(self, name)}"
+                    f"{field.name}: expected one of {CHOICES[field.name]}, found "
+                    f"{found!r}"
                 )
+        for name in ("top_k", "chunk_tokens", "batch", "batch_tokens"):
+            if (found := getattr(self, name)) is not None and found < 1:
+                raise ValueError(f"{name}: expected at least 1, found {found}")
+        if self.decoder != "tree":
+            needed = {"selection": "greedy", "consider_unlinked": False}
+            for name, only in needed.items():
+                if (found := getattr(self, name)) != only:
+                    raise ValueError(
+                        f'{name} = {found!r} needs decoder="tree", found '
+                        f"{self.decoder!r}"
+                    )
 
     @functools.cached_property
     def weights(self) -> decisions.Weights:
@@ -68,37 +95,76 @@ class Settings:
         return decisions.Weights(**{name: getattr(self, name) for name in names})
 
 
+CHOICES = {
+    "system": ("insgenel-r", "insgenel"),
+    "scope": ("window", "chunk", "document"),
+    "case": CASES,
+    "decoder": ("tree", "verify", "step"),
+    "selection": ("greedy", "marginal"),
+}
+
+
 @dataclasses.dataclass(frozen=True)
 class Generator:
-    """The instruction-tuned language model and its tokenizer."""
+    """The instruction-tuned language model and its tokenizer.
 
-    model: step.Model
+    max_length: tokens of a training example, prompt and target. max_positions: of the
+    model.
+    """
+
+    model: Model
     params: Any
     tokenizer: Tokenizer
     instruction: str
+    max_length: int
+    max_positions: int
+
+    @property
+    def chunk_tokens(self) -> int:
+        """Source tokens of a chunk like those trained on (*paper*: 175 of 512)."""
+        return max(self.max_length * 175 // 512, 1)
 
 
 def load_generator(path: str | os.PathLike) -> Generator:
-    """Open a generator's model directory."""
+    """Open a generator's model directory.
+
+    Raises ValueError or FileNotFoundError that name the file and what is wrong with it.
+    """
     path = Path(path)
     config = hf.load_config(path)
-    settings = json.loads((path / "insgenel.json").read_text())
+    file = path / "insgenel.json"
+    if not file.is_file():
+        raise FileNotFoundError(
+            f"{file}: no such file; expected a generator, as training writes it"
+        )
+    try:
+        settings = json.loads(file.read_text(encoding="utf-8"))
+        instruction = str(settings["instruction"])
+        max_length = int(settings["max_length"])
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(
+            f"{file}: expected a JSON object with an instruction and a max_length, "
+            f"found something else ({error!r})"
+        ) from error
     return Generator(
         model=decoder_model(config),
         params=hf.load_params(path, config),
         tokenizer=load_tokenizer(path),
-        instruction=settings["instruction"],
+        instruction=instruction,
+        max_length=max_length,
+        max_positions=config.max_positions,
     )
 
 
 @functools.cache  # the same functions again, so that nothing is compiled twice
-def decoder_model(config: ModelConfig) -> step.Model:
+def decoder_model(config: ModelConfig) -> Model:
     """The functions that a decoder needs of a model."""
     module = models.build(config)
-    return step.Model(
+    return Model(
         forward=lambda params, *args: module.apply({"params": params}, *args),
         unembed=functools.partial(models.unembed, config),
         init_cache=functools.partial(models.init_cache, config),
+        move_slots=models.move_slots,
     )
 
 
@@ -122,11 +188,10 @@ def assemble(
         for name, part in parts.items():
             shutil.copytree(part, draft.path / name, copy_function=_link_or_copy)
             draft.made_from[name] = artifact.identity(part)
-        if "index" in parts:
-            check_index(draft.path)
         record = dataclasses.asdict(make_settings(settings or {}, path))
         text = json.dumps({"settings": record}, indent=1) + "\n"
         (draft.path / "linker.json").write_text(text)
+        check_parts(draft.path, draft.made_from)
 
 
 def read_settings(path: Path, **overrides: Any) -> Settings:
@@ -145,14 +210,30 @@ def make_settings(record: dict[str, Any], path: str | os.PathLike) -> Settings:
     return Settings(**record)
 
 
-def check_index(path: Path) -> None:
-    """Refuse an index that was made from another knowledge base or retriever."""
-    made_from = artifact.read(path / "index").made_from
+def check_parts(path: Path, made_from: dict[str, str]) -> None:
+    """Refuse a linker whose parts are not those it was put together from.
+
+    made_from: part -> identity. Raises ArtifactError; also for an index that was made
+    from another knowledge base or retriever than those beside it.
+    """
+    for part, identity in made_from.items():
+        # a model directory without a manifest is told by its files' sizes alone
+        if not (path / part / artifact.MANIFEST).is_file():
+            continue
+        found = artifact.identity(path / part)
+        if found != identity:
+            raise artifact.ArtifactError(
+                f"{path}/{part}: expected the part {identity[:12]} that the linker was "
+                f"put together from, found {found[:12]}; put it together again"
+            )
+    if not (path / "index").is_dir():
+        return
+    index_from = artifact.read(path / "index").made_from
     for role, part in (("knowledge-base", "kb"), ("retriever", "retriever")):
         found = artifact.identity(path / part)
-        if made_from.get(role) != found:
+        if index_from.get(role) != found:
             raise artifact.ArtifactError(
-                f"{path}/index: made from the {role} {str(made_from.get(role))[:12]}, "
+                f"{path}/index: made from the {role} {str(index_from.get(role))[:12]}, "
                 f"found the {role} {found[:12]} beside it; index again"
             )
 
@@ -164,6 +245,11 @@ def _link_or_copy(source: str, target: str) -> None:
         shutil.copy2(source, target)
 
 
-def _check_choice(name: str, found: str, known: tuple[str, ...]) -> None:
-    if found not in known:
-        raise ValueError(f"{name}: expected one of {known}, found {found!r}")
+def _check_type(name: str, found: Any, hint: Any) -> None:
+    allowed = typing.get_args(hint) or (hint,)
+    fits = type(found) in allowed or (found is None and type(None) in allowed)
+    if float in allowed and type(found) in (int, float):
+        fits = not math.isnan(found)
+    if not fits:
+        expected = " or ".join(getattr(t, "__name__", str(t)) for t in allowed)
+        raise ValueError(f"{name}: expected {expected}, found {found!r}")

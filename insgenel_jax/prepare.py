@@ -5,26 +5,34 @@ python -m insgenel_jax.prepare wikipedia|entities|world ... --out DIR
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
 
 import rich
 import rich.table
 import typer
+from rich.text import Text
 
-from insgenel_jax import artifact
+from insgenel_jax import artifact, cli
 from insgenel_jax.document import Document, dumps
 from insgenel_jax.formats import Rejects, read_documents, write_documents
-from insgenel_jax.kb import KnowledgeBase, training_documents, world
+from insgenel_jax.kb import KnowledgeBase, knowledge_base, training_documents, world
 from insgenel_jax.kb.entity_list import build_from_entities, read_entities
 from insgenel_jax.kb.knowledge_base import Case
 from insgenel_jax.kb.wikipedia_build import build_from_wikipedia
 from insgenel_jax.tokenizer import train_bpe, train_wordpiece
 
+PARTS = {  # artifacts in OUT, by kind
+    "kb": knowledge_base.KIND,
+    "train": training_documents.KIND,
+    "tokenizers/generator": "tokenizer",
+    "tokenizers/retriever": "tokenizer",
+}
 ENOUGH = 200_000  # texts, and titles, that a tokenizer is trained on
 
 app = typer.Typer(add_completion=False, help=__doc__, no_args_is_help=True)
@@ -37,14 +45,13 @@ Vocabulary = Annotated[int, typer.Option(min=300, help="Tokens of each tokenizer
 
 
 @app.command()
+@cli.user_errors()
 def wikipedia(
     input: Annotated[
-        Path, typer.Option(exists=True, help="WikiExtractor --links output.")
+        Path, typer.Option(help="WikiExtractor --links output, a file or folder.")
     ],
     out: Out,
-    leads: Annotated[
-        Path | None, typer.Option(exists=True, help="JSONL of title and lead.")
-    ] = None,
+    leads: Annotated[Path | None, typer.Option(help="JSONL of title and lead.")] = None,
     vocabulary: Vocabulary = 8192,
     case: CaseOption = "any",
     dev_share: Annotated[
@@ -56,7 +63,10 @@ def wikipedia(
 ) -> None:
     """Pages of Wikipedia with their links."""
     begin = time.perf_counter()
-    with Rejects(out / "rejects.jsonl") as rejects:
+    cli.check_input(input, folder=True)
+    if leads is not None:
+        cli.check_input(leads)
+    with _writing(out, [input, leads], ("dev.jsonl",)) as rejects:
         counts = build_from_wikipedia(
             input,
             out,
@@ -66,25 +76,27 @@ def wikipedia(
             dev_share=dev_share,
             workers=workers,
         )
-    _train_tokenizers(out, vocabulary)
-    _report(out, counts, rejects, begin)
+        _train_tokenizers(out, vocabulary)
+        _report(out, counts, rejects, begin)
 
 
 @app.command()
+@cli.user_errors()
 def entities(
-    input: Annotated[
-        Path, typer.Option(exists=True, help="Entity list, .jsonl or .csv.")
-    ],
+    input: Annotated[Path, typer.Option(help="Entity list, .jsonl or .csv.")],
     out: Out,
     documents: Annotated[
         Path | None,
-        typer.Option(exists=True, help="Labelled documents whose links are counted."),
+        typer.Option(help="Labelled documents whose links are counted."),
     ] = None,
     case: CaseOption = "any",
 ) -> None:
     """An entity list of one's own: id, title, description, aliases."""
     begin = time.perf_counter()
-    with Rejects(out / "rejects.jsonl") as rejects:
+    cli.check_input(input)
+    if documents is not None:
+        cli.check_input(documents)
+    with _writing(out, [input, documents], (), ("kb",)) as rejects:
         labelled = [] if documents is None else list(read_documents(documents, rejects))
         counts = build_from_entities(
             out / "kb",
@@ -93,10 +105,11 @@ def entities(
             documents=labelled,
             case=case,
         )
-    _report(out, counts, rejects, begin)
+        _report(out, counts, rejects, begin)
 
 
 @app.command(name="world")
+@cli.user_errors()
 def mini_world(
     out: Out,
     vocabulary: Vocabulary = 4096,
@@ -106,7 +119,7 @@ def mini_world(
 ) -> None:
     """The mini world: a small knowledge base and labelled paragraphs."""
     begin = time.perf_counter()
-    with Rejects(out / "rejects.jsonl") as rejects:
+    with _writing(out, [], ("dev.jsonl", "heldout.jsonl")) as rejects:
         train = world.paragraphs("train", paragraphs)
         names = world.aliases()
         counts = build_from_entities(
@@ -116,12 +129,34 @@ def mini_world(
             documents=train,
         )
         counts["training documents"] = _write_training_documents(out, train)
-    for split, count in (("dev", 200), ("heldout", 400)):
-        counts[f"{split} documents"] = write_documents(
-            out / f"{split}.jsonl", world.paragraphs(split, count)
-        )
-    _train_tokenizers(out, vocabulary)
-    _report(out, counts, rejects, begin)
+        for split, count in (("dev", 200), ("heldout", 400)):
+            counts[f"{split} documents"] = write_documents(
+                out / f"{split}.jsonl", world.paragraphs(split, count)
+            )
+        _train_tokenizers(out, vocabulary)
+        _report(out, counts, rejects, begin)
+
+
+@contextlib.contextmanager
+def _writing(
+    out: Path,
+    inputs: Sequence[Path | None],
+    files: Sequence[str],
+    parts: Sequence[str] = tuple(PARTS),
+) -> Iterator[Rejects]:
+    """Refuse, before any work, an OUT that cannot take all of its files and artifacts.
+
+    Yields the rejects file.
+    """
+    files = [out / name for name in (*files, "rejects.jsonl")]
+    for path in files:
+        cli.check_output(path)
+    for name in parts:
+        cli.check_target(out / name, PARTS[name])
+    targets = [*files, *(out / name for name in parts)]
+    cli.check_apart(targets, [path for path in inputs if path is not None])
+    with cli.rejecting(out / "rejects.jsonl", rich.get_console()) as rejects:
+        yield rejects
 
 
 def _write_training_documents(out: Path, documents: Iterable[Document]) -> int:
@@ -149,21 +184,18 @@ def _texts(out: Path) -> Iterator[str]:
 
 
 def _report(out: Path, counts: dict[str, int], rejects: Rejects, begin: float) -> None:
-    """Print what was made. Rejects show in the exit status: 3 where there are some."""
+    """Print what was made."""
     table = rich.table.Table("what", rich.table.Column("how many", justify="right"))
     for name, count in counts.items():
         table.add_row(name, f"{count:,}")
     for reason, count in sorted(rejects.by_reason.items()):
-        table.add_row(f"rejected: {reason}", f"{count:,}")
+        table.add_row(Text(f"rejected: {reason}"), f"{count:,}")
     for part in sorted(path for path in out.iterdir() if not path.name.startswith(".")):
         files = part.rglob("*") if part.is_dir() else [part]
         size = sum(file.stat().st_size for file in files if file.is_file())
-        table.add_row(f"{part.name}, MB", f"{size / 1e6:,.1f}")
+        table.add_row(Text(f"{part.name}, MB"), f"{size / 1e6:,.1f}")
     table.add_row("seconds", f"{time.perf_counter() - begin:,.1f}")
     rich.print(table)
-    if rejects.count:
-        rich.print(f"{rejects.count:,} rejected, see {rejects.path}")
-        raise typer.Exit(3)
 
 
 if __name__ == "__main__":

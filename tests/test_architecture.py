@@ -31,8 +31,9 @@ MAY_IMPORT = {
     "linker": LINKER,
     "evaluation": {"linker", "formats", "kb", *LEAVES},
 }
-ROOM_OF = {"linker_directory": "linker"}
+ROOM_OF = {"linker_directory": "linker", "linker_chunks": "linker"}
 ENTRY_POINTS = {"prepare", "train", "index", "link", "evaluate", "__init__"}
+ENTRY_POINTS |= {"cli"}  # what they share; no room may import it
 
 
 def files():

@@ -84,6 +84,10 @@ GOOD = {"start": 0, "end": 2, "entity": "E"}
         ({"mentions": [GOOD | {"score": "1"}]}, "score"),
         ({"mentions": [GOOD | {"score": float("nan")}]}, "score"),
         ({"mentions": [GOOD | {"candidates": [{"entity": "E"}]}]}, "candidates"),
+        (
+            {"mentions": [GOOD | {"candidates": [{"entity": "\ud800", "score": 1}]}]},
+            "candidates: a lone surrogate",
+        ),
     ],
 )
 def test_a_bad_field_is_named(change, field):

@@ -7,9 +7,14 @@ import pytest
 
 from insgenel_jax import artifact
 from insgenel_jax.artifact import ArtifactError
+from insgenel_jax.decoding.spans import merge_spans
 from insgenel_jax.document import Document, Mention
 from insgenel_jax.kb import world
+from insgenel_jax.kb.occurrences import find_occurrences
+from insgenel_jax.linked_text import encode_source
 from insgenel_jax.linker import Linker, assemble
+from insgenel_jax.linker_chunks import add_name_parts, make_chunks
+from insgenel_jax.linker_directory import load_generator
 
 HARD = [
     "",
@@ -98,10 +103,32 @@ def test_given_mentions_all_come_back(linker):
     assert [(m.start, m.end) for m in document.mentions] == sorted(spans)
     by_span = {(m.start, m.end): m.entity for m in document.mentions}
     assert by_span[0, 6] is not None and by_span[25, 30] is not None
-    with pytest.raises(ValueError, match="mention \\[0, 99\\)"):
-        linker(text, mentions=[(0, 99)])
-    with pytest.raises(ValueError, match="each of 1 texts"):
-        linker([text], mentions=[spans, spans])
+    as_lists = linker(text, mentions=[list(span) for span in spans])
+    assert as_lists == document
+
+
+@pytest.mark.parametrize(
+    ("texts", "mentions", "error", "message"),
+    [
+        (
+            "Paris",
+            [(0, 99)],
+            ValueError,
+            r"text 0: mention \[0, 99\): .* 5, the length",
+        ),
+        ("Paris", [(3, 3)], ValueError, r"mention \[3, 3\)"),
+        ("Paris", [(0, 2.5)], ValueError, r"two integers, found \(0, 2.5\)"),
+        ("Paris", [7], ValueError, "two integers, found 7"),
+        ("Paris", [("0", "5")], ValueError, "two integers"),
+        (["Paris"], [[], []], ValueError, "each of 1 texts, found 2"),
+        (["Paris", 5], None, TypeError, "text 1: expected a string .* found int"),
+        (["Paris", None], None, TypeError, "text 1: .* found NoneType"),
+        ("a\ud800b", None, ValueError, "text 0: a lone surrogate at character 1"),
+    ],
+)
+def test_wrong_calls_name_the_text(linker, texts, mentions, error, message):
+    with pytest.raises(error, match=message):
+        linker(texts, mentions=mentions)
 
 
 def test_a_threshold_leaves_out_or_says_nil(linker_path, linker, texts):
@@ -113,6 +140,87 @@ def test_a_threshold_leaves_out_or_says_nil(linker_path, linker, texts):
         "Paris", mentions=[(0, 5)]
     ).mentions
     assert mention == Mention(0, 5, None)
+
+
+def test_chunks_hold_whatever_is_decided(linker_path, linker):
+    """Prompt and longest path fit the model's positions; no mention is cut or lost."""
+    text = " ".join(d.text for d in world.paragraphs("dev", 12))
+    lazy = "Jordan and Paris and Apollo " * 90  # one sentence over any chunk
+    documents = [Document("0", text), Document("1", lazy)]
+    chunks = make_chunks(linker._parts, documents, None)
+    assert len(chunks) > 10
+    for chunk in chunks:
+        size = len(chunk.prompt) + chunk.table.longest
+        assert size <= linker.generator.max_positions
+        assert chunk.cut == 0
+    found = [
+        (chunk.document, c.start, c.end) for chunk in chunks for c in chunk.candidates
+    ]
+    assert len(found) == len(set(found))
+    whole = Linker.from_pretrained(linker_path, chunk_tokens=60, scope="document")
+    for number, document in enumerate(documents):
+        matches = find_occurrences(linker.kb, document.text)
+        retrieved = whole.candidates([document])[0]
+        assert {(c.start, c.end) for c in retrieved} <= set(
+            zip(matches.starts.tolist(), matches.ends.tolist(), strict=True)
+        )
+    everything = Linker.from_pretrained(linker_path, system="insgenel")
+    (candidates,) = everything.candidates([documents[1]])
+    assert len(candidates) == 3 * 90
+
+
+def test_chunks_are_as_long_as_those_trained_on(linker_path):
+    """175 source tokens for 512 in all, but where a setting says otherwise."""
+    text = "Nothing of Paris is known. " * 100
+    for chunk_tokens, expected in ((None, 175), (40, 40)):
+        linker = Linker.from_pretrained(
+            linker_path, system="insgenel", chunk_tokens=chunk_tokens
+        )
+        chunks = make_chunks(linker._parts, [Document("", text)], None)
+        lengths = [
+            len(encode_source(linker.generator.tokenizer, text[c.start : c.end]))
+            for c in chunks
+        ]
+        assert expected * 0.6 < max(lengths) <= expected
+
+
+def test_names_linked_before_lend_their_parts(linker_path):
+    """Behind a linked "Leonhard Euler" also "Leonhard", which no dictionary knows."""
+    text = "Leonhard saw Leonhard Euler. Leonhard left; Leonhards too, (Leonhard)."
+    sure = {"system": "insgenel", "mention_bias": 40.0}
+    plain = Linker.from_pretrained(linker_path, **sure)(text)
+    (euler,) = (m for m in plain.mentions if (m.start, m.end) == (13, 27))
+    assert len(plain.mentions) == 1
+    linker = Linker.from_pretrained(linker_path, name_parts=True, **sure)
+    found = linker(text).mentions
+    assert [(m.start, m.end) for m in found] == [(13, 27), (29, 37), (60, 68)]
+    assert {m.entity for m in found} == {euler.entity}
+
+
+def test_parts_of_two_names_are_nobodys(linker_path):
+    linker = Linker.from_pretrained(linker_path, system="insgenel")
+    document = Document("", "Michael Jordan, Michael Jackson. Michael!")
+    chunks = make_chunks(linker._parts, [document], None)
+    two = [Mention(0, 14, "Michael Jordan"), Mention(16, 31, "Michael Jackson")]
+    assert not add_name_parts(linker._parts, [document], chunks, [two])
+    (again,) = add_name_parts(linker._parts, [document], chunks, [two[1:]]).values()
+    new = again.candidates[-1]
+    assert (new.start, new.end) == (33, 40)
+    assert linker.kb.title(new.entities[0]) == "Michael Jackson"
+
+
+def test_the_best_unlinked_may_pass_the_threshold(linker_path, texts):
+    """With the threshold at 0 a link comes of every decision span."""
+    shy = {"mention_bias": -20.0, "system": "insgenel"}
+    linker = Linker.from_pretrained(linker_path, **shy)
+    assert not any(document.mentions for document in linker(texts[:8]))
+    linker = Linker.from_pretrained(linker_path, consider_unlinked=True, **shy)
+    documents = linker(texts[:8])
+    for document in documents:
+        check(linker, document)
+        (candidates,) = linker.candidates([document])
+        merged = merge_spans([(c.start, c.end) for c in candidates])
+        assert len(document.mentions) == len(merged)
 
 
 def test_filters(linker_path):
@@ -139,6 +247,15 @@ def test_settings_are_checked(linker_path):
         Linker.from_pretrained(linker_path, scope="all")
     with pytest.raises(ValueError, match="batch: expected at least 1, found 0"):
         Linker.from_pretrained(linker_path, batch=0)
+    with pytest.raises(ValueError, match="rest_of_span: expected bool, found 'false'"):
+        Linker.from_pretrained(linker_path, rest_of_span="false")
+    with pytest.raises(ValueError, match="top_k: expected int, found True"):
+        Linker.from_pretrained(linker_path, top_k=True)
+    with pytest.raises(ValueError, match="threshold: expected float, found nan"):
+        Linker.from_pretrained(linker_path, threshold=float("nan"))
+    with pytest.raises(ValueError, match="selection = 'marginal' needs decoder"):
+        Linker.from_pretrained(linker_path, selection="marginal", decoder="step")
+    assert Linker.from_pretrained(linker_path, threshold=0).settings.threshold == 0
 
 
 def test_parts_that_do_not_fit_are_refused(linker_path, tmp_path):
@@ -149,6 +266,29 @@ def test_parts_that_do_not_fit_are_refused(linker_path, tmp_path):
     with pytest.raises(ArtifactError, match="index: made from the retriever"):
         assemble(tmp_path / "linker", **parts, retriever=other)
     assert not (tmp_path / "linker").exists()
+
+
+def test_a_part_put_in_later_is_refused(linker_path, tmp_path):
+    """Of the same sizes, but not the one that the linker was put together from."""
+    copy = tmp_path / "linker"
+    shutil.copytree(linker_path, copy)
+    file = copy / "generator" / "manifest.json"
+    text = file.read_text()
+    identity = artifact.identity(copy / "generator")
+    file.write_text(text.replace(identity, identity[::-1]))
+    with pytest.raises(ArtifactError, match="generator: expected the part .* found"):
+        Linker.from_pretrained(copy)
+
+
+def test_a_generator_without_settings_is_refused(linker_path, tmp_path):
+    shutil.copytree(linker_path / "generator", tmp_path / "generator")
+    file = tmp_path / "generator" / "insgenel.json"
+    file.write_text('{"instruction": "link"}')
+    with pytest.raises(ValueError, match="insgenel.json: expected .* a max_length"):
+        load_generator(tmp_path / "generator")
+    file.unlink()
+    with pytest.raises(FileNotFoundError, match="insgenel.json: no such file"):
+        load_generator(tmp_path / "generator")
 
 
 def test_a_truncated_part_is_refused(linker_path, tmp_path):

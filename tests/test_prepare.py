@@ -1,9 +1,10 @@
 import json
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
-from insgenel_jax import tokenizer
+from insgenel_jax import artifact, tokenizer
 from insgenel_jax.kb import KnowledgeBase
 from insgenel_jax.kb.training_documents import read_training_documents
 from insgenel_jax.prepare import app
@@ -85,10 +86,54 @@ def test_wikipedia(tmp_path, title, status):
     assert (out / "tokenizers/generator/tokenizer.json").is_file()
 
 
-def test_input_that_cannot_be_read_is_an_error_by_name(tmp_path):
-    (tmp_path / "list.csv").write_text("name\nAda\n")
-    missing = run("entities", "--input", tmp_path / "none", "--out", tmp_path / "out")
-    assert missing.exit_code == 2
-    wrong = run("entities", "--input", tmp_path / "list.csv", "--out", tmp_path / "out")
-    assert wrong.exit_code == 1
-    assert "list.csv: line 1" in str(wrong.exception)
+ERRORS = {
+    "missing": ("entities --input no --out out", "no: expected a file"),
+    "a folder": ("entities --input pages --out out", "pages: expected a file"),
+    "empty": ("entities --input empty.jsonl --out out", "expected an entity"),
+    "empty csv": ("entities --input empty.csv --out out", "empty.csv: line 1"),
+    "no header": ("entities --input odd.csv --out out", "odd.csv: line 1"),
+    "bad gzip": ("entities --input bad.jsonl.gz --out out", "expected an entity"),
+    "no documents": ("entities --input a.csv --out out --documents no", "no: expected"),
+    "out a file": ("entities --input a.csv --out a.csv", "a.csv/rejects.jsonl"),
+    "other kb": ("entities --input a.csv --out other", "other/kb: expected"),
+    "input rejects": (
+        "entities --input rejects.jsonl --out .",
+        "rejects.jsonl: expected an output apart",
+    ),
+    "input in kb": ("entities --input mine/kb/a.csv --out mine", "mine/kb: expected"),
+    "no pages": ("wikipedia --input no --out out", "no: expected a file or a folder"),
+    "empty pages": ("wikipedia --input pages --out out --workers 1", "found none"),
+    "no leads": ("wikipedia --input a.csv --out out --leads no", "no: expected"),
+    "in the pages": ("wikipedia --input pages --out pages/out", "pages/out"),
+    "other train": ("wikipedia --input a.csv --out other2", "other2/train: expected"),
+    "tokenizers": ("world --out other3", "other3/tokenizers/generator: expected"),
+    "dev": ("world --out other4", "other4/dev.jsonl: expected"),
+}
+
+
+@pytest.mark.parametrize("case", ERRORS)
+def test_user_errors_are_one_line(tmp_path, monkeypatch, case):
+    monkeypatch.chdir(tmp_path)
+    for name in ("empty.jsonl", "empty.csv"):
+        Path(name).touch()
+    Path("a.csv").write_text("title\nAda\n")
+    Path("odd.csv").write_text("name\nAda\n")
+    Path("rejects.jsonl").write_text('{"title": "Ada"}\n')
+    Path("bad.jsonl.gz").write_bytes(b"no gzip")
+    for folder in (
+        *("pages", "other/kb", "other2/train", "other3/tokenizers/generator"),
+        *("other4/dev.jsonl", "mine/kb"),
+    ):
+        Path(folder).mkdir(parents=True)
+        Path(folder, "a.csv").touch()
+    artifact.write_manifest(Path("mine/kb"), "knowledge-base", 1, {}, {})
+    before = {path: path.is_file() and path.read_bytes() for path in Path().rglob("*")}
+    arguments, named = ERRORS[case]
+    result = run(*arguments.split())
+    assert result.exit_code == 2, (result.output, result.exception)
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("error: ") and "expected" in line and named in line
+    for path, content in before.items():
+        assert path.exists() and (not content or path.read_bytes() == content)
+    new = {path.name for path in Path().rglob("*") if path not in before}
+    assert new <= {"out", "rejects.jsonl"}

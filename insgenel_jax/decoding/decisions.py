@@ -48,9 +48,11 @@ class Table:
 
     indptr int32 [S + 1]; token, next int32 [E]; bias float32 [E]; kind int8 [E].
     value int32 [E]: on CLOSE edges which of `mentions` it is, on END edges the entity,
-    else -1. mentions: (token start, token end, candidate mention). longest: edges on
-    the longest path. dropped: candidate mentions that start or end inside a token, or
-    stand on a span that an earlier one has.
+    else -1. mentions: (token start, token end, candidate mention). span_end int32
+    [last + 1]: for the states that copy source tokens, which are the first, the end of
+    their decision span (their own number outside of one). longest: edges on the longest
+    path. dropped: candidate mentions that start or end inside a token, or stand on a
+    span that an earlier one has.
     """
 
     indptr: np.ndarray
@@ -60,8 +62,70 @@ class Table:
     kind: np.ndarray
     value: np.ndarray
     mentions: list[tuple[int, int, CandidateMention]]
+    span_end: np.ndarray
     longest: int
     dropped: int
+
+    def degree(self, state: int) -> int:
+        """How many edges leave a state; 0 at the end."""
+        return int(self.indptr[state + 1] - self.indptr[state])
+
+
+@dataclasses.dataclass
+class Path:
+    """What was decided for a chunk: the edges taken, in order, and ln p of each.
+
+    A forced edge has ln p = 0. vocabulary: ln p of the edges of links over the whole
+    vocabulary, without biases (0 for other edges); None where it was not asked for.
+    unlinked: (edges, log_probs, vocabulary) from OPEN to END of the best link that each
+    block passed over. gap: of the closest decision, between the best and the second.
+    calls: forwards the chunk took part in; tokens: run in them.
+    """
+
+    edges: list[int]
+    log_probs: list[float]
+    vocabulary: list[float] | None = None
+    unlinked: list[tuple[Sequence, Sequence, Sequence | None]] = dataclasses.field(
+        default_factory=list
+    )
+    gap: float = float("inf")
+    calls: int = 0
+    tokens: int = 0
+
+    @classmethod
+    def begin(cls, *, vocabulary: bool = False) -> Path:
+        """A path of no edges."""
+        return cls([], [], [] if vocabulary else None)
+
+    def extend(self, edges, log_probs=None, vocabulary=None) -> None:
+        """Take edges; without log_probs they were forced."""
+        zeros = [0.0] * len(edges)
+        self.edges += map(int, edges)
+        self.log_probs += zeros if log_probs is None else map(float, log_probs)
+        if self.vocabulary is not None:
+            self.vocabulary += zeros if vocabulary is None else map(float, vocabulary)
+
+
+@dataclasses.dataclass(frozen=True)
+class Link:
+    """A link on a path: what was marked, as whom, and how sure the generator was.
+
+    open, span, title: ln of the product of p over the edges of OPEN, of the mention
+    with CLOSE, and of the title with END. vocabulary: the same three over the whole
+    vocabulary, or None.
+    """
+
+    mention: CandidateMention
+    entity: int
+    open: float
+    span: float
+    title: float
+    vocabulary: tuple[float, float, float] | None = None
+
+    @property
+    def log_prob(self) -> float:
+        """ln of the product of p over all edges of the link."""
+        return self.open + self.span + self.title
 
 
 def build_table(
@@ -82,9 +146,10 @@ def build_table(
     last = max((end for _, end, _ in mentions), default=0)
     edges: list[tuple[int, int, int, float, int, int]] = []
     states = last + 1  # copy p is state p
+    decision_spans = merge_spans([mention[:2] for mention in mentions])
     behind = {end: end for _, end, _ in mentions}  # a link's end -> state
     if not weights.rest_of_span:
-        for start, end in merge_spans([mention[:2] for mention in mentions]):
+        for start, end in decision_spans:
             for p in range(start + 1, end):  # states that pass the rest of the span by
                 behind[p], states = states, states + 1
                 to = end if p + 1 == end else states
@@ -92,6 +157,9 @@ def build_table(
     by_start: dict[int, list[int]] = {}
     for m, (start, _, _) in enumerate(mentions):
         by_start.setdefault(start, []).append(m)
+    span_end = np.arange(last + 1, dtype=np.int32)
+    for start, end in decision_spans:
+        span_end[start:end] = end
     for p in range(last):
         if all(mentions[m][2].optional for m in by_start.get(p, ())):
             edges.append((p, source[p], p + 1, 0.0, COPY, -1))
@@ -126,6 +194,7 @@ def build_table(
         kind=kind.astype(np.int8),
         value=value.astype(np.int32),
         mentions=mentions,
+        span_end=span_end,
         longest=_longest_path(mentions, longest_titles, last),
         dropped=len(candidates) - len(mentions),
     )
@@ -212,15 +281,44 @@ def _longest_path(mentions, longest_titles: list[int], last: int) -> int:
 
 
 def read_links(
-    table: Table, edges: np.ndarray, log_probs: np.ndarray
-) -> list[tuple[CandidateMention, int, float]]:
-    """The links on a path: mention, entity, and ln of the product over its edges."""
-    links, mention, total = [], None, 0.0
-    for edge, log_prob in zip(edges.tolist(), log_probs.tolist(), strict=True):
+    table: Table,
+    edges: Sequence[int],
+    log_probs: Sequence[float],
+    vocabulary: Sequence[float] | None = None,
+) -> list[Link]:
+    """The links on a path."""
+    links, mention, part = [], None, 0
+    sums = np.zeros((2, 3))  # over allowed edges and the vocabulary; OPEN, span, title
+    full = log_probs if vocabulary is None else vocabulary
+    for edge, *scores in zip(edges, log_probs, full, strict=True):
         kind = table.kind[edge]
-        total = log_prob if kind == OPEN else total + log_prob
-        if kind == CLOSE:
+        if kind == OPEN:
+            part, sums = 0, np.zeros((2, 3))
+        elif kind == ENTITY:
+            part = 2
+        sums[:, part] += scores
+        if kind == OPEN:
+            part = 1
+        elif kind == CLOSE:
             mention = table.mentions[table.value[edge]][2]
         elif kind == END:
-            links.append((mention, int(table.value[edge]), total))
+            allowed, whole = (tuple(map(float, row)) for row in sums)
+            entity = int(table.value[edge])
+            whole = None if vocabulary is None else whole
+            links.append(Link(mention, entity, *allowed, whole))
     return links
+
+
+def follow(table: Table, state: int, *, links: bool = True) -> tuple[int, list[int]]:
+    """Forced edges from a state: the state they lead to, and the edges.
+
+    links: whether to follow them into a link, too.
+    """
+    edges = []
+    while table.degree(state) == 1:
+        edge = int(table.indptr[state])
+        if not links and table.kind[edge] == OPEN:
+            break
+        edges.append(edge)
+        state = int(table.next[edge])
+    return state, edges

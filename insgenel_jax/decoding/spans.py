@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 
@@ -18,6 +19,7 @@ class CandidateMention:
     log_prior, log_retriever: float64 [n], both normalised over the mention's
     candidates (log_retriever is zero without a retriever). optional: whether the
     decoder may pass the span by; a mention given by the caller it may not.
+    link_probability: of the surface form.
     """
 
     start: int
@@ -26,44 +28,51 @@ class CandidateMention:
     log_prior: np.ndarray
     log_retriever: np.ndarray
     optional: bool = True
+    link_probability: float = 1.0
+
+
+class Found(Protocol):
+    """What a retriever found: entities int32 [N], ascending, and their scores [N]."""
+
+    entities: np.ndarray
+    scores: np.ndarray
 
 
 def allow(
-    kb: KnowledgeBase,
-    form: int,
-    start: int,
-    end: int,
-    retrieved: dict[int, float] | None,
+    kb: KnowledgeBase, form: int, start: int, end: int, retrieved: Found | None
 ) -> CandidateMention | None:
     """The candidate mention of a match, or None when no entity is allowed for it.
 
-    retrieved: the entities that the retriever found, with their scores; None allows
-    all of the dictionary's (INSGENEL).
+    retrieved: what the retriever found; None allows all of the dictionary's (INSGENEL).
     """
     entities, counts = kb.candidates(form)
-    log_prior = np.log(counts / counts.sum())
-    if retrieved is None:
-        return CandidateMention(start, end, entities, log_prior, np.zeros(len(counts)))
-    kept = [i for i, entity in enumerate(entities.tolist()) if entity in retrieved]
-    if not kept:
-        return None
-    entities = entities[kept]
-    scores = np.array([retrieved[entity] for entity in entities.tolist()])
+    (linked,) = kb.link_probability([form]).tolist()
+    log_prior, log_retriever = np.log(counts / counts.sum()), np.zeros(len(counts))
+    if retrieved is not None:
+        at = np.searchsorted(retrieved.entities, entities)
+        at = np.minimum(at, max(len(retrieved.entities) - 1, 0))
+        kept = np.zeros(len(entities), bool)
+        if len(retrieved.entities):
+            kept = retrieved.entities[at] == entities
+        if not kept.any():
+            return None
+        entities, log_prior = entities[kept], _normalise(log_prior[kept])
+        log_retriever = _normalise(retrieved.scores[at[kept]].astype(np.float64))
     return CandidateMention(
-        start, end, entities, _normalise(log_prior[kept]), _normalise(scores)
+        start, end, entities, log_prior, log_retriever, link_probability=linked
     )
 
 
-def allow_all(start: int, end: int, retrieved: dict[int, float]) -> CandidateMention:
+def allow_all(start: int, end: int, retrieved: Found) -> CandidateMention:
     """A given mention that the dictionary does not know: all that was retrieved."""
-    entities = sorted(retrieved, key=lambda entity: (-retrieved[entity], entity))
-    count = len(entities)
+    order = np.lexsort((retrieved.entities, -retrieved.scores))
+    count = len(order)
     return CandidateMention(
         start,
         end,
-        np.array(entities, np.int32),
+        retrieved.entities[order],
         np.full(count, -np.log(count)),
-        _normalise(np.array([retrieved[entity] for entity in entities])),
+        _normalise(retrieved.scores[order].astype(np.float64)),
     )
 
 

@@ -7,9 +7,8 @@ up to `block` of them, and what follows the last decision is not run at all.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -17,33 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from insgenel_jax.decoding.decisions import Table
-
-
-class Model(NamedTuple):
-    """The generator as functions of its params.
-
-    forward(params, tokens [B T], positions [B T], mask [B T S], cache) -> (hidden
-    [B T D], cache); unembed(params, hidden [B D], token_ids [B C]) -> logits [B C];
-    init_cache(batch, slots) -> cache with "length" [B], advanced by the decoder.
-    """
-
-    forward: Callable
-    unembed: Callable
-    init_cache: Callable
-
-
-@dataclasses.dataclass(frozen=True)
-class Path:
-    """What was decided for a chunk: the edges taken, in order, and ln p of each.
-
-    A forced edge has ln p = 0. calls: forwards the chunk took part in; tokens: run.
-    """
-
-    edges: np.ndarray
-    log_probs: np.ndarray
-    calls: int
-    tokens: int
+from insgenel_jax.decoding.call import Model, bucket
+from insgenel_jax.decoding.decisions import Path, Table, follow
 
 
 class Tables(NamedTuple):
@@ -55,11 +29,26 @@ class Tables(NamedTuple):
     bias: np.ndarray
 
 
-def bucket(size: int, smallest: int, factor: int = 2) -> int:
-    """The static size for `size`: `smallest` times a power of `factor`."""
-    while smallest < size:
-        smallest *= factor
-    return smallest
+class Shape(NamedTuple):
+    """The static shape that a chunk is decoded with."""
+
+    prompt: int  # tokens of the prompt and what is forced behind it
+    longest: int  # edges of a path
+    width: int  # edges of a state
+    states: int
+    edges: int
+
+
+def shape(prompt: Sequence[int], table: Table) -> Shape:
+    """The shape for a chunk, which depends on nothing else."""
+    _, forced = follow(table, 0)
+    return Shape(
+        bucket(len(prompt) + len(forced), 64),
+        bucket(table.longest, 64),
+        bucket(int(np.diff(table.indptr).max()), 8, 4),
+        bucket(len(table.indptr), 256, 4),
+        bucket(len(table.token), 256, 4),
+    )
 
 
 def decode(
@@ -71,62 +60,56 @@ def decode(
     batch: int,
     block: int = 8,
 ) -> list[Path]:
-    """Decode at most `batch` chunks greedily, each by its table. (*paper*, 3.3.)"""
-    starts = [_follow(table) for table in tables]
-    rows = [i for i, (state, _) in enumerate(starts) if _degree(tables[i], state)]
-    paths = [
-        Path(np.array(run, np.int32), np.zeros(len(run)), 0, 0) for _, run in starts
-    ]
+    """Decode at most `batch` chunks greedily, each by its table. (*paper*, 3.3.)
+
+    block: tokens of a call after the first: one decided, the others forced.
+    """
+    paths = [Path.begin() for _ in tables]
+    starts = [follow(table, 0) for table in tables]
+    for path, (_, forced) in zip(paths, starts, strict=True):
+        path.extend(forced)
+    rows = [i for i, (state, _) in enumerate(starts) if tables[i].degree(state)]
     if not rows:
         return paths
     pending = [[*prompts[i], *tables[i].token[starts[i][1]].tolist()] for i in rows]
-    lengths = _pad([np.array([len(tokens)]) for tokens in pending], batch, 1)[:, 0]
-    width = bucket(max(int(np.diff(tables[i].indptr).max()) for i in rows), 8, 4)
-    run = bucket(max(len(tokens) for tokens in pending), 64)
-    longest = bucket(max(tables[i].longest for i in rows), 64)
-    packed = pack_tables([tables[i] for i in rows], batch)
-    edges, log_probs, counts, calls, ran = jax.device_get(
-        _decode(
-            model,
-            params,
-            _pad([np.array(tokens) for tokens in pending], batch, run),
-            lengths,
-            _pad([np.array([starts[i][0]]) for i in rows], batch, 1)[:, 0],
-            len(rows),
-            Tables(*packed),
-            width=width,
-            slots=run + longest,
-            longest=longest,
-            block=block,
-        )
+    shapes = [shape(prompts[i], tables[i]) for i in rows]
+    static = Shape(*map(max, zip(*shapes, strict=True)))
+    outcome = _decode(
+        model,
+        params,
+        _pad([np.array(tokens) for tokens in pending], batch, static.prompt),
+        _pad([np.array([len(tokens)]) for tokens in pending], batch, 1)[:, 0],
+        _pad([np.array([starts[i][0]]) for i in rows], batch, 1)[:, 0],
+        len(rows),
+        pack_tables([tables[i] for i in rows], batch, static),
+        width=static.width,
+        slots=static.prompt + static.longest,
+        longest=static.longest,
+        block=block,
     )
+    edges, log_probs, counts, gaps, calls, ran = jax.device_get(outcome)
     for row, i in enumerate(rows):
-        forced = starts[i][1]
-        paths[i] = Path(
-            np.concatenate([forced, edges[row, : counts[row]]]).astype(np.int32),
-            np.concatenate([np.zeros(len(forced)), log_probs[row, : counts[row]]]),
-            int(calls[row]),
-            int(ran[row]),
-        )
+        path, count = paths[i], counts[row]
+        path.extend(edges[row, :count], log_probs[row, :count])
+        path.gap = float(gaps[row])
+        path.calls, path.tokens = int(calls[row]), int(ran[row])
     return paths
 
 
-def pack_tables(tables: Sequence[Table], batch: int) -> Tables:
+def pack_tables(tables: Sequence[Table], batch: int, static: Shape) -> Tables:
     """Pad the tables of a batch to common static sizes.
 
     The states and rows that padding adds have no edges: they are at their end.
     """
-    states = bucket(max(len(table.indptr) for table in tables), 256, 4)
-    edges = bucket(max(len(table.token) for table in tables), 256, 4)
     indptr = [
-        np.pad(table.indptr, (0, states - len(table.indptr)), mode="edge")
+        np.pad(table.indptr, (0, static.states - len(table.indptr)), mode="edge")
         for table in tables
     ]
     return Tables(
-        _pad(indptr, batch, states),
-        _pad([table.token for table in tables], batch, edges),
-        _pad([table.next for table in tables], batch, edges),
-        _pad([table.bias for table in tables], batch, edges, np.float32),
+        _pad(indptr, batch, static.states),
+        _pad([table.token for table in tables], batch, static.edges),
+        _pad([table.next for table in tables], batch, static.edges),
+        _pad([table.bias for table in tables], batch, static.edges, np.float32),
     )
 
 
@@ -162,7 +145,7 @@ def _decode(
         return hidden[each, jnp.maximum(count - 1, 0)], cache
 
     def choose(state, hidden: Float[Array, "B D"]):
-        """The best allowed edge and its ln p over the allowed ones, [B] each."""
+        """The best allowed edge, its ln p over the allowed, its lead; [B] each."""
         first = tables.indptr[each, state]
         edges = first[:, None] + jnp.arange(width)
         allowed = jnp.arange(width) < degree(state)[:, None]
@@ -171,7 +154,9 @@ def _decode(
         logits = model.unembed(params, hidden, token_ids) + bias
         logits = jnp.where(allowed, logits, -1e30)
         best = jnp.argmax(logits, axis=-1)
-        return first + best, jax.nn.log_softmax(logits)[each, best]
+        top, _ = jax.lax.top_k(logits, 2)
+        lead = jnp.where(degree(state) > 1, top[:, 0] - top[:, 1], jnp.inf)
+        return first + best, jax.nn.log_softmax(logits)[each, best], lead
 
     def advance(state, edge, log_prob, out):
         """Take `edge` where a row is not at its end, then up to block - 1 forced ones.
@@ -203,14 +188,15 @@ def _decode(
         return state, tokens, count, out
 
     def body(carry):
-        state, tokens, count, cache, out, calls, ran = carry
+        state, tokens, count, cache, out, gap, calls, ran = carry
         live = degree(state) > 0
         count = jnp.where(live, count, 0)
         hidden, cache = run(tokens, count, cache)
-        edge, log_prob = choose(state, hidden)
+        edge, log_prob, lead = choose(state, hidden)
+        gap = jnp.minimum(gap, lead)
         calls, ran = calls + live, ran + count
         state, tokens, count, out = advance(state, edge, log_prob, out)
-        return state, tokens, count, cache, out, calls, ran
+        return state, tokens, count, cache, out, gap, calls, ran
 
     real = jnp.arange(B) < rows
     with jax.named_scope("prefill"):
@@ -221,28 +207,16 @@ def _decode(
             jnp.zeros((B, longest)),
             jnp.zeros(B, jnp.int32),
         )
-        edge, log_prob = choose(states, hidden)
+        edge, log_prob, gap = choose(states, hidden)
         state, tokens, count, out = advance(states, edge, log_prob, out)
     with jax.named_scope("decide"):
-        carry = (state, tokens, count, cache, out, real.astype(jnp.int32), lengths)
+        calls = real.astype(jnp.int32)
+        carry = (state, tokens, count, cache, out, gap, calls, lengths)
         carry = jax.lax.while_loop(
             lambda carry: (degree(carry[0]) > 0).any(), body, carry
         )
-    _, _, _, _, (edges, log_probs, total), calls, ran = carry
-    return edges, log_probs, total, calls, ran
-
-
-def _follow(table: Table) -> tuple[int, np.ndarray]:
-    """Forced edges from the start: the state they lead to, and the edges."""
-    state, edges = 0, []
-    while _degree(table, state) == 1:
-        edges.append(int(table.indptr[state]))
-        state = int(table.next[edges[-1]])
-    return state, np.array(edges, np.int64)
-
-
-def _degree(table: Table, state: int) -> int:
-    return int(table.indptr[state + 1] - table.indptr[state])
+    _, _, _, _, (edges, log_probs, total), gap, calls, ran = carry
+    return edges, log_probs, total, gap, calls, ran
 
 
 def _pad(rows: Sequence[np.ndarray], batch: int, width: int, dtype=np.int32):

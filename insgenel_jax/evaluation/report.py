@@ -12,6 +12,7 @@ from typing import Any
 
 from rich import box
 from rich.table import Table
+from rich.text import Text
 
 from insgenel_jax.evaluation.scoring import STAGES, Interval, Scores
 
@@ -58,8 +59,7 @@ def score_table(results: Sequence[Result]) -> Table:
         if previous not in (None, result.dataset):
             table.add_section()
         table.add_row(
-            result.dataset,
-            result.system,
+            *_names(result),
             str(scores.documents),
             str(scores.golds),
             *map(_percent, scores.micro),
@@ -80,8 +80,7 @@ def cost_table(results: Sequence[Result]) -> Table:
     for result in results:
         within = result.within
         table.add_row(
-            result.dataset,
-            result.system,
+            *_names(result),
             *(["-"] * 4 if within is None else [str(within.golds)]),
             *([] if within is None else map(_percent, within.micro)),
             _per_document(result.seconds, result.scores.documents, ".3f"),
@@ -96,8 +95,7 @@ def loss_table(results: Sequence[Result]) -> Table:
     for result in results:
         if result.losses is not None:
             table.add_row(
-                result.dataset,
-                result.system,
+                *_names(result),
                 str(result.scores.golds),
                 str(result.scores.counts.tp),
                 *(str(result.losses[stage]) for stage in STAGES),
@@ -114,9 +112,8 @@ def comparison_table(comparisons: Sequence[Comparison]) -> Table:
     for comparison in comparisons:
         difference, low, high = (100 * value for value in comparison.interval)
         table.add_row(
-            comparison.dataset,
-            comparison.system,
-            comparison.against,
+            *_names(comparison),
+            Text(comparison.against),
             f"{difference:+.1f}",
             f"[{low:+.1f}, {high:+.1f}]",
         )
@@ -181,6 +178,11 @@ def _table(title: str, numbers: Sequence[str]) -> Table:
     for name in numbers:
         table.add_column(name, justify="right", overflow="fold")
     return table
+
+
+def _names(row: Result | Comparison) -> tuple[Text, Text]:
+    """Set and system as they are: brackets in a name are no markup."""
+    return Text(row.dataset), Text(row.system)
 
 
 def _percent(share: float) -> str:

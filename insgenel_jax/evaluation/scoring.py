@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from insgenel_jax.document import Document, Mention, normalise
+from insgenel_jax.formats import InputError
 from insgenel_jax.kb.knowledge_base import KnowledgeBase
 
 Same = Callable[[Mention, Mention], bool]
@@ -90,7 +91,7 @@ def score(
     same: whether two mentions name one entity; by default `same_entity()`. titles: all
     titles that exist, folded; a gold title that is not among them becomes NIL. within:
     a gold mention for which it is false becomes NIL too ("F1 within our KB").
-    Raises ValueError that names the documents when the two sides do not pair up.
+    Raises InputError that names the documents when the two sides do not pair up.
     """
     if mode != "gerbil":
         raise ValueError(f"mode: expected 'gerbil', found {mode!r}")
@@ -234,7 +235,7 @@ def pair_documents(
 ) -> Iterator[tuple[Document, Document]]:
     """Pairs of documents with equal id and text, in the order of `gold`.
 
-    Raises ValueError that names the documents that are missing, extra or altered.
+    Raises InputError that names the documents that are missing, extra or altered.
     """
     waiting = collections.defaultdict(collections.deque)
     for document in predicted:
@@ -249,7 +250,7 @@ def pair_documents(
     extra = [key[0] for key, queue in waiting.items() for _ in queue]
     if missing or extra:
         altered = sorted(set(missing) & set(extra))
-        raise ValueError(
+        raise InputError(
             "expected one prediction for each gold document, of the same id and text; "
             f"found {_names(missing)} missing, {_names(extra)} extra, of these "
             f"{_names(altered)} with another text; link the gold file itself"

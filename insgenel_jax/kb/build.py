@@ -16,7 +16,7 @@ import regex
 
 from insgenel_jax import artifact
 from insgenel_jax.document import Document
-from insgenel_jax.formats import Rejects
+from insgenel_jax.formats import InputError, Rejects
 from insgenel_jax.kb.knowledge_base import (
     KIND,
     VERSION,
@@ -67,10 +67,13 @@ def build(
     redirects: as REDIRECTS; short chains are followed, what leads nowhere is dropped.
     count_documents: from the matcher (and the file of its trie, for other processes) to
     (linked, seen) of each form; without it no form was ever seen.
-    Raises ValueError for a table without entities or with a title twice.
+    Raises InputError for a table without entities, ValueError for a title twice.
     """
     if len(entities) == 0:
-        raise ValueError(f"{path}: no entities left to build a knowledge base from")
+        raise InputError(
+            f"{path}: expected an entity to build a knowledge base from, found none "
+            "(left); look at the input and at what was rejected"
+        )
     entities = entities.select(ENTITIES.names).cast(ENTITIES).combine_chunks()
     keys = pa.array(map(title_key, entities["title"].to_pylist()), pa.large_string())
     if len(keys.unique()) < len(keys):
@@ -153,6 +156,8 @@ def check_name(name: str) -> str | None:
         return "empty name"
     if len(name) > LONGEST:
         return f"over-long name: {len(name)} characters, at most {LONGEST}"
+    if "\0" in name:
+        return f"NUL in a name: character {name.index(chr(0))}"
     return None if check_text(name) else "lone surrogate in a name"
 
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import csv
 import functools
+import itertools
 import json
 import os
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from typing import Any
 import pyarrow as pa
 
 from insgenel_jax.document import Document
-from insgenel_jax.formats import Rejects, decode_lines
+from insgenel_jax.formats import InputError, Rejects, decode_lines
 from insgenel_jax.kb.build import (
     ENTITIES,
     FORMS,
@@ -37,6 +38,7 @@ from insgenel_jax.kb.knowledge_base import (
     title_variants,
 )
 
+_LONGEST_RECORD = 100  # lines of a CSV
 _FIELDS = ("id", "title", "description", "aliases")
 
 
@@ -45,7 +47,7 @@ def read_entities(
 ) -> Iterator[tuple[Entity, tuple[str, ...]]]:
     """(entity, aliases) of a list, by its ending: .csv with a header, else JSONL.
 
-    What is wrong goes to `rejects`, an entity whole, an alias alone. Raises ValueError
+    What is wrong goes to `rejects`, an entity whole, an alias alone. Raises InputError
     for a CSV without a `title` column and FileNotFoundError for a missing file.
     """
     name = Path(path).name.removesuffix(".bz2").removesuffix(".gz")
@@ -101,7 +103,7 @@ def build_from_entities(
     titles = {title_key(entity.title): entity.title for entity in unique}
     for source, target in (redirects or {}).items():
         title = _find(titles, target)
-        if title is not None and form_key(source):
+        if title is not None and check_name(source) is None:
             counts[form_key(source), title] += 1
     for document in documents:
         for mention in document.mentions:
@@ -187,29 +189,73 @@ def _json_records(path, rejects: Rejects) -> Iterator[tuple[int, Any, str]]:
 
 
 def _csv_records(path, rejects: Rejects) -> Iterator[tuple[int, Any, str]]:
-    reader = csv.reader(
-        (raw + "\n" for _, raw in decode_lines(path, rejects)), strict=True
-    )
-    header = [name.strip().lower() for name in next(reader, [])]
-    if "title" not in header:
-        raise ValueError(
-            f"{path}: line 1: expected a header with the columns "
-            f"{', '.join(_FIELDS)} (title is needed), found {header}"
-        )
-    while True:
+    """(line, record, raw) of a CSV, whose open quotes never swallow the rows behind.
+
+    Of a broken record the first line alone is rejected, and reading goes on at the next.
+    A quoted field may hold line breaks in a record of at most `_LONGEST_RECORD` lines
+    with every field of the header, but not in a name.
+    """
+    lines = decode_lines(path, rejects)
+    ahead: deque[tuple[int, str]] = deque()  # lines read that no record has taken yet
+
+    def next_lines() -> Iterator[str]:
+        for i in range(_LONGEST_RECORD):
+            if i == len(ahead):
+                ahead.extend(itertools.islice(lines, 1))
+            if i == len(ahead):
+                return
+            yield ahead[i][1] + "\n"
+
+    def take(count: int) -> list[str]:
+        return [ahead.popleft()[1] for _ in range(count)]
+
+    header = _read_header(path, next_lines())
+    take(min(1, len(ahead)))
+    while any(next_lines()):
+        number = ahead[0][0]
+        reader = csv.reader(next_lines(), strict=True)
         try:
             row = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            rejects.add(str(path), reader.line_num, f"not CSV: {error}", "")
+            raw = "\n".join(ahead[i][1] for i in range(reader.line_num))
+            _check_row(row, raw, header)
+        except (csv.Error, ValueError) as error:
+            known = isinstance(error, ValueError)
+            reason = str(error) if known else f"not CSV: {error}"
+            rejects.add(str(path), number, reason, *take(1))
             continue
-        raw = ",".join(row)
-        if len(row) > len(header):
-            reason = f"more fields than the header: {len(row)} for {len(header)}"
-            rejects.add(str(path), reader.line_num, reason, raw)
-        elif row:
+        take(reader.line_num)
+        if row:
             record: dict[str, Any] = dict(zip(header, row))
             aliases = record.get("aliases", "").split("|")
             record["aliases"] = [alias for alias in aliases if alias.strip()]
-            yield reader.line_num, record, raw
+            yield number, record, raw
+
+
+def _read_header(path, lines: Iterator[str]) -> list[str]:
+    """The names of the columns, from the first line alone."""
+    try:
+        row = next(csv.reader(itertools.islice(lines, 1), strict=True), [])
+    except csv.Error as error:
+        row = [f"not CSV: {error}"]
+    header = [name.strip().lower() for name in row]
+    if "title" not in header or len(set(header)) < len(header):
+        raise InputError(
+            f"{path}: line 1: expected a header with the columns "
+            f"{', '.join(_FIELDS)} (title is needed), each once, found {header}; add "
+            "it as the first line"
+        )
+    return header
+
+
+def _check_row(row: list[str], raw: str, header: list[str]) -> None:
+    """Refuse what csv reads and CSV does not allow, and line breaks out of place."""
+    found = f"{len(row)} for {len(header)}"
+    if len(row) > len(header):
+        raise ValueError(f"more fields than the header: {found}")
+    if raw.count('"') % 2:  # what an open quote of a line before has left
+        raise ValueError("quote out of place: an odd number of them")
+    if "\n" in raw and len(row) < len(header):
+        raise ValueError(f"quote left open: fewer fields than the header, {found}")
+    for name, field in zip(header, row):
+        if name in ("id", "title", "aliases") and "\n" in field:
+            raise ValueError(f"quote left open: line break in the {name}")

@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from insgenel_jax import artifact
 from insgenel_jax.document import normalise
-from insgenel_jax.kb.matching import Matcher, Matches, fold
+from insgenel_jax.kb.matching import Matcher, Matches, fold, trie_id
 
 KIND = "knowledge-base"
 VERSION = 1
@@ -193,7 +193,7 @@ class KnowledgeBase:
 
     def form(self, surface: str) -> int | None:
         """The number of a surface form, whatever its case."""
-        return _trie_id(self._form_trie, form_key(surface))
+        return trie_id(self._form_trie, form_key(surface))
 
     def candidates(self, form: int) -> tuple[np.ndarray, np.ndarray]:
         """Entities int32 [n] of a form and their counts int64 [n].
@@ -214,15 +214,8 @@ class KnowledgeBase:
 
 
 def _find(trie: marisa_trie.Trie, rows: np.ndarray, key: str) -> int | None:
-    i = _trie_id(trie, key)
+    i = trie_id(trie, key)
     return None if i is None else int(rows[i])
-
-
-def _trie_id(trie: marisa_trie.Trie, key: str) -> int | None:
-    try:
-        return trie.get(key)
-    except UnicodeEncodeError:  # a lone surrogate is in no key
-        return None
 
 
 def _open_table(file: Path) -> pa.Table:

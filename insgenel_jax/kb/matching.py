@@ -40,6 +40,16 @@ def fold(text: str) -> str:
     return _decode(_tables()[0][_codes(text)])
 
 
+def trie_id(trie: marisa_trie.Trie, key: str) -> int | None:
+    """The id of a key, None where the trie does not have it."""
+    if "\0" in key:  # in no key, but marisa would look up what stands before it
+        return None
+    try:
+        return trie.get(key)
+    except UnicodeEncodeError:  # a lone surrogate is in no key
+        return None
+
+
 class Matcher:
     """Finds the forms of one trie in texts. longest: length of the longest form."""
 
@@ -75,7 +85,7 @@ class Matcher:
 
     def form(self, key: str) -> int | None:
         """The id of a folded form."""
-        return self._trie.get(key)
+        return trie_id(self._trie, key)
 
     def _look_up(
         self, folded: str, inside: bytes, starts: list[int], firsts: list[int]

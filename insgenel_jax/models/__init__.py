@@ -54,6 +54,21 @@ def init_cache(config: ModelConfig, batch: int, slots: int, dtype=None) -> dict:
     return cache
 
 
+def move_slots(
+    cache: dict, source: Int[Array, "B P"], target: Int[Array, "B P"]
+) -> dict:
+    """Copy keys and values of row b from slots source[b] to slots target[b].
+
+    A target past the last slot is dropped.
+    """
+    rows = jnp.arange(source.shape[0])[:, None]
+    moved = {}
+    for name in ("k", "v"):
+        kept = cache[name].at[:, rows, source].get(mode="clip")
+        moved[name] = cache[name].at[:, rows, target].set(kept, mode="drop")
+    return cache | moved
+
+
 def unembed(
     config: ModelConfig,
     params: dict,

@@ -1,78 +1,66 @@
-"""Chunks of documents in; the entities that retrieval allows for their mentions out."""
+"""Texts in; the entities that retrieval finds for each place of them out."""
 
 from __future__ import annotations
 
-import collections
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
 
 from insgenel_jax import chunking
 from insgenel_jax.document import normalise
 from insgenel_jax.retrieval.embed import Retriever
 from insgenel_jax.retrieval.index import Index
 
-Place = tuple[int, tuple[int, int]]  # document number, characters of a chunk
-Lookup = Callable[[int, int], dict[int, float]]  # mention span -> entity: score
+
+class Found(NamedTuple):
+    """Entities by number, ascending, with the best score of each: [N] each."""
+
+    entities: np.ndarray  # int32
+    scores: np.ndarray  # float32
+
+
+class Retrieved(NamedTuple):
+    """What the W windows of a text retrieve: K entities each."""
+
+    starts: np.ndarray  # int64 [W], ascending, as are the ends
+    ends: np.ndarray  # int64 [W]
+    entities: np.ndarray  # int32 [W, K]
+    scores: np.ndarray  # float32 [W, K]
+
+    def touching(self, start: int, end: int) -> Found:
+        """The entities of all windows that overlap the characters [start, end)."""
+        first = np.searchsorted(self.ends, start, side="right")
+        last = np.searchsorted(self.starts, end, side="left")
+        entities = self.entities[first:last].ravel()
+        scores = self.scores[first:last].ravel()
+        order = np.lexsort((-scores, entities))
+        entities, scores = entities[order], scores[order]
+        best = np.diff(entities, prepend=-1) != 0
+        return Found(entities[best], scores[best])
 
 
 def retrieve(
-    retriever: Retriever,
-    index: Index,
-    texts: Sequence[str],
-    places: Sequence[Place],
-    *,
-    top_k: int,
-    scope: str,
-) -> list[Lookup]:
-    """The retrieved entities of each place, as a function of a mention's span.
-
-    Every chunk is cut into windows, and each window retrieves `top_k` entities. scope
-    says whose entities a mention may take, with the best score of each: those of the
-    windows it touches ("window"), of all windows of its chunk ("chunk") or of its
-    document ("document").
-    """
-    windows = [
-        (place, start + a, start + b)
-        for place, (number, (start, end)) in enumerate(places)
-        for a, b in chunking.windows(
-            texts[number][start:end], retriever.window_length, retriever.stride
-        )
+    retriever: Retriever, index: Index, texts: Sequence[str], *, top_k: int
+) -> list[Retrieved]:
+    """Cut each text into windows and search `top_k` entities for each of them."""
+    spans = [
+        chunking.windows(text, retriever.window_length, retriever.stride)
+        for text in texts
     ]
-    if not windows:
-        return [lambda start, end: {} for _ in places]
-    ids, scores = index.search(
-        retriever.embed_windows(
-            [normalise(texts[places[place][0]][a:b]) for place, a, b in windows]
-        ),
-        top_k,
-    )
-
-    def group(place: int) -> int:
-        return places[place][0] if scope == "document" else place
-
-    found = collections.defaultdict(list)
-    for row, (place, a, b) in enumerate(windows):
-        entities = dict(zip(ids[row].tolist(), scores[row].tolist(), strict=True))
-        found[group(place)].append((a, b, entities))
-    lookup = _touching if scope == "window" else _all
-    return [lookup(found[group(place)]) for place in range(len(places))]
-
-
-def _touching(windows) -> Lookup:
-    return lambda start, end: _union(
-        entities for a, b, entities in windows if a < end and start < b
-    )
-
-
-def _all(windows) -> Lookup:
-    union = _union(entities for _, _, entities in windows)
-    return lambda start, end: union
-
-
-def _union(parts) -> dict[int, float]:
-    best: dict[int, float] = {}
-    for entities in parts:
-        for entity, score in entities.items():
-            if score > best.get(entity, -math.inf):
-                best[entity] = score
-    return best
+    windows = [
+        normalise(text[slice(*span)])
+        for text, found in zip(texts, spans, strict=True)
+        for span in found
+    ]
+    if windows:
+        entities, scores = index.search(retriever.embed_windows(windows), top_k)
+    else:
+        entities, scores = np.zeros((0, 0), np.int32), np.zeros((0, 0), np.float32)
+    retrieved, row = [], 0
+    for found in spans:
+        starts, ends = np.array(found, np.int64).reshape(-1, 2).T
+        rows = slice(row, row + len(found))
+        retrieved.append(Retrieved(starts, ends, entities[rows], scores[rows]))
+        row += len(found)
+    return retrieved

@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -20,6 +22,10 @@ GOLD = [
     Document("1", TEXT, None, (Mention(0, 3, "Ann Lee"), Mention(8, 11, "Robert"))),
     Document("2", "Nobody in Oz", None, (Mention(10, 12, "Oz (land)"),)),
 ]
+MANIFEST = json.dumps(
+    {"kind": "linker", "version": 1, "counts": {}, "made_from": {}, "files": {}}
+    | {"identity": "stands in"}
+)
 PREDICTED = [
     Document("2", "Nobody in Oz"),
     Document("1", TEXT, None, (Mention(0, 3, "Ann Lee"), Mention(8, 11, "Bob Lee"))),
@@ -109,6 +115,9 @@ def test_a_linker(files, monkeypatch):
             return [[span], []]
 
     opened = []
+    path = files / "linker"
+    shutil.copytree(files / "kb", path / "kb")
+    (path / "manifest.json").write_text(MANIFEST)
 
     def from_pretrained(path, **settings):
         opened.append((path, settings))
@@ -119,12 +128,12 @@ def test_a_linker(files, monkeypatch):
     )
     result = run(
         *("--documents", files / "gold.jsonl"),
-        *("--linker", files, "--system", "insgenel", "--set", "top_k=3"),
+        *("--linker", path, "--system", "insgenel", "--set", "top_k=3"),
         *("--redirects", files / "redirects.tsv"),
         *("--json", files / "scores.json"),
     )
     assert result.exit_code == 0, (result.output, result.exception)
-    assert opened == [(files, {"system": "insgenel", "top_k": 3})]
+    assert opened == [(path, {"system": "insgenel", "top_k": 3})]
     assert [d.id for d in seen] == ["1", "2"] and not any(d.mentions for d in seen)
     (found,) = json.loads((files / "scores.json").read_text())["results"]
     assert found["calls"] == 7 and found["tp"] == 2
@@ -137,8 +146,9 @@ def test_lost_documents_are_named(files):
         *("--documents", files / "gold.jsonl"),
         *("--predictions", files / "linked.jsonl"),
     )
-    assert result.exit_code != 0
-    assert "1 ('1') missing" in str(result.exception)
+    assert result.exit_code == 2
+    assert f"{files}/linked.jsonl: expected one prediction" in result.stderr
+    assert "1 ('1') missing" in result.stderr
 
 
 def test_bad_lines_show_in_the_exit_status(files):
@@ -150,9 +160,119 @@ def test_bad_lines_show_in_the_exit_status(files):
         *("--documents", files / "gold.jsonl"),
         *("--predictions", files / "linked.jsonl"),
         *("--redirects", files / "redirects.tsv"),
+        *("--json", files / "scores.json"),
     )
     assert result.exit_code == 3
-    assert "2 rejected" in result.output
+    file = files / "scores.json.rejects.jsonl"
+    assert f"2 rejected, see {file}" in result.output
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    assert [(Path(row["source"]).name, row["line"]) for row in rows] == [
+        ("linked.jsonl", 3),
+        ("redirects.tsv", 2),
+    ]
+
+
+@pytest.mark.parametrize("option", ["documents", "predictions", "tune"])
+def test_a_bad_line_of_any_input_is_in_the_rejects_file(files, option, monkeypatch):
+    monkeypatch.chdir(files)
+    paths = {"documents": "gold.jsonl", "predictions": "linked.jsonl"}
+    paths["tune"] = shutil.copy("gold.jsonl", "dev.jsonl")
+    with open(paths[option], "a") as stream:
+        stream.write('{"id": 3, "text": "a", "mentions": [[]]}\n')
+    arguments = [word for name, path in paths.items() for word in (f"--{name}", path)]
+    scored = run(*arguments, "--kb", "kb", "--system", "prior")
+    assert scored.exit_code == 3
+    row = json.loads(Path("evaluate.rejects.jsonl").read_text())
+    assert (row["source"], row["line"]) == (paths[option], 3)
+    kept = run(*arguments, "--kb", "kb", "--system", "prior", "--rejects", "here/bad")
+    assert kept.exit_code == 3 and Path("here/bad").is_file()
+
+
+def test_no_rejects_no_file(files, monkeypatch):
+    monkeypatch.chdir(files)
+    done = run("--documents", "gold.jsonl", "--predictions", "linked.jsonl")
+    assert done.exit_code == 0 and not Path("evaluate.rejects.jsonl").exists()
+
+
+def test_files_of_one_name_stay_apart(files):
+    """Also from a system: a file called prior, [b] that is no markup."""
+    (files / "[b]").mkdir()
+    gold = [files / "gold.jsonl", files / "[b]" / "gold.jsonl"]
+    write_documents(gold[1], GOLD[:1])
+    guesses = [files / "linked.jsonl", files / "prior.jsonl"]
+    write_documents(guesses[1], PREDICTED[1:])
+    result = run(
+        *(word for path in gold for word in ("--documents", path)),
+        *(word for path in guesses for word in ("--predictions", path)),
+        *("--kb", files / "kb", "--system", "prior", "--tune", gold[0]),
+        *("--json", files / "scores.json"),
+    )
+    assert result.exit_code == 0, (result.output, result.exception)
+    rows = json.loads((files / "scores.json").read_text())["results"]
+    found = [(row["set"], row["system"], row["documents"]) for row in rows]
+    first, second = map(str, gold)
+    assert found == [
+        (first, "prior", 2),
+        (first, str(guesses[0]), 2),
+        (second, "prior", 1),
+        (second, str(guesses[1]), 1),
+    ]
+    assert "[b]" in result.output
+
+
+def test_one_file_twice_is_refused(files, monkeypatch):
+    monkeypatch.chdir(files)
+    twice = ("--documents", "gold.jsonl", "--documents", files / "gold.jsonl")
+    result = run(*twice, "--predictions", "linked.jsonl", "--predictions", "kb")
+    assert result.exit_code == 2
+    assert "gold.jsonl is given 2 times" in " ".join(result.output.split())
+
+
+ERRORS = {
+    "gold missing": ("--documents no.jsonl --predictions linked.jsonl", "no.jsonl"),
+    "gold a folder": ("--documents kb --predictions linked.jsonl", "kb"),
+    "gold empty": ("--documents empty.jsonl --predictions linked.jsonl", "empty.jsonl"),
+    "tune empty": ("$G --system prior --kb kb --tune empty.jsonl", "empty.jsonl"),
+    "bad gzip": ("--documents bad.jsonl.gz --predictions linked.jsonl", "bad.jsonl.gz"),
+    "redirects missing": ("$G --predictions linked.jsonl --redirects no.tsv", "no.tsv"),
+    "titles missing": ("$G --predictions linked.jsonl --titles no.txt", "no.txt"),
+    "kb missing": ("$G --predictions linked.jsonl --kb no", "no"),
+    "kb damaged": ("$G --predictions linked.jsonl --kb damaged", "damaged"),
+    "manifest damaged": ("$G --predictions linked.jsonl --kb odd", "odd"),
+    "linker no linker": ("$G --linker kb", "kb"),
+    "unknown setting": ("$G --linker kb --set top_kk=1", "top_kk"),
+    "unknown system": ("$G --linker kb --system insgenel-x", "insgenel-x"),
+    "system set": ("$G --linker kb --set system=insgenel", "--system"),
+    "setting twice": ("$G --linker kb --set top_k=1 --set top_k=2", "top_k=2"),
+    "setting of nothing": ("$G --predictions linked.jsonl --set top_k=1", "top_k=1"),
+    "no setting": ("$G --linker kb --set top_k", "--set top_k"),
+    "json a folder": ("$G --predictions linked.jsonl --json kb", "kb"),
+    "json a gold": ("$G --predictions linked.jsonl --json gold.jsonl", "gold.jsonl"),
+    "json in a file": ("$G --predictions linked.jsonl --json gold.jsonl/x", "x"),
+    "rejects a gold": ("$G --predictions linked.jsonl --rejects gold.jsonl", "gold"),
+}
+
+
+@pytest.mark.parametrize("case", ERRORS)
+def test_user_errors_are_one_line_before_any_work(files, case, monkeypatch):
+    monkeypatch.chdir(files)
+    Path("empty.jsonl").touch()
+    Path("bad.jsonl.gz").write_bytes(b"no gzip")
+    shutil.copytree("kb", "damaged")
+    Path("damaged/entities.arrow").write_bytes(b"short")
+    shutil.copytree("kb", "odd")
+    odd = json.loads(Path("kb/manifest.json").read_text()) | {"files": 3}
+    Path("odd/manifest.json").write_text(json.dumps(odd))
+    before = sorted(Path().rglob("*"))
+    monkeypatch.setattr(evaluate, "run", None)  # no system is run
+    command, named = ERRORS[case]
+    result = run(*command.replace("$G", "--documents gold.jsonl").split())
+    assert result.exit_code == 2, (result.output, result.exception)
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("error: ") and named in line
+    assert "expected" in line or "bytes instead of" in line
+    left = {path for path in Path().rglob("*")} - set(before)
+    assert {path.name for path in left} <= {"evaluate.rejects.jsonl"}
 
 
 @pytest.mark.parametrize(
@@ -169,3 +289,16 @@ def test_bad_options(files, options, message):
     result = run("--documents", files / "gold.jsonl", *options)
     assert result.exit_code == 2
     assert message in " ".join(result.output.replace("│", " ").split())
+
+
+@pytest.mark.parametrize("option", ["predictions", "tune", "redirects", "titles"])
+def test_missing_files_are_found_before_any_is_read(files, option, monkeypatch):
+    monkeypatch.chdir(files)
+    monkeypatch.setattr(evaluate, "read_documents", None)
+    options = ["--predictions", "linked.jsonl", f"--{option}", "no"]
+    options = options[-2 if option == "predictions" else 0 :]
+    result = run("--documents", "gold.jsonl", *options)
+    assert result.exit_code == 2, (result.output, result.exception)
+    assert (
+        result.stderr == "error: no: expected a file, found nothing; check the path\n"
+    )

@@ -1,11 +1,13 @@
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from insgenel_jax.formats import Rejects
+from insgenel_jax.formats import InputError, Rejects
 from insgenel_jax.kb import Entity, KnowledgeBase
 from insgenel_jax.kb.build import ENTITIES, FORMS, build, title_forms, unique_titles
-from insgenel_jax.kb.entity_list import build_from_entities, read_entities
+from insgenel_jax.kb.entity_list import _csv_records, build_from_entities, read_entities
 
 
 def read(path):
@@ -31,24 +33,75 @@ def test_jsonl(tmp_path):
 def test_csv(tmp_path):
     path = tmp_path / "list.csv"
     path.write_text(
-        "\ufeffTitle,id,aliases,colour\n"
-        '"Ada, Countess",1,"Ada|A. L.||",red\n'
-        '"two\nlines",2\n'
+        "\ufeffTitle,id,aliases,description,colour\n"
+        '"Ada, Countess",1,"Ada|A. L.||",,red\n'
+        'Cy,2,,"""two""\n\nlines","b\nlue"\n'
         "\n"
-        "too,3,many,fields,here\n"
+        "too,3,many,fields,here,now\n"
         ",4,empty,\n"
         "Bo,5,,\n"
     )
     found, rejects = read(path)
     assert found == [
         (Entity("Ada, Countess", "", "1"), ("Ada", "A. L.")),
-        (Entity("two\nlines", "", "2"), ()),
+        (Entity("Cy", '"two"\n\nlines', "2"), ()),
         (Entity("Bo", "", "5"), ()),
     ]
     assert [(line, reason) for _, line, reason, _ in rejects.entries] == [
-        (6, "more fields than the header: 5 for 4"),
-        (7, "empty name"),
+        (8, "more fields than the header: 6 for 5"),
+        (9, "empty name"),
     ]
+
+
+HEADER = "id,title,description,colour"
+OPEN_QUOTES = {
+    # an open quote that closes where the next one opens
+    '2,"Bo,d\n3,Cy,d\n4,"Di, Jr",d': ([2], ["Cy", "Di, Jr"]),
+    # one that never closes, one that closes far behind
+    '2,Bo,"d\n3,Cy,""\n4,Di,d': ([2], ["Cy", "Di"]),
+    '2,Bo,"d\n' + "3,Cy,d\n" * 100 + '"': ([2, 103], ["Cy"] * 100),
+    # two wrong quotes that make a field together
+    '2,"Bo\n3,Cy,d\n4,Di",d': ([2, 4], ["Cy"]),
+    '2,"Bo\n3,Cy\n4,Di"': ([2, 4], ["Cy"]),
+    '2,Bo,"d\n3,Cy,d\n4,Di"': ([2, 4], ["Cy"]),
+    '"': ([2], []),
+}
+
+
+@pytest.mark.parametrize("rows", OPEN_QUOTES)
+def test_an_open_quote_loses_its_own_line_alone(tmp_path, rows):
+    path = tmp_path / "list.csv"
+    path.write_text(f"{HEADER}\n{rows}\n5,Last,d\n".replace("3,Cy", ",Cy"))
+    found, rejects = read(path)
+    lines, titles = OPEN_QUOTES[rows]
+    assert [entity.title for entity, _ in found] == [*titles, "Last"]
+    assert [line for _, line, _, _ in rejects.entries] == lines
+    broken = rejects.entries[0]
+    assert broken[3] == rows.split("\n")[0] and "\n" not in broken[3]
+
+
+@given(st.text('a,"\n', max_size=60))
+def test_every_line_of_a_csv_is_in_an_entity_or_rejected(tmp_path_factory, body):
+    """One by one: lines taken by good records and rejected lines are all there are."""
+    path = tmp_path_factory.mktemp("csv") / "list.csv"
+    path.write_text(f"title,description\n{body}")
+    rejects = Rejects()
+    seen = [line for line, _, _ in _csv_records(path, rejects)]
+    spans = [raw.count("\n") + 1 for _, _, raw in _csv_records(path, Rejects())]
+    taken = {n for line, size in zip(seen, spans) for n in range(line, line + size)}
+    rejected = {line for _, line, _, _ in rejects.entries}
+    lines = dict(enumerate(body.split("\n"), 2))
+    empty = {number for number, line in lines.items() if not line}
+    assert not taken & rejected
+    assert taken | rejected | empty == set(lines)
+
+
+def test_a_header_is_one_line_with_each_column_once(tmp_path):
+    path = tmp_path / "list.csv"
+    for header in ('title,"id\n"', "title,title", '"title', "\0"):
+        path.write_text(f"{header}\nAda,1\n")
+        with pytest.raises(InputError, match="line 1: expected a header"):
+            read(path)
 
 
 def test_bad_csv(tmp_path):
@@ -73,6 +126,8 @@ BAD = {
     '{"title": 3}': "bad title",
     '{"title": "\\t"}': "empty name",
     json.dumps({"title": "x" * 201}): "over-long name",
+    '{"title": "A\\u0000B"}': "NUL in a name",
+    '{"title": "A", "id": "1\\u0000"}': "NUL in a name",
     '{"title": "\\ud800"}': "lone surrogate in a name",
     '{"title": "A", "description": "\\udc00"}': "lone surrogate in a description",
     '{"title": "A", "description": 1}': "bad description",
@@ -144,7 +199,7 @@ def test_forms_of_a_title(title, forms):
 
 
 def test_build_refuses_nothing_and_twins(tmp_path):
-    with pytest.raises(ValueError, match="no entities left"):
+    with pytest.raises(ValueError, match="expected an entity"):
         build_from_entities(tmp_path / "kb", [], Rejects())
     twins = ENTITIES.empty_table().to_pylist() + [
         {"title": title, "description": "", "external_id": None, "inlinks": 0}

@@ -31,6 +31,7 @@ LABELLED = [
     Document("2", "Mercury, Mercury.", None, (Mention(0, 7, "mercury_(planet)"),)),
     Document("3", "mercury", None, (Mention(0, 7, None),)),
     Document("4", "The Red One", None, (Mention(4, 11, "Mercury (planet)"),)),
+    Document("6", "hermes\0x", None, (Mention(0, 8, "Mercury (planet)"),)),
     Document("5", "Nobody", None, (Mention(0, 6, "Nobody in particular"),)),
 ]
 
@@ -75,6 +76,9 @@ def test_entities(kb):
         ("Hermes", None),
         ("", None),
         ("\ud800", None),
+        ("Paris\0", None),
+        ("Paris\0, Texas", None),
+        ("\0", None),
     ],
 )
 def test_find(kb, title, entity):
@@ -82,9 +86,10 @@ def test_find(kb, title, entity):
 
 
 def test_find_external(kb):
-    assert [kb.find_external(i) for i in ("Q308", "Q90", "Q1", "\ud800")] == [
+    assert [kb.find_external(i) for i in ("Q308", "Q90", "Q1", "\ud800", "Q90\0")] == [
         0,
         3,
+        None,
         None,
         None,
     ]
@@ -105,6 +110,7 @@ def test_candidates_highest_count_first_then_by_entity(kb):
     assert names(kb, "Hydrargyrum") == [("Mercury (element)", 1)]
     assert names(kb, "red one") == [("Mercury (planet)", 1)]
     assert names(kb, "nobody") is None
+    assert names(kb, "paris\0") is None
 
 
 def test_link_probability_counts_documents(kb):
@@ -149,13 +155,14 @@ def spans(kb, text):
         ("Use .NET (.net), ASP.NET", [".NET", ".net"]),
         ("Yahoo! yahoo!s yahoo", ["Yahoo!", "yahoo!"]),
         ("hgs", []),
+        ("hg\0s \0hg paris\0, texas paris,\0texas", ["hg", "hg", "paris", "paris"]),
     ],
 )
 def test_matches(kb, text, found):
     assert spans(kb, text) == found
 
 
-ALPHABET = "abAB .!(-'\xa0[é\u0301İΣσ😀\ud8001"
+ALPHABET = "\0abAB .!(-'\xa0[é\u0301İΣσ😀\ud8001"
 SURFACES = st.text(st.sampled_from("ab .!(-'é\u0301Σ😀1"), min_size=1, max_size=5)
 
 

@@ -1,5 +1,9 @@
 """The entry point: a knowledge base and a retriever in, an index that fits them out."""
 
+import shutil
+from pathlib import Path
+
+import pytest
 import typer
 from typer.testing import CliRunner
 
@@ -28,17 +32,18 @@ def make_kb(path):
     return path
 
 
-def test_index_and_linker(tmp_path, monkeypatch):
+def test_index_and_linker(tmp_path, monkeypatch, linker_path):
     kb, retriever = make_kb(tmp_path / "kb"), write_retriever(tmp_path / "retriever")
     out = tmp_path / "new folder" / "index"
     assembled = []
     monkeypatch.setattr(
-        "insgenel_jax.linker.assemble", lambda *a, **k: assembled.append((a, k))
+        "insgenel_jax.linker_directory.assemble",
+        lambda *a, **k: assembled.append((a, k)),
     )
     parts = ("--kb", kb, "--retriever", retriever, "--out", out)
     result = run(
         *parts,
-        *("--generator", tmp_path, "--linker", tmp_path / "linker"),
+        *("--generator", linker_path / "generator", "--linker", tmp_path / "linker"),
         *("--set", "top_k=7", "--set", "scope=window"),
     )
     assert result.exit_code == 0, (result.output, result.exception)
@@ -59,7 +64,7 @@ def test_index_and_linker(tmp_path, monkeypatch):
     ((path,), kept) = assembled[0]
     assert path == tmp_path / "linker"
     assert kept == {
-        "generator": tmp_path,
+        "generator": linker_path / "generator",
         "retriever": retriever,
         "kb": kb,
         "index": out,
@@ -74,6 +79,51 @@ def test_bad_options(tmp_path):
     parts = ("--kb", tmp_path, "--retriever", tmp_path, "--out", tmp_path / "index")
     result = run(*parts, "--linker", tmp_path / "linker")
     assert result.exit_code == 2 and "--generator" in result.output
+    result = run(*parts, "--set", "top_k=1")
+    assert result.exit_code == 2 and "--linker" in result.output
+
+
+PARTS = "--kb kb --retriever retriever --out index"
+LINKER = f"{PARTS} --linker linker"
+ERRORS = {
+    "unknown setting": (f"{LINKER} --generator generator --set top_kk=1", "top_kk"),
+    "bad setting": (f"{LINKER} --generator generator --set scope=all", "scope"),
+    "generator missing": (f"{LINKER} --generator no", "no/config.json"),
+    "generator damaged": (f"{LINKER} --generator damaged", "damaged"),
+    "another generator": (f"{LINKER} --generator retriever", "retriever"),
+    "linker something": (f"{PARTS} --linker folder --generator generator", "folder"),
+    "linker the kb": (f"{PARTS} --linker kb --generator generator", "kb"),
+    "linker the index": (f"{PARTS} --linker index --generator generator", "index"),
+    "index in the kb": ("--kb kb --retriever retriever --out kb/index", "kb/index"),
+    "index in a file": ("--kb kb --retriever retriever --out file/x", "file/x"),
+    "index a file": ("--kb kb --retriever retriever --out file", "file"),
+    "kb missing": ("--kb no --retriever retriever --out index", "no"),
+    "kb another": ("--kb retriever --retriever retriever --out index", "retriever"),
+    "retriever missing": ("--kb kb --retriever no --out index", "no"),
+    "retriever another": ("--kb kb --retriever generator --out index", "generator"),
+}
+
+
+@pytest.mark.parametrize("case", ERRORS)
+def test_user_errors_are_one_line_before_any_work(
+    linker_path, tmp_path, monkeypatch, case
+):
+    monkeypatch.chdir(tmp_path)
+    for part in ("kb", "retriever", "generator"):
+        Path(part).symlink_to(linker_path / part)
+    shutil.copytree("generator", "damaged")
+    Path("damaged/tokenizer.json").write_text("[")
+    Path("file").touch()
+    Path("folder").mkdir()
+    Path("folder/mine").touch()
+    before = sorted(Path().rglob("*"))
+    monkeypatch.setattr(Retriever, "embed_entities", None)
+    arguments, named = ERRORS[case]
+    result = run(*arguments.split())
+    assert result.exit_code == 2, (result.output, result.exception)
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("error: ") and "expected" in line and named in line
+    assert sorted(Path().rglob("*")) == before
 
 
 def test_sample_windows(tmp_path):

@@ -9,7 +9,6 @@ from insgenel_jax.retrieval.scope import retrieve
 
 # four words a window, two a stride: every word is its own entity, found with its place
 TEXTS = ["w0 w1 w2 w3 w4 w5 w6 w7. w8 w9", "w10 w11", "   "]
-PLACES = [(0, (0, 24)), (0, (25, 30)), (1, (0, 7)), (2, (0, 3))]
 
 
 def embed(texts):
@@ -21,38 +20,41 @@ def search(queries, k):
     return ids, (100 * queries - np.arange(k)).astype(np.float32)
 
 
+@pytest.fixture
+def retrieved():
+    retriever = types.SimpleNamespace(window_length=4, stride=2, embed_windows=embed)
+    index = types.SimpleNamespace(search=search)
+    return retrieve(retriever, index, TEXTS, top_k=3)
+
+
 @pytest.mark.parametrize(
-    ("scope", "place", "span", "expected"),
+    ("text", "span", "expected"),
     [
-        ("window", 0, (0, 2), {0, 1, 2}),  # w0: only the window w0-w3
-        ("window", 0, (6, 8), {0, 1, 2, 3, 4}),  # w2: also the window w2-w5
-        ("chunk", 0, (0, 2), {0, 1, 2, 3, 4, 5, 6}),
-        ("document", 0, (0, 2), {0, 1, 2, 3, 4, 5, 6, 8, 9, 10}),
-        ("document", 1, (25, 27), {0, 1, 2, 3, 4, 5, 6, 8, 9, 10}),
-        ("chunk", 1, (25, 27), {8, 9, 10}),
-        ("document", 2, (0, 3), {10, 11, 12}),
-        ("document", 3, (0, 1), set()),
+        (0, (0, 2), {0, 1, 2}),  # w0: only the window w0-w3
+        (0, (6, 8), {0, 1, 2, 3, 4}),  # w2: also the window w2-w5
+        (0, (0, 24), {0, 1, 2, 3, 4, 5, 6, 7, 8}),  # w0-w7: all but w8-w9's own
+        (0, (0, 30), {0, 1, 2, 3, 4, 5, 6, 7, 8}),
+        (1, (0, 3), {10, 11, 12}),
+        (2, (0, 3), set()),
     ],
 )
-def test_scopes(scope, place, span, expected):
-    retriever = types.SimpleNamespace(window_length=4, stride=2, embed_windows=embed)
-    index = types.SimpleNamespace(search=search)
-    lookups = retrieve(retriever, index, TEXTS, PLACES, top_k=3, scope=scope)
-    assert len(lookups) == len(PLACES)
-    assert set(lookups[place](*span)) == expected
+def test_a_place_has_what_its_windows_found(retrieved, text, span, expected):
+    found = retrieved[text].touching(*span)
+    assert found.entities.tolist() == sorted(expected)
+    windows = retrieved[text]
+    for entity, score in zip(found.entities, found.scores, strict=True):
+        touched = (windows.starts < span[1]) & (windows.ends > span[0])
+        same = windows.entities[touched] == entity
+        assert score == windows.scores[touched][same].max()
 
 
-def test_the_best_score_is_kept():
-    retriever = types.SimpleNamespace(window_length=4, stride=2, embed_windows=embed)
-    index = types.SimpleNamespace(search=search)
-    (lookup,) = retrieve(retriever, index, TEXTS, PLACES[:1], top_k=3, scope="chunk")
-    assert lookup(0, 2)[2] == 200.0  # first of its own window, third of w0's
+def test_the_best_score_is_kept(retrieved):
+    found = retrieved[0].touching(0, 8)
+    assert found.scores[2] == 200.0  # first of its own window, third of w0's
 
 
 def test_no_text_no_windows():
     index = types.SimpleNamespace(search=None)
     retriever = types.SimpleNamespace(window_length=4, stride=2)
-    (lookup,) = retrieve(
-        retriever, index, ["  "], [(0, (0, 2))], top_k=3, scope="chunk"
-    )
-    assert lookup(0, 1) == {}
+    (found,) = retrieve(retriever, index, ["  "], top_k=3)
+    assert found.touching(0, 2).entities.tolist() == []

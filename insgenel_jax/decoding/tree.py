@@ -1,0 +1,152 @@
+"""The tree decoder: one call a block.
+
+A call runs the text that is pending and the block's tree, each path of it seeing its
+own tokens alone; so every decision of the block is scored at once. The keys and values
+of the chosen path stay in the cache, what is copied after it rides in the next call,
+and nothing behind the last decision is run.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from insgenel_jax.decoding import blocks
+from insgenel_jax.decoding.call import EDGES, MOVES, Model, Request, bucket, call
+from insgenel_jax.decoding.decisions import Path, Table, follow
+
+NODES = 256  # tokens of a tree that one call runs; larger trees take several calls
+
+
+@dataclasses.dataclass
+class _Row:
+    """Where the decoding of one chunk stands."""
+
+    table: Table
+    pending: list[int]  # tokens that are settled but not run
+    path: Path
+    state: int = 0
+    length: int = 0
+    moved: list[int] = dataclasses.field(default_factory=list)
+    block: blocks.Block | None = None
+    pieces: list = dataclasses.field(default_factory=list)
+    piece: tuple = ()
+    several: bool = False
+    logits: np.ndarray | None = None
+    normaliser: np.ndarray | None = None
+
+
+def shape(prompt: Sequence[int], table: Table) -> tuple[int]:
+    """The static shape that a chunk is decoded with: cache slots."""
+    return (bucket(len(prompt) + table.longest + NODES, 512),)
+
+
+def decode(
+    model: Model,
+    params,
+    prompts: Sequence[Sequence[int]],
+    tables: Sequence[Table],
+    *,
+    batch: int,
+    selection: str = "greedy",
+    vocabulary: bool = False,
+) -> list[Path]:
+    """Decode at most `batch` chunks, each by its table. (*paper*, 3.3.)
+
+    selection: see `blocks.select`. vocabulary: give each edge of a link its ln p over the whole
+    vocabulary too; then every token of a link is run.
+    """
+    rows = [
+        _Row(table, list(prompt), Path.begin(vocabulary=vocabulary))
+        for prompt, table in zip(prompts, tables, strict=True)
+    ]
+    for row in rows:
+        _follow(row, vocabulary)
+    (slots,) = max(map(shape, prompts, tables))
+    cache = model.init_cache(batch, slots)
+    while any(row.table.degree(row.state) for row in rows):
+        requests = [_ask(row, vocabulary) for row in rows]
+        cache, found = call(
+            model,
+            params,
+            cache,
+            requests + [None] * (batch - len(rows)),
+            slots,
+            vocabulary=vocabulary,
+        )
+        for row, request, answer in zip(rows, requests, found, strict=False):
+            if request is not None:
+                row.path.calls += 1
+                row.path.tokens += len(request.tokens)
+                _settle(row, *answer, selection, vocabulary)
+    return [row.path for row in rows]
+
+
+def _follow(row: _Row, vocabulary: bool) -> None:
+    """Take what is forced, up to the next decision or the end of the table."""
+    row.state, edges = follow(row.table, row.state, links=not vocabulary)
+    row.path.extend(edges)
+    row.pending += row.table.token[edges].tolist()
+
+
+def _ask(row: _Row, vocabulary: bool) -> Request | None:
+    table = row.table
+    if not table.degree(row.state):
+        return None
+    if row.block is None:
+        row.block = blocks.find_block(table, row.state, whole=vocabulary)
+        row.pieces = list(blocks.pieces(row.block, NODES, EDGES[-1]))
+        row.several = len(row.pieces) > 1
+        row.logits = np.zeros(len(row.block.edge))
+        row.normaliser = np.zeros(len(row.block.edge))
+    row.piece = row.pieces.pop(0)
+    asked, scored = row.piece
+    block, p = row.block, len(row.pending)
+    n = p + len(asked)
+    where = {-1: p - 1} | {i: p + k for k, i in enumerate(asked.tolist())}
+    # an asked edge and what is below it are neighbours within the piece too
+    ends = p + np.searchsorted(asked, block.end[asked])
+    return Request(
+        length=row.length,
+        moved=row.moved,
+        tokens=row.pending + table.token[block.edge[asked]].tolist(),
+        depths=[*range(p), *(p + block.depth[asked])],
+        ends=[*([n] * p), *ends],
+        at=[where[i] for i in block.parent[scored].tolist()],
+        token_ids=table.token[block.edge[scored]],
+    )
+
+
+def _settle(row: _Row, logits, normaliser, selection: str, vocabulary: bool) -> None:
+    """Note a piece's logits; with the last piece choose a path and move on."""
+    table, block = row.table, row.block
+    asked, scored = row.piece
+    row.logits[scored] = logits + table.bias[block.edge[scored]]
+    row.normaliser[scored] = logits - normaliser
+    base = row.length + len(row.pending)
+    row.moved = []
+    if row.pieces:  # the next one hangs on the same last token, which is run again
+        row.length, row.pending = base - 1, row.pending[-1:]
+        return
+    log_probs = blocks.log_probs(table, block, row.logits)
+    chosen = blocks.select(table, block, row.logits, log_probs, selection)
+    edges = block.edge[chosen.path]
+    full = row.normaliser if vocabulary else None
+    row.path.extend(
+        edges, log_probs[chosen.path], None if full is None else full[chosen.path]
+    )
+    row.path.gap = min(row.path.gap, chosen.gap)
+    if chosen.unlinked:
+        at = chosen.unlinked
+        row.path.unlinked.append(
+            (block.edge[at], log_probs[at], None if full is None else full[at])
+        )
+    kept = [] if row.several else [i for i in chosen.path if block.asked[i]][:MOVES]
+    row.moved = (base + np.searchsorted(asked, kept)).tolist()
+    row.length = base + len(kept)
+    row.pending = table.token[edges[len(kept) :]].tolist()
+    row.state = int(table.next[edges[-1]])
+    row.block = None
+    _follow(row, vocabulary)

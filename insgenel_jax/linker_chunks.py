@@ -1,0 +1,269 @@
+"""Documents in; chunks to decode out: candidate mentions, prompt and transition table."""
+
+from __future__ import annotations
+
+import bisect
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from insgenel_jax import chunking
+from insgenel_jax.decoding import decisions, spans
+from insgenel_jax.decoding.spans import CandidateMention
+from insgenel_jax.document import WORD, Document, Mention
+from insgenel_jax.kb.knowledge_base import KnowledgeBase
+from insgenel_jax.kb.occurrences import find_occurrences, passes
+from insgenel_jax.linked_text import encode_prompt, encode_source, encode_titles
+from insgenel_jax.linker_directory import Generator, Settings
+from insgenel_jax.retrieval.embed import Retriever
+from insgenel_jax.retrieval.index import Index
+from insgenel_jax.retrieval.scope import retrieve
+
+Span = tuple[int, int]
+
+TITLES = 500_000  # whose tokens are remembered
+MARGIN = 16  # tokens that the prompt may have more than the cut source
+
+
+@dataclasses.dataclass(frozen=True)
+class Parts:
+    """All that linking needs; title_ids remembers the tokens of titles."""
+
+    generator: Generator
+    kb: KnowledgeBase
+    retriever: Retriever | None
+    index: Index | None
+    settings: Settings
+    title_ids: dict[int, list[int]] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Chunk:
+    """Characters [start, end) of document number `document`, ready to decode.
+
+    candidates are in the document's characters, the table's in the chunk's. cut: how
+    many candidate mentions a border of the chunk cuts.
+    """
+
+    document: int
+    start: int
+    end: int
+    candidates: list[CandidateMention]
+    prompt: list[int]
+    table: decisions.Table
+    cut: int = 0
+
+
+def make_chunks(
+    parts: Parts, documents: Sequence[Document], given: Sequence | None
+) -> list[Chunk]:
+    """Cut documents into chunks that have something to decide.
+
+    given: the spans to link of each document, in place of the dictionary's.
+    """
+    if len(parts.title_ids) > TITLES:
+        parts.title_ids.clear()
+    matches = [
+        _matches(parts, document.text, given and given[number])
+        for number, document in enumerate(documents)
+    ]
+    lookups = _lookups(parts, documents, matches)
+    # what may be allowed anywhere in the document bounds what a chunk can grow to
+    allowed = [
+        _allow_all(parts, found, lookup, None, given)
+        for found, lookup in zip(matches, lookups, strict=True)
+    ]
+    _encode_titles(parts, [c for candidates in allowed for c in candidates])
+    chunks = []
+    for number, (document, candidates) in enumerate(
+        zip(documents, allowed, strict=True)
+    ):
+        if not candidates:
+            continue
+        here = {(c.start, c.end) for c in candidates}
+        found = [match for match in matches[number] if match[:2] in here]
+        firsts = [match[0] for match in found]
+        for start, end in _cut(parts, document.text, candidates):
+            i, j = (bisect.bisect_left(firsts, edge) for edge in (start, end))
+            inside = [match for match in found[i:j] if match[1] <= end]
+            kept = _allow_all(parts, inside, lookups[number], (start, end), given)
+            if kept:
+                chunk = build_chunk(parts, number, document.text, (start, end), kept)
+                cut = sum(match[1] > end for match in found[i:j])
+                chunks.append(dataclasses.replace(chunk, cut=cut))
+    return chunks
+
+
+def build_chunk(
+    parts: Parts,
+    number: int,
+    text: str,
+    span: Span,
+    candidates: Sequence[CandidateMention],
+) -> Chunk:
+    """A chunk of a text with candidate mentions, which lie within it."""
+    start, end = span
+    inside = [
+        dataclasses.replace(c, start=c.start - start, end=c.end - start)
+        for c in candidates
+    ]
+    generator = parts.generator
+    _encode_titles(parts, candidates)
+    table = decisions.build_table(
+        generator.tokenizer,
+        encode_source(generator.tokenizer, text[start:end]),
+        inside,
+        parts.title_ids.__getitem__,
+        parts.settings.weights,
+    )
+    prompt = encode_prompt(generator.tokenizer, generator.instruction, text[start:end])
+    return Chunk(number, start, end, list(candidates), prompt, table)
+
+
+def add_name_parts(
+    parts: Parts,
+    documents: Sequence[Document],
+    chunks: Sequence[Chunk],
+    found: Sequence[Sequence[Mention]],
+) -> dict[int, Chunk]:
+    """Chunks in which parts of names linked before them are candidates: number -> chunk.
+
+    A part is a word of a linked mention of several words that begins with a capital,
+    and belongs to the names of one linked entity alone; it is a candidate, for that
+    entity, wherever it stands behind the name and no candidate mention does.
+    """
+    extra: dict[int, list[CandidateMention]] = {}
+    by_document: dict[int, list[int]] = {}
+    for number, chunk in enumerate(chunks):
+        by_document.setdefault(chunk.document, []).append(number)
+    for document, numbers in by_document.items():
+        text = documents[document].text
+        taken = [(c.start, c.end) for n in numbers for c in chunks[n].candidates]
+        for start, end, title in _name_parts(text, found[document]):
+            entity = parts.kb.find(title)
+            if any(s < end and start < e for s, e in taken):
+                continue
+            for n in numbers:
+                if chunks[n].start <= start and end <= chunks[n].end:
+                    one = np.zeros(1)
+                    extra.setdefault(n, []).append(
+                        CandidateMention(start, end, np.array([entity]), one, one)
+                    )
+    return {
+        n: build_chunk(
+            parts,
+            chunks[n].document,
+            documents[chunks[n].document].text,
+            (chunks[n].start, chunks[n].end),
+            sorted(chunks[n].candidates + new, key=lambda c: (c.start, c.end)),
+        )
+        for n, new in extra.items()
+    }
+
+
+def _name_parts(text: str, mentions: Sequence[Mention]) -> list[tuple[int, int, str]]:
+    """Where parts of linked names stand behind them: (start, end, title)."""
+    first: dict[str, int] = {}
+    titles: dict[str, set[str]] = {}
+    for mention in sorted(mentions, key=lambda m: m.start):
+        words = list(WORD.finditer(text, mention.start, mention.end))
+        for word in words if len(words) > 1 and mention.entity else ():
+            if word[0][0].isupper():
+                first.setdefault(word[0], mention.end)
+                titles.setdefault(word[0], set()).add(mention.entity)
+    return [
+        (word.start(), word.end(), *titles[word[0]])
+        for word in WORD.finditer(text)
+        if len(titles.get(word[0], ())) == 1 and word.start() >= first[word[0]]
+    ]
+
+
+def _matches(parts: Parts, text: str, given) -> list[tuple[int, int, int | None]]:
+    """(start, end, form) of what may be a mention, in order."""
+    if given is not None:
+        return [(*s, parts.kb.form(text[slice(*s)])) for s in sorted(set(given))]
+    found, settings = find_occurrences(parts.kb, text), parts.settings
+    keep = passes(found, settings.case, settings.min_link_probability)
+    return list(zip(*(column[keep].tolist() for column in found[:3]), strict=True))
+
+
+def _lookups(parts: Parts, documents, matches) -> list[Callable]:
+    """For each document: (chunk or None for all of it, mention) -> entities retrieved."""
+    settings = parts.settings
+    if settings.system == "insgenel":
+        return [lambda chunk, span: None] * len(documents)
+    texts = [
+        document.text if found else ""  # nothing to link, nothing to retrieve
+        for document, found in zip(documents, matches, strict=True)
+    ]
+    retrieved = retrieve(parts.retriever, parts.index, texts, top_k=settings.top_k)
+
+    def lookup_in(text, windows):
+        known = {}
+
+        def lookup(chunk, span):
+            whole = (0, len(text))
+            place = {
+                "window": span if chunk else whole,
+                "chunk": chunk or whole,
+                "document": whole,
+            }[settings.scope]
+            if place not in known:
+                known.clear()  # mentions come in order: only the last place is of use
+                known[place] = windows.touching(*place)
+            return known[place]
+
+        return lookup
+
+    return list(map(lookup_in, texts, retrieved))
+
+
+def _allow_all(parts: Parts, matches, lookup, chunk, given) -> list[CandidateMention]:
+    allowed = []
+    for start, end, form in matches:
+        retrieved = lookup(chunk, (start, end))
+        if form is not None:
+            candidate = spans.allow(parts.kb, form, start, end, retrieved)
+        elif retrieved is not None and len(retrieved.entities):
+            candidate = spans.allow_all(start, end, retrieved)
+        else:
+            candidate = None
+        if candidate is not None:
+            optional = given is None
+            allowed.append(dataclasses.replace(candidate, optional=optional))
+    return allowed
+
+
+def _cut(parts: Parts, text: str, candidates: Sequence[CandidateMention]) -> list[Span]:
+    """Chunks in which neither chunk_tokens nor the generator's positions run out.
+
+    Every source token stands in the prompt and in the target; a mention adds at most
+    its four boundary tokens and its longest title, whatever is decided.
+    """
+    generator = parts.generator
+    tokens = encode_source(generator.tokenizer, text)
+    growth = np.zeros(len(tokens) + 1)
+    for candidate in candidates:
+        at = np.searchsorted(tokens.starts, candidate.start)
+        longest = max(len(parts.title_ids[e]) for e in candidate.entities.tolist())
+        growth[at] = max(growth[at], 4 + longest)
+    instruction = len(encode_prompt(generator.tokenizer, generator.instruction, ""))
+    positions = generator.max_positions - instruction - MARGIN
+    # of whichever is scarcer, the share that a token takes
+    per_chunk = parts.settings.chunk_tokens or generator.chunk_tokens
+    costs = np.maximum(1 / per_chunk, (2 + growth[:-1]) / max(positions, 1))
+    joined = [(c.start, c.end) for c in candidates]
+    return chunking.chunks(text, tokens.starts, costs, 1 + 1e-9, joined)
+
+
+def _encode_titles(parts: Parts, candidates: Sequence[CandidateMention]) -> None:
+    """Put the tokens of all titles that the candidates need into `title_ids`."""
+    title_ids = parts.title_ids
+    wanted = {e for c in candidates for e in c.entities.tolist()}
+    missing = sorted(wanted - title_ids.keys())
+    if not missing:
+        return
+    titles = [parts.kb.title(entity) for entity in missing]
+    ids = encode_titles(parts.generator.tokenizer, titles)
+    title_ids.update(zip(missing, ids, strict=True))

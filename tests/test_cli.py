@@ -1,0 +1,152 @@
+"""What the entry points share: errors in one line, paths and settings checked."""
+
+import os
+from pathlib import Path
+
+import pytest
+import typer
+from rich.console import Console
+from typer.testing import CliRunner
+
+from insgenel_jax import artifact, cli
+from insgenel_jax.formats import InputError
+
+CHECK = "check that it is there, its kind and its permissions\n"
+
+
+def run(error: BaseException, *others):
+    app = typer.Typer()
+
+    @app.command()
+    @cli.user_errors(*others)
+    def main(word: str = "") -> None:
+        raise error
+
+    return CliRunner().invoke(app, ["--word", "the options of the command stay"])
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (InputError("a\nb"), "error: a b\n"),
+        (artifact.ArtifactError("x: damaged"), "error: x: damaged\n"),
+        (FileNotFoundError("f: found nothing"), "error: f: found nothing\n"),
+        (
+            OSError(28, "No space left on device", "some/[red]/file"),
+            "error: some/[red]/file: No space left on device; " + CHECK,
+        ),
+        (InputError("a\udcff.jsonl"), "error: a\\udcff.jsonl\n"),
+        (InputError("x" * 10_000), f"error: {'x' * 2000}...\n"),
+    ],
+)
+def test_what_a_user_can_mend_is_one_line_and_status_2(error, line):
+    done = run(error)
+    assert (done.exit_code, done.stderr, done.stdout) == (2, line, "")
+
+
+def test_our_own_mistakes_keep_their_traceback():
+    done = run(ValueError("a bug"))
+    assert done.exit_code == 1 and str(done.exception) == "a bug"
+    assert run(ZeroDivisionError("0"), ZeroDivisionError).exit_code == 2
+
+
+def test_opening_names_the_path_whatever_a_library_raises():
+    for error in (KeyError("model"), Exception("bare"), RecursionError("deep")):
+        expected = pytest.raises(InputError, match="here: expected a thing")
+        with expected as found, cli.opening("here", "thing"):
+            raise error
+        assert type(error).__name__ in str(found.value)
+    with (
+        pytest.raises(artifact.ArtifactError, match="^as it is$"),
+        cli.opening("here", "thing"),
+    ):
+        raise artifact.ArtifactError("as it is")
+
+
+def test_rejects_decide_the_status_where_no_error_does(tmp_path, capsys):
+    file = tmp_path / "[b]" / "rejects.jsonl"
+    console = Console(width=20)
+    with pytest.raises(typer.Exit) as stopped, cli.rejecting(file, console) as rejects:
+        rejects.add("f", 1, "odd: this", "x")
+    assert stopped.value.exit_code == cli.REJECTED == 3
+    assert capsys.readouterr().out == f"1 rejected, see {file}: odd (1)\n"
+    with pytest.raises(InputError), cli.rejecting(file, Console()) as rejects:
+        rejects.add("f", 1, "odd", "x")
+        assert file.read_text().count("\n") == 1  # nothing waits in a buffer
+        raise InputError("stop")
+    assert "1 rejected" in capsys.readouterr().out
+    with cli.rejecting(file, Console()):
+        pass
+    assert capsys.readouterr().out == "" and not file.exists()
+
+
+def test_inputs(tmp_path):
+    file = tmp_path / "file"
+    file.touch()
+    for path in ("-", file, "/dev/null"):
+        cli.check_input(path)
+    cli.check_input(tmp_path, folder=True)
+    for path in (tmp_path, tmp_path / "no", file / "no"):
+        with pytest.raises(InputError, match=f"^{path}: expected a file, found"):
+            cli.check_input(path)
+    with pytest.raises(InputError, match="a file or a folder, found nothing"):
+        cli.check_input(tmp_path / "no", folder=True)
+
+
+def test_outputs(tmp_path):
+    file = tmp_path / "file"
+    file.touch()
+    for path in ("-", file, tmp_path / "new" / "new", "new", "/dev/null"):
+        cli.check_output(path)
+    for path, found in (
+        (tmp_path, "found a folder"),
+        (file / "x", f"expected a folder at {file}"),
+        (tmp_path / "x.gz", "found the name of a packed one"),
+    ):
+        with pytest.raises(InputError, match=f"^{path}: expected .*") as error:
+            cli.check_output(path)
+        assert found in str(error.value)
+    cli.check_target(tmp_path / "new", "kind")
+    for path in (file, tmp_path):
+        with pytest.raises(artifact.ArtifactError, match="found 'other files'"):
+            cli.check_target(path, "kind")
+    with pytest.raises(InputError, match="expected a folder at"):
+        cli.check_target(file / "x", "kind")
+
+
+def test_permissions(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="that you may read"):
+        cli.check_input(tmp_path / "file")
+    with pytest.raises(InputError, match=f"folder {tmp_path} that you may write to"):
+        cli.check_output(tmp_path / "a" / "b")
+
+
+def test_outputs_are_apart_from_inputs_and_each_other(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("link").symlink_to("in")
+    cli.check_apart(["-", "out", "out2"], ["-", "in", "in/two"])
+    for outputs, inputs in (
+        (["in"], ["in"]),
+        (["./link"], ["in"]),
+        ([tmp_path / "in" / "out"], ["in"]),
+        (["out"], ["out/in"]),
+        (["out", "out"], []),
+    ):
+        with pytest.raises(InputError, match="expected an output apart from"):
+            cli.check_apart(outputs, inputs)
+
+
+def test_settings():
+    parsed = cli.parse_settings(["a=1", "b=x=y", "c=", "d=(1,", "e={[]: 1}"])
+    assert parsed == {"a": 1, "b": "x=y", "c": "", "d": "(1,", "e": "{[]: 1}"}
+    for deep in ("(" * 9000, "-" * 100_000, "[" * 150 + "]" * 150):
+        assert cli.parse_settings([f"a={deep}"]).keys() == {"a"}
+    for bad in (["a"], ["a=1", "a=2"]):
+        with pytest.raises(InputError, match=f"--set {bad[-1]}: expected"):
+            cli.parse_settings(bad)
+    cli.check_settings({"top_k": 3}, "linker")
+    for bad in ({"top_kk": 3}, {"verify": True}, {"top_k": "x"}, {"scope": []}):
+        with pytest.raises(InputError, match="mend --set"):
+            cli.check_settings(bad, "linker")
