@@ -3,10 +3,10 @@
     python benchmarks/load.py [--layers 24] [--json OUT]
 
 Writes a LLaMA-shaped model of random float32 weights in several safetensors files, then
-loads it in a fresh process each: nothing (what the libraries take alone), here, and in
-transformers with PyTorch. Peak is VmHWM of the process, all in: mapped files too. The
-ratio is of peak to the bytes of the parameters; once over all, and once without what
-the same process held before it started to load. Linux only; a CPU holds the parameters.
+loads it in turn, here and in transformers with PyTorch, each time in a fresh process.
+Peak is VmHWM of that process, all in, mapped files too. Its ratio to the bytes of the
+parameters is given as it is, and without what the process held before it started to
+load (the libraries). Numbers are medians. Linux only; the parameters are on the CPU.
 """
 
 from __future__ import annotations

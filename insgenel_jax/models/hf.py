@@ -116,6 +116,7 @@ def save_model(
         )
     record, path = to_hf(config), Path(path)
     path.mkdir(parents=True, exist_ok=True)
+    (path / INDEX).unlink(missing_ok=True)  # of what was saved here before
     shards: list[dict] = [{}]  # tensor -> (parameter, layer, input axes, shape)
     size = total = 0
     for name, leaf in shapes.items():

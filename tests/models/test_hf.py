@@ -234,6 +234,10 @@ def test_saved_in_several_files(tmp_path):
     assert index["metadata"]["total_size"] == sum(sizes.values())
     loaded = hf.load_params(tmp_path, LLAMA)
     jax.tree.map(np.testing.assert_array_equal, loaded, params)
+    params["norm"]["scale"] = params["norm"]["scale"] + 1
+    hf.save_model(tmp_path, LLAMA, params)  # over it, in one file
+    loaded = hf.load_params(tmp_path, LLAMA)
+    jax.tree.map(np.testing.assert_array_equal, loaded, params)
 
 
 def test_tokenizer_of_another_size(tmp_path):
