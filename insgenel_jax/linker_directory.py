@@ -146,10 +146,12 @@ def load_generator(path: str | os.PathLike) -> Generator:
             f"{file}: expected a JSON object with an instruction and a max_length, "
             f"found something else ({error!r})"
         ) from error
+    tokenizer = load_tokenizer(path)
+    hf.check_tokenizer(path, config, tokenizer.size)
     return Generator(
         model=decoder_model(config),
         params=hf.load_params(path, config),
-        tokenizer=load_tokenizer(path),
+        tokenizer=tokenizer,
         instruction=instruction,
         max_length=max_length,
         max_positions=config.max_positions,

@@ -1,6 +1,7 @@
 """The linker end to end with random weights: what must hold whatever the model says."""
 
 import dataclasses
+import json
 import shutil
 
 import pytest
@@ -288,6 +289,15 @@ def test_a_generator_without_settings_is_refused(linker_path, tmp_path):
         load_generator(tmp_path / "generator")
     file.unlink()
     with pytest.raises(FileNotFoundError, match="insgenel.json: no such file"):
+        load_generator(tmp_path / "generator")
+
+
+def test_generator_with_a_larger_tokenizer(linker_path, tmp_path):
+    """Ids without a row in the embedding: both sizes are named."""
+    shutil.copytree(linker_path / "generator", tmp_path / "generator")
+    file = tmp_path / "generator" / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"vocab_size": 10}))
+    with pytest.raises(ValueError, match=r"tokenizer has \d+ ids, .* has 10 rows"):
         load_generator(tmp_path / "generator")
 
 

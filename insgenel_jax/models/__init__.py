@@ -9,11 +9,11 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from insgenel_jax import sharding
-from insgenel_jax.models import bert, llama
+from insgenel_jax.models import bert, llama, opt
 from insgenel_jax.models.config import ModelConfig
 
-_MODULES = {"llama": llama.Llama, "bert": bert.Bert}
-_AXES = {"llama": llama.AXES, "bert": bert.AXES}
+_MODULES = {"opt": opt.Opt, "llama": llama.Llama, "bert": bert.Bert}
+_AXES = {"opt": opt.AXES, "llama": llama.AXES, "bert": bert.AXES}
 
 
 def build(config: ModelConfig) -> nn.Module:
@@ -37,14 +37,21 @@ def param_shardings(config: ModelConfig, mesh: Mesh) -> dict:
 
 
 def init_cache(config: ModelConfig, batch: int, slots: int, dtype=None) -> dict:
-    """An empty cache: k, v [L B S K H] and the slots in use of each row, [B]."""
+    """An empty cache: k, v [L B S K H] and the slots in use of each row, [B].
+
+    With a sliding window also the position of the token in each slot, [B S]: who moves
+    keys from slot to slot moves these too.
+    """
     shape = (config.layers, batch, slots, config.kv_heads, config.head_dim)
     dtype = dtype or config.dtype
-    return {
+    cache = {
         "k": jnp.zeros(shape, dtype),
         "v": jnp.zeros(shape, dtype),
         "length": jnp.zeros(batch, jnp.int32),
     }
+    if config.sliding_window is not None:
+        cache["positions"] = jnp.zeros((batch, slots), jnp.int32)
+    return cache
 
 
 def move_slots(

@@ -84,14 +84,15 @@ class Retriever:
                     f"1, found {settings.get(name)!r}"
                 )
         configs = {role: hf.load_config(path / role) for role in ("mention", "entity")}
-        params = {}
+        params, tokenizer = {}, load_wordpiece(path)
         for role, config in configs.items():
+            hf.check_tokenizer(path / role, config, tokenizer.size)
             place = None if mesh is None else models.param_shardings(config, mesh)
             params[role] = hf.load_params(path / role, config, place)
         return cls(
             configs=configs,
             params=params,
-            tokenizer=load_wordpiece(path),
+            tokenizer=tokenizer,
             mesh=mesh,
             **{name: settings[name] for name in wanted},
         )

@@ -11,7 +11,7 @@ from safetensors.numpy import load_file, save_file
 
 from insgenel_jax import models, sharding
 from insgenel_jax.models import hf
-from tests.models.tiny import BERT, LLAMA, random_params
+from tests.models.tiny import BERT, LLAMA, OPT_350M, WINDOWED, random_params
 
 TIED = dataclasses.replace(LLAMA, tie_embeddings=True)
 
@@ -31,8 +31,15 @@ def change(path, **tensors):
 
 @pytest.mark.parametrize(
     "config",
-    [LLAMA, TIED, BERT, dataclasses.replace(LLAMA, param_dtype="bfloat16")],
-    ids=["llama", "tied", "bert", "bfloat16"],
+    [
+        LLAMA,
+        TIED,
+        WINDOWED,
+        OPT_350M,
+        BERT,
+        dataclasses.replace(LLAMA, param_dtype="bfloat16"),
+    ],
+    ids=["llama", "tied", "windowed", "opt-350m", "bert", "bfloat16"],
 )
 def test_round_trip(config, tmp_path):
     """Every bit of every parameter, and the names are one layer's each."""
@@ -62,12 +69,52 @@ def test_layout_on_disk(saved):
     assert json.loads(header)["__metadata__"] == {"format": "pt"}
 
 
-def test_into_shardings(saved):
+@pytest.mark.parametrize("config", [LLAMA, OPT_350M, BERT], ids=lambda c: c.family)
+@pytest.mark.parametrize("mesh", [(2, 2, 2), (1, 4, 2)], ids=str)
+def test_into_shardings(config, mesh, tmp_path):
     """Each leaf where it was asked to be, the values unchanged."""
-    places = models.param_shardings(LLAMA, sharding.make_mesh(2, 2, 2))
+    params = random_params(config)
+    hf.save_model(tmp_path, config, params)
+    places = models.param_shardings(config, sharding.make_mesh(*mesh))
+    loaded = hf.load_params(tmp_path, config, places)
+    jax.tree.map(np.testing.assert_array_equal, loaded, params)
+    assert jax.tree.map(lambda leaf: leaf.sharding, loaded) == places
+
+
+def test_into_a_sharding_of_the_head_size(saved):
+    """An axis that is not the first of those that the tensor has as one."""
+    mesh = sharding.make_mesh(1, 2, 3)
+    places = jax.tree.map(
+        lambda _: sharding.replicated(mesh), models.abstract_params(LLAMA)
+    )
+    split = jax.sharding.PartitionSpec(None, "fsdp", None, "tensor")
+    place = jax.sharding.NamedSharding(mesh, split)
+    places["layers"]["attention"]["query"]["kernel"] = place
     loaded = hf.load_params(saved, LLAMA, places)
     jax.tree.map(np.testing.assert_array_equal, loaded, random_params(LLAMA))
-    assert jax.tree.map(lambda leaf: leaf.sharding, loaded) == places
+
+
+def test_reads_its_own_part_alone(saved, monkeypatch):
+    """A device's share of a tensor is what is read from disk, not all of it."""
+    read = []
+    whole = hf.open_tensors(saved)
+
+    def watched(path):
+        return {
+            name: tensor._replace(
+                read=lambda index, name=name, tensor=tensor: (
+                    read.append((name, part := tensor.read(index))) or part
+                )
+            )
+            for name, tensor in whole.items()
+        }
+
+    monkeypatch.setattr(hf, "open_tensors", watched)
+    mesh = sharding.make_mesh(1, 2, 2)
+    hf.load_params(saved, LLAMA, models.param_shardings(LLAMA, mesh))
+    kernels = [part.size for name, part in read if "q_proj" in name]
+    assert len(kernels) == 2 * 4  # layers, devices
+    assert set(kernels) == {24 * 24 // 4}
 
 
 def test_cast_while_loading(saved):
@@ -148,6 +195,105 @@ def test_older_bert(tmp_path):
     jax.tree.map(np.testing.assert_array_equal, loaded, params)
 
 
+def test_bases_without_their_head(tmp_path):
+    """What OPTModel and LlamaModel save: `decoder.` or nothing before the names."""
+    for config, start in ((OPT_350M, "model."), (TIED, "model.")):
+        path, params = tmp_path / config.family, random_params(config)
+        hf.save_model(path, config, params)
+        held = load_file(path / hf.WEIGHTS)
+        save_file(
+            {name.removeprefix(start): tensor for name, tensor in held.items()},
+            path / hf.WEIGHTS,
+        )
+        loaded = hf.load_params(path, config)
+        jax.tree.map(np.testing.assert_array_equal, loaded, params)
+
+
+def test_two_embeddings_of_a_tied_model(tmp_path):
+    """The config says that they are one; the weights do not."""
+    hf.save_model(tmp_path, TIED, random_params(TIED))
+    other = np.array(random_params(TIED)["embed"]["embedding"])
+    other[63, 23] += 1
+    change(tmp_path, **{"lm_head.weight": other})
+    with pytest.raises(ValueError, match=r"lm_head.weight differs from .*tie_word_emb"):
+        hf.load_params(tmp_path, TIED)
+
+
+def test_saved_in_several_files(tmp_path):
+    """No file above the limit, unless one tensor is; loaded again the same."""
+    params = random_params(LLAMA)
+    hf.save_model(tmp_path, LLAMA, params, shard_bytes=5000)
+    sizes = {
+        file.name: sum(x.nbytes for x in load_file(file).values())
+        for file in tmp_path.glob("*.safetensors")
+    }
+    assert len(sizes) > 5
+    assert all(size <= 5000 or size == 64 * 24 * 4 for size in sizes.values())
+    index = json.loads((tmp_path / hf.INDEX).read_text())
+    assert set(index["weight_map"].values()) == set(sizes)
+    assert index["metadata"]["total_size"] == sum(sizes.values())
+    loaded = hf.load_params(tmp_path, LLAMA)
+    jax.tree.map(np.testing.assert_array_equal, loaded, params)
+    params["norm"]["scale"] = params["norm"]["scale"] + 1
+    hf.save_model(tmp_path, LLAMA, params)  # over it, in one file
+    loaded = hf.load_params(tmp_path, LLAMA)
+    jax.tree.map(np.testing.assert_array_equal, loaded, params)
+
+
+def test_tokenizer_of_another_size(tmp_path):
+    """A padded vocabulary is legal, a token without a row is not."""
+    hf.check_tokenizer(tmp_path, LLAMA, 64)
+    hf.check_tokenizer(tmp_path, LLAMA, 60)
+    with pytest.raises(ValueError, match=r"tokenizer has 65 ids, .* has 64 rows"):
+        hf.check_tokenizer(tmp_path, LLAMA, 65)
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("zipped", [True, False])
+def test_bin(zipped, tmp_path):
+    """pytorch_model.bin, of today and of before 2020, in bfloat16 as well; a cut one."""
+    torch = pytest.importorskip("torch")
+    params = random_params(BERT)
+    hf.save_model(tmp_path, BERT, params)
+    held = load_file(tmp_path / hf.WEIGHTS)
+    (tmp_path / hf.WEIGHTS).unlink()
+    tensors = {name: torch.tensor(tensor) for name, tensor in held.items()}
+    name = "encoder.layer.0.output.dense.weight"
+    tensors[name] = tensors[name].to(torch.bfloat16)
+    file = tmp_path / "pytorch_model.bin"
+    torch.save(tensors, file, _use_new_zipfile_serialization=zipped)
+    loaded = hf.load_params(tmp_path, BERT)
+    down = params["layers"]["mlp"]["down"]["kernel"]
+    down[0] = down[0].astype(jax.numpy.bfloat16)
+    jax.tree.map(np.testing.assert_array_equal, loaded, params)
+    file.write_bytes(file.read_bytes()[:-1000])
+    with pytest.raises(ValueError, match=r"cannot read pytorch_model.bin .*truncated"):
+        hf.load_params(tmp_path, BERT)
+
+
+@pytest.mark.torch
+def test_bin_runs_no_code(tmp_path):
+    """A pickle that calls something when it is read is refused."""
+    torch = pytest.importorskip("torch")
+
+    class Call:
+        def __reduce__(self):
+            return (tmp_path / "called").touch, ()
+
+    torch.save({"weight": Call()}, tmp_path / "pytorch_model.bin")
+    with pytest.raises(ValueError, match=r"cannot read pytorch_model.bin"):
+        hf.load_params(tmp_path, BERT)
+    assert not (tmp_path / "called").exists()
+
+
+def test_bin_without_torch(tmp_path, monkeypatch):
+    """Says what to do."""
+    (tmp_path / "pytorch_model.bin").touch()
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ValueError, match="install torch, or save .* as safetensors"):
+        hf.load_params(tmp_path, LLAMA)
+
+
 def test_several_files(saved):
     """A sharded checkpoint is read by its index; a file that lacks is named."""
     held = load_file(saved / hf.WEIGHTS)
@@ -170,10 +316,10 @@ def test_several_files(saved):
 
 
 def test_no_model(tmp_path):
-    """An empty folder, one with a .bin, one with a config that is no JSON."""
+    """An empty folder, one with a config that is no JSON."""
     with pytest.raises(FileNotFoundError, match="expected a model directory"):
         hf.load_config(tmp_path)
-    with pytest.raises(FileNotFoundError, match="saved as safetensors first"):
+    with pytest.raises(FileNotFoundError, match="found no model.safetensors, "):
         hf.load_params(tmp_path, LLAMA)
     for text in ("{", "[1]", '{"model_type": "llama", "vocab_size": "many"}'):
         (tmp_path / hf.CONFIG).write_text(text)
