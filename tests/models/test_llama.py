@@ -11,7 +11,7 @@ import pytest
 
 from insgenel_jax import models
 from insgenel_jax.models import attention, layers, llama
-from tests.models.tiny import LLAMA, random_params
+from tests.models.tiny import LLAMA, cached_mask, random_params
 
 CONFIG = dataclasses.replace(LLAMA, layers=3)
 PARAMS = jax.tree.map(jnp.asarray, random_params(CONFIG))
@@ -50,7 +50,7 @@ def test_token_by_token():
     """A cached decode equals a full recompute."""
     cache = models.init_cache(CONFIG, ROWS, LENGTH + 2)
     for t in range(LENGTH):
-        mask = attention.cached_mask(cache["length"], 1, LENGTH + 2)
+        mask = cached_mask(cache["length"], 1, LENGTH + 2)
         now = slice(t, t + 1)
         hidden, cache = forward(
             CONFIG, PARAMS, TOKENS[:, now], POSITIONS[:, now], mask, cache
@@ -78,7 +78,7 @@ def test_ragged_chunks():
             PARAMS,
             tokens,
             done[:, None] + np.arange(4),
-            attention.cached_mask(cache["length"], 4, LENGTH),
+            cached_mask(cache["length"], 4, LENGTH),
             cache,
         )
         for row in range(ROWS):

@@ -7,6 +7,7 @@ import pytest
 
 from insgenel_jax import models
 from insgenel_jax.models import attention, hf
+from tests.models.tiny import cached_mask
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -83,7 +84,7 @@ def test_llama_cached(tmp_path):
 
     @jax.jit
     def step(token, position, cache):
-        mask = attention.cached_mask(cache["length"], 1, 17)
+        mask = cached_mask(cache["length"], 1, 17)
         hidden, cache = models.build(config).apply(
             {"params": params}, token[:, None], position[:, None], mask, cache
         )
