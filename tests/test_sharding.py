@@ -112,7 +112,7 @@ def test_wrong_tables_are_refused():
         "e: mesh axis tensor = 2 does not divide ffn = 3",
     ):
         assert part in str(error.value)
-    assert "f" not in str(error.value).split("parameters: ")[1].split()
+    assert "f" not in str(error.value).split("cannot shard: ")[1].split()
 
 
 def test_too_fine_for_the_model():

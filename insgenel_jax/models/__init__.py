@@ -9,10 +9,16 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from insgenel_jax import sharding
-from insgenel_jax.models import bert, llama
+from insgenel_jax.models import bert, llama, lora
 from insgenel_jax.models.config import ModelConfig
 
 _MODULES = {"llama": llama.Llama, "bert": bert.Bert}
+# Leaf of a cache -> logical axes.
+CACHE_AXES = {
+    "k": ("layers", "batch", None, "kv_heads", None),
+    "v": ("layers", "batch", None, "kv_heads", None),
+    "length": ("batch",),
+}
 _AXES = {"llama": llama.AXES, "bert": bert.AXES}
 
 
@@ -26,6 +32,22 @@ def init_params(config: ModelConfig, key: PRNGKeyArray, shardings=None) -> dict:
     return jax.jit(_init, static_argnums=0, out_shardings=shardings)(config, key)
 
 
+def init_lora(config: ModelConfig, key: PRNGKeyArray, shardings=None) -> dict:
+    """Fresh LoRA leaves alone, for `lora.join` with the parameters of a base.
+
+    Raises ValueError when `config.lora` names a projection that the family lacks.
+    """
+    abstract = lora.split(abstract_params(config))[0]
+    found = {path[-2].key for path, _ in jax.tree.leaves_with_path(abstract)}
+    if unknown := sorted(set(config.lora.targets) - found):
+        raise ValueError(f"LoRA targets {unknown}: {config.family!r} has no such maps")
+    # what only the base needs is dropped by the compiler
+    init = jax.jit(
+        lambda key: lora.split(_init(config, key))[0], out_shardings=shardings
+    )
+    return init(key)
+
+
 def abstract_params(config: ModelConfig) -> dict:
     """The parameters' shapes and dtypes; nothing is computed."""
     return jax.eval_shape(lambda key: _init(config, key), jax.random.key(0))
@@ -33,7 +55,14 @@ def abstract_params(config: ModelConfig) -> dict:
 
 def param_shardings(config: ModelConfig, mesh: Mesh) -> dict:
     """A NamedSharding for every parameter, by its family's table of logical axes."""
-    return sharding.shardings(abstract_params(config), _AXES[config.family], mesh)
+    abstract = abstract_params(config)
+    axes = lora.add_rows(_AXES[config.family], abstract)
+    return sharding.shardings(abstract, axes, mesh)
+
+
+def cache_shardings(cache: dict, mesh: Mesh) -> dict:
+    """A NamedSharding for every leaf of a cache (or of its shapes)."""
+    return sharding.shardings(cache, CACHE_AXES, mesh)
 
 
 def init_cache(config: ModelConfig, batch: int, slots: int, dtype=None) -> dict:

@@ -40,6 +40,11 @@ class Mask:
     lengths: Int[Array, " B"] | None = None
     dense: Bool[Array, "B T S"] | None = None
 
+    def __and__(self, seen: Bool[Array, "B T S"]) -> Mask:
+        """What this mask and `seen` both allow (a sliding window)."""
+        seen = seen if self.dense is None else self.dense & seen
+        return dataclasses.replace(self, dense=seen)
+
 
 # Where each backend runs (None: anywhere), and which parts of a mask it honours.
 BACKENDS = {

@@ -6,37 +6,12 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from insgenel_jax.models.attention import BACKENDS
+from insgenel_jax.models.lora import Lora
+
 FAMILIES = ("llama", "bert")
 REMAT = ("none", "dots", "full")
 DTYPES = ("float32", "bfloat16", "float16")
-ATTENTION = ("auto", "xla", "cudnn", "splash")
-
-
-@dataclasses.dataclass(frozen=True)
-class Lora:
-    """Low-rank additions to the projections named in `targets`: W + alpha / rank * A B.
-
-    Dropout is on their input, wherever a dropout key is given. The defaults are the
-    release's.
-    """
-
-    rank: int = 8
-    alpha: float = 16.0
-    dropout: float = 0.05
-    targets: tuple[str, ...] = ("query", "value")
-
-    def __post_init__(self):
-        problems = []
-        if self.rank < 1:
-            problems.append(f"rank is {self.rank}, must be at least 1")
-        if not self.alpha > 0:
-            problems.append(f"alpha is {self.alpha}, must be above 0")
-        if not 0.0 <= self.dropout < 1.0:
-            problems.append(f"dropout is {self.dropout}, must be in [0, 1)")
-        if not self.targets:
-            problems.append("targets is empty, name projections like 'query'")
-        if problems:
-            raise ValueError(f"contradictory LoRA settings: {'; '.join(problems)}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +21,7 @@ class ModelConfig:
     `dtype` is what is computed in, `param_dtype` what the parameters are kept in;
     `remat` says what the backward pass recomputes: nothing, all but the matrix
     products with weights ("dots"), or everything inside a layer ("full").
-    `attention` is the backend of attention.py, "auto" by the platform.
+    `attention` names a backend of attention.py; "auto" goes by the platform.
     """
 
     family: str
@@ -63,11 +38,11 @@ class ModelConfig:
     tie_embeddings: bool = False
     token_types: int = 2
     dropout: float = 0.0
+    lora: Lora | None = None
+    attention: str = "auto"
     dtype: str = "float32"
     param_dtype: str = "float32"
     remat: str = "none"
-    attention: str = "auto"
-    lora: Lora | None = None
 
     def __post_init__(self):
         problems = []
@@ -103,7 +78,7 @@ class ModelConfig:
             problems.append(f"dropout is {self.dropout}, must be in [0, 1)")
         for name, known in (
             ("remat", REMAT),
-            ("attention", ATTENTION),
+            ("attention", ("auto", *BACKENDS)),
             ("dtype", DTYPES),
             ("param_dtype", DTYPES),
         ):
