@@ -19,7 +19,7 @@ CACHE_AXES = {
     "v": ("layers", "batch", None, "kv_heads", None),
     "length": ("batch",),
 }
-_AXES = {"llama": llama.AXES, "bert": bert.AXES}
+AXES = {"llama": llama.AXES, "bert": bert.AXES}
 
 
 def build(config: ModelConfig) -> nn.Module:
@@ -56,7 +56,7 @@ def abstract_params(config: ModelConfig) -> dict:
 def param_shardings(config: ModelConfig, mesh: Mesh) -> dict:
     """A NamedSharding for every parameter, by its family's table of logical axes."""
     abstract = abstract_params(config)
-    axes = lora.add_rows(_AXES[config.family], abstract)
+    axes = lora.add_rows(AXES[config.family], abstract)
     return sharding.shardings(abstract, axes, mesh)
 
 
