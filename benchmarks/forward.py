@@ -102,10 +102,10 @@ def measure(
     params = models.init_params(config, jax.random.key(arguments.seed))
     with tempfile.TemporaryDirectory() as folder:
         hf.save_model(folder, config, params)
-        theirs = transformers.AutoModel.from_pretrained(
+        theirs = transformers.AutoModelForCausalLM.from_pretrained(
             folder, dtype=torch.bfloat16, attn_implementation="sdpa"
         )
-    theirs = theirs.eval().to("cuda" if on_gpu else "cpu")
+    theirs = theirs.base_model.eval().to("cuda" if on_gpu else "cpu")
     rng, rows = np.random.default_rng(arguments.seed), []
     for batch, tokens in sizes:
         ids = rng.integers(0, config.vocabulary, (batch, tokens))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -98,4 +100,6 @@ def unembed(
 
 def _init(config: ModelConfig, key: PRNGKeyArray) -> dict:
     one = jnp.zeros((1, 1), jnp.int32)
+    # parameters do not depend on the backend, which might not run here or on this shape
+    config = dataclasses.replace(config, attention="auto")
     return build(config).init(key, one, one, jnp.ones((1, 1, 1), bool))["params"]

@@ -96,12 +96,12 @@ def objections(backend: str, mask: Mask, query, key, platform: str) -> list[str]
     """Why this backend would not compute this attention, or would compute another."""
     where, honoured = BACKENDS[backend]
     parts = {f.name: getattr(mask, f.name) for f in dataclasses.fields(mask)}
-    parts = [n for n, part in parts.items() if part is not None and part is not False]
+    said = [n for n, part in parts.items() if part is not None and part is not False]
     (rows, queries, heads, size), (keys, kv_heads) = query.shape, key.shape[1:3]
     problems = []
     if where not in (None, platform):
         problems.append(f"it runs on {where}, this is {platform}")
-    problems += [f"it would ignore the mask's {p}" for p in parts if p not in honoured]
+    problems += [f"it would ignore the mask's {n}" for n in said if n not in honoured]
     if mask.segments is not None and mask.segments.shape[1] != keys:
         problems.append(
             f"the mask has segments of {mask.segments.shape[1]} tokens for {keys} keys"
@@ -120,11 +120,11 @@ def objections(backend: str, mask: Mask, query, key, platform: str) -> list[str]
         if size % 64:
             problems.append(f"heads of {size}: not a multiple of 64")
         mesh = jax.sharding.get_abstract_mesh()
-        parts = {} if mesh.empty else mesh.shape
-        batch = math.prod(parts.get(axis, 1) for axis in BATCH)
+        sizes = {} if mesh.empty else mesh.shape
+        batch = math.prod(sizes.get(axis, 1) for axis in BATCH)
         if rows % batch:
             problems.append(f"data x fsdp = {batch} does not divide {rows} rows")
-        tensor = parts.get(RULES["heads"], 1)
+        tensor = sizes.get(RULES["heads"], 1)
         if heads % tensor or kv_heads % tensor:
             problems.append(
                 f"tensor = {tensor} does not divide {heads} and {kv_heads} heads"

@@ -137,7 +137,8 @@ def save(path: str | os.PathLike, lora: Lora, params: dict) -> None:
     path = Path(path)
     path.mkdir(parents=True, exist_ok=True)
     leaves = flatten_dict(split(params)[0], sep="/")
-    save_file({name: np.asarray(leaf) for name, leaf in leaves.items()}, path / WEIGHTS)
+    arrays = {name: np.ascontiguousarray(leaf) for name, leaf in leaves.items()}
+    save_file(arrays, path / WEIGHTS)
     record = {"version": VERSION, **dataclasses.asdict(lora)}
     (path / SETTINGS).write_text(json.dumps(record, indent=1) + "\n")
 

@@ -10,9 +10,10 @@ import pytest
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from insgenel_jax import sharding
+from insgenel_jax import models, sharding
 from insgenel_jax.models import attention
 from insgenel_jax.models.attention import Mask
+from tests.models.tiny import BERT, LLAMA
 
 RNG = np.random.default_rng(0)
 
@@ -103,6 +104,17 @@ def test_masks():
         found = np.broadcast_to(attention.to_dense(mask, 5, 5), (2, 5, 5))
         for b, t, s in np.ndindex(2, 5, 5):
             assert found[b, t, s] == is_seen(mask, b, t, s), (mask, b, t, s)
+
+
+def test_narrowed():
+    """`mask & seen` allows what both do, and says so to the backends."""
+    first, second = RNG.random((2, 2, 5, 5)) < 0.6
+    mask = Mask(causal=True) & first
+    expected = np.tril(np.ones((5, 5), bool)) & first
+    np.testing.assert_array_equal(attention.to_dense(mask, 5, 5), expected)
+    found = attention.to_dense(mask & second, 5, 5)
+    np.testing.assert_array_equal(found, expected & second)
+    assert "dense" in str(attention.objections("cudnn", mask, *shapes(), "gpu"))
 
 
 def test_causal_mask():
@@ -299,6 +311,24 @@ def test_all_reasons_at_once():
         attention.attend(*arrays, attention.causal_mask(np.ones((1, 3))), "cudnn")
     for reason in ("this is cpu", "segments", "float32", "heads of 4"):
         assert reason in str(error.value)
+
+
+@pytest.mark.parametrize("config", [LLAMA, BERT], ids=lambda c: c.family)
+def test_models_ask_for_their_backend(config):
+    """What the config names reaches `attend`; parameters can be made anywhere."""
+    config = dataclasses.replace(config, attention="cudnn")
+    params, tokens = models.abstract_params(config), np.zeros((2, 5), np.int32)
+    with pytest.raises(
+        ValueError, match="attention = 'cudnn' is refused: it runs on g"
+    ):
+        jax.eval_shape(
+            lambda params: models.build(config).apply(
+                {"params": params}, tokens, tokens, Mask()
+            ),
+            params,
+        )
+    with pytest.raises(ValueError, match="attention is 'flash', known are"):
+        dataclasses.replace(config, attention="flash")
 
 
 def test_a_new_part_of_a_mask_is_refused():
