@@ -379,6 +379,31 @@ def test_splash_on_a_mesh():
     ]
 
 
+@pytest.mark.skipif(jax.device_count() < 8, reason="needs eight devices")
+@pytest.mark.parametrize("parts", [(1, 1, 1), (2, 2, 2)], ids=["one", "eight"])
+def test_splash_lowers_for_tpus(parts):
+    """The kernel proper (not interpreted), forward and both backward ones.
+
+    On a mesh XLA refuses to partition it: that is what the shard_map is for.
+    """
+    mesh = sharding.make_mesh(*parts)
+
+    def total(query, key, value, segments):
+        mask = attention.causal_mask(segments)
+        return (attention._attend_splash(query, key, value, mask) ** 2).sum()
+
+    heads = NamedSharding(mesh, P(sharding.BATCH, None, "tensor"))
+    shapes = [
+        jax.ShapeDtypeStruct((4, 256, n, 64), jnp.bfloat16, sharding=heads)
+        for n in (4, 2, 2)
+    ]
+    rows = jax.ShapeDtypeStruct((4, 256), "int32", sharding=heads.update(spec=P()))
+    with jax.set_mesh(mesh):
+        traced = jax.jit(jax.grad(total, (0, 1, 2))).trace(*shapes, rows)
+        text = traced.lower(lowering_platforms=("tpu",)).as_text()
+    assert text.count("tpu_custom_call") == 3
+
+
 def test_extend_cache():
     """Each row from its own length on; past the end nothing; other layers untouched."""
     layers, slots, new = 3, 5, 2
