@@ -36,6 +36,16 @@ CONFIGS = {
         ffn=11008,
         max_positions=2048,
     ),
+    "OPT-6.7B": ModelConfig(
+        "opt",
+        vocabulary=50272,
+        dim=4096,
+        layers=32,
+        heads=32,
+        ffn=16384,
+        max_positions=2048,
+        tie_embeddings=True,
+    ),
 }
 
 

@@ -74,7 +74,9 @@ def test_rooms(file):
             )
         if parts[0] == "flax":
             assert here == "models", f"{file.name} imports flax outside models/"
-        assert parts[0] not in ("pickle", "dill", "cloudpickle", "torch")
+        assert parts[0] not in ("pickle", "dill", "cloudpickle")
+        if parts[0] == "torch":  # for *.bin, where it is installed
+            assert file == PACKAGE / "models/tensors.py"
 
 
 def test_every_file_is_one_idea():

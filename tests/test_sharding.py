@@ -18,14 +18,22 @@ from insgenel_jax.models.attention import causal_mask
 from insgenel_jax.models.lora import Lora
 from insgenel_jax.training import loop, objectives, optimizer
 from insgenel_jax.training.config import LoopSettings, OptimizerSettings
-from tests.models.tiny import BERT, LLAMA, random_params
+from tests.models.tiny import BERT, LLAMA, OPT, OPT_350M, random_params
 
 pytestmark = pytest.mark.skipif(
     jax.device_count() < 8, reason="needs eight devices, virtual ones will do"
 )
 
 # Every parameter that some model has is one of these models'.
-VARIANTS = [LLAMA, dataclasses.replace(LLAMA, tie_embeddings=True), BERT]
+VARIANTS = [
+    LLAMA,
+    dataclasses.replace(LLAMA, tie_embeddings=True),
+    dataclasses.replace(LLAMA, qkv_bias=True, sliding_window=4),
+    dataclasses.replace(LLAMA, qk_norm=True),
+    OPT,
+    OPT_350M,
+    BERT,
+]
 
 TOKENS = np.random.default_rng(0).integers(0, 64, (8, 10)).astype(np.int32)
 

@@ -11,17 +11,18 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from insgenel_jax import sharding
-from insgenel_jax.models import bert, llama, lora
+from insgenel_jax.models import bert, llama, lora, opt
 from insgenel_jax.models.config import ModelConfig
 
-_MODULES = {"llama": llama.Llama, "bert": bert.Bert}
-# Leaf of a cache -> logical axes.
+_MODULES = {"opt": opt.Opt, "llama": llama.Llama, "bert": bert.Bert}
+# Parameter path -> logical axes, of each family; leaf of a cache -> logical axes.
+AXES = {"opt": opt.AXES, "llama": llama.AXES, "bert": bert.AXES}
 CACHE_AXES = {
     "k": ("layers", "batch", None, "kv_heads", None),
     "v": ("layers", "batch", None, "kv_heads", None),
     "length": ("batch",),
+    "positions": ("batch", None),
 }
-AXES = {"llama": llama.AXES, "bert": bert.AXES}
 
 
 def build(config: ModelConfig) -> nn.Module:
@@ -68,14 +69,21 @@ def cache_shardings(cache: dict, mesh: Mesh) -> dict:
 
 
 def init_cache(config: ModelConfig, batch: int, slots: int, dtype=None) -> dict:
-    """An empty cache: k, v [L B S K H] and the slots in use of each row, [B]."""
+    """An empty cache: k, v [L B S K H] and the slots in use of each row, [B].
+
+    With a sliding window also the position of the token in each slot, [B S]: who moves
+    keys from slot to slot moves these too.
+    """
     shape = (config.layers, batch, slots, config.kv_heads, config.head_dim)
     dtype = dtype or config.dtype
-    return {
+    cache = {
         "k": jnp.zeros(shape, dtype),
         "v": jnp.zeros(shape, dtype),
         "length": jnp.zeros(batch, jnp.int32),
     }
+    if config.sliding_window is not None:
+        cache["positions"] = jnp.zeros((batch, slots), jnp.int32)
+    return cache
 
 
 def unembed(

@@ -104,9 +104,11 @@ class Bert(nn.Module):
         if cache is not None:
             raise ValueError("BERT sees both sides of a token and so has no cache")
         with jax.named_scope("embed"):
-            x = layers.Embed(c, c.vocabulary, name="embed")(tokens)
-            x += layers.Embed(c, c.max_positions, name="embed_position")(positions)
-            x += layers.Embed(c, c.token_types, name="embed_type")(
+            x = layers.Embed(c, c.vocabulary, c.dim, name="embed")(tokens)
+            x += layers.Embed(c, c.max_positions, c.dim, name="embed_position")(
+                positions
+            )
+            x += layers.Embed(c, c.token_types, c.dim, name="embed_type")(
                 jnp.zeros_like(tokens)
             )
             x = layers.layer_norm(c, "embed_norm")(x)

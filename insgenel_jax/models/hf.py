@@ -1,6 +1,6 @@
 """Model directories as Hugging Face writes them <-> ModelConfig and parameters.
 
-Which tensor is which parameter is data (`NAMES`); one reader and one writer use it for
+Which tensor is which parameter is data (names.py); one reader and one writer use it for
 every family. Neither needs torch.
 """
 
@@ -10,95 +10,22 @@ import fnmatch
 import json
 import math
 import os
+import re
 from pathlib import Path
 
 import jax
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
-from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from insgenel_jax import models
-from insgenel_jax.models.config import ModelConfig, from_hf, to_hf
+from insgenel_jax.models.config import ModelConfig
+from insgenel_jax.models.hf_config import from_hf, to_hf
+from insgenel_jax.models.names import IGNORED, NAMES, SPELLINGS
+from insgenel_jax.models.tensors import INDEX, WEIGHTS, Tensor, open_tensors
 
 CONFIG = "config.json"
-WEIGHTS = "model.safetensors"
-INDEX = "model.safetensors.index.json"
-
-# Parameter path -> (tensor name, input axes). {} is the layer's number. Hugging Face
-# keeps a linear map as [out, in], where ours is [*in, *out] with heads apart: so many of
-# our axes are inputs. 0: a bias, its axes made one. None: the same on both sides.
-NAMES: dict[str, dict[str, tuple[str, int | None]]] = {
-    "llama": {
-        "embed/embedding": ("model.embed_tokens.weight", None),
-        "layers/attention_norm/scale": ("model.layers.{}.input_layernorm.weight", None),
-        "layers/attention/query/kernel": ("model.layers.{}.self_attn.q_proj.weight", 1),
-        "layers/attention/key/kernel": ("model.layers.{}.self_attn.k_proj.weight", 1),
-        "layers/attention/value/kernel": ("model.layers.{}.self_attn.v_proj.weight", 1),
-        "layers/attention/output/kernel": (
-            "model.layers.{}.self_attn.o_proj.weight",
-            2,
-        ),
-        "layers/mlp_norm/scale": (
-            "model.layers.{}.post_attention_layernorm.weight",
-            None,
-        ),
-        "layers/mlp/gate/kernel": ("model.layers.{}.mlp.gate_proj.weight", 1),
-        "layers/mlp/up/kernel": ("model.layers.{}.mlp.up_proj.weight", 1),
-        "layers/mlp/down/kernel": ("model.layers.{}.mlp.down_proj.weight", 1),
-        "norm/scale": ("model.norm.weight", None),
-        "unembed": ("lm_head.weight", None),
-    },
-    "bert": {
-        "embed/embedding": ("embeddings.word_embeddings.weight", None),
-        "embed_position/embedding": ("embeddings.position_embeddings.weight", None),
-        "embed_type/embedding": ("embeddings.token_type_embeddings.weight", None),
-        "embed_norm/scale": ("embeddings.LayerNorm.weight", None),
-        "embed_norm/bias": ("embeddings.LayerNorm.bias", None),
-        **{
-            f"layers/attention/{ours}/{leaf}": (
-                f"encoder.layer.{{}}.attention.{theirs}.{tensor}",
-                inputs if leaf == "kernel" else 0,
-            )
-            for ours, theirs, inputs in (
-                ("query", "self.query", 1),
-                ("key", "self.key", 1),
-                ("value", "self.value", 1),
-                ("output", "output.dense", 2),
-            )
-            for leaf, tensor in (("kernel", "weight"), ("bias", "bias"))
-        },
-        **{
-            f"layers/{norm}/{leaf}": (
-                f"encoder.layer.{{}}.{theirs}.LayerNorm.{tensor}",
-                None,
-            )
-            for norm, theirs in (
-                ("attention_norm", "attention.output"),
-                ("mlp_norm", "output"),
-            )
-            for leaf, tensor in (("scale", "weight"), ("bias", "bias"))
-        },
-        "layers/mlp/up/kernel": ("encoder.layer.{}.intermediate.dense.weight", 1),
-        "layers/mlp/up/bias": ("encoder.layer.{}.intermediate.dense.bias", 0),
-        "layers/mlp/down/kernel": ("encoder.layer.{}.output.dense.weight", 1),
-        "layers/mlp/down/bias": ("encoder.layer.{}.output.dense.bias", 0),
-    },
-}
-# Tensors that may be there and are nothing to us: buffers, and heads on top.
-IGNORED = {
-    "llama": ("model.layers.*.self_attn.rotary_emb.inv_freq",),
-    "bert": ("pooler.*", "cls.*", "embeddings.position_ids"),
-}
-# Spellings of other releases -> the one in NAMES.
-SPELLINGS = {
-    "llama": (),
-    "bert": (
-        ("bert.", ""),
-        ("LayerNorm.gamma", "LayerNorm.weight"),
-        ("LayerNorm.beta", "LayerNorm.bias"),
-    ),
-}
+SHARD_BYTES = 5_000_000_000
 
 
 def load_config(path: str | os.PathLike) -> ModelConfig:
@@ -112,23 +39,40 @@ def load_config(path: str | os.PathLike) -> ModelConfig:
         raise ValueError(f"{file}: {error}") from error
 
 
+def check_tokenizer(path: str | os.PathLike, config: ModelConfig, size: int) -> None:
+    """Raises ValueError where a tokenizer of `size` ids has more than the embedding.
+
+    Fewer are fine: many models pad their vocabulary to a round number.
+    """
+    if size > config.vocabulary:
+        raise ValueError(
+            f"{path}: the tokenizer has {size} ids, but the embedding of the model has "
+            f"{config.vocabulary} rows (vocab_size in {CONFIG}); they are not a pair, or "
+            "tokens were added to the tokenizer alone"
+        )
+
+
 def load_params(path: str | os.PathLike, config: ModelConfig, shardings=None) -> dict:
     """The parameters of a model directory, read tensor by tensor into `shardings`.
 
     Raises ValueError that names every tensor that is missing, left over or of another
     shape than `config` asks for, and every file that cannot be read.
     """
-    tensors = _open_tensors(Path(path), config)
+    path, names = Path(path), NAMES[config.family]
+    tensors = _spell(open_tensors(path), config)
     shapes = flatten_dict(models.abstract_params(config), sep="/")
     problems, expected = [], set()
     for name, leaf in shapes.items():
-        pattern, inputs = NAMES[config.family][name]
-        for tensor, shape in _expected(pattern, inputs, leaf.shape):
+        for tensor, shape in _expected(*names[name], leaf.shape):
             expected.add(tensor)
             if tensor not in tensors:
                 problems.append(f"{tensor} is missing")
-            elif (found := _shape(tensors[tensor])) != shape:
+            elif tensors[tensor].shape != shape:
+                found = tensors[tensor].shape
                 problems.append(f"{tensor} has shape {found} instead of {shape}")
+    if config.tie_embeddings and "unembed" in names:
+        problems += _check_tied(tensors, names)
+        expected.add(names["unembed"][0])
     problems += [f"{name} is left over" for name in sorted(set(tensors) - expected)]
     if problems:
         raise ValueError(
@@ -141,19 +85,24 @@ def load_params(path: str | os.PathLike, config: ModelConfig, shardings=None) ->
         shardings = flatten_dict(shardings, sep="/")
     params = {
         name: jax.make_array_from_callback(
-            leaf.shape,
-            shardings[name],
-            _reader(tensors, *NAMES[config.family][name], leaf),
+            leaf.shape, shardings[name], _reader(tensors, *names[name], leaf)
         )
         for name, leaf in shapes.items()
     }
     return unflatten_dict(params, sep="/")
 
 
-def save_model(path: str | os.PathLike, config: ModelConfig, params: dict) -> None:
-    """Write config.json and model.safetensors, which transformers opens, to `path`.
+def save_model(
+    path: str | os.PathLike,
+    config: ModelConfig,
+    params: dict,
+    shard_bytes: int = SHARD_BYTES,
+) -> None:
+    """Write config.json and safetensors, which transformers opens, to `path`.
 
-    Raises ValueError when the parameters are not those of `config`.
+    In several files where the tensors are more than `shard_bytes`; no more than one
+    file is held in memory. Raises ValueError when the parameters are not those of
+    `config`.
     """
     params = flatten_dict(params, sep="/")
     shapes = flatten_dict(models.abstract_params(config), sep="/")
@@ -165,22 +114,44 @@ def save_model(path: str | os.PathLike, config: ModelConfig, params: dict) -> No
             f"{path}: the parameters are not those of the config: "
             + "; ".join(f"{n}: {found.get(n)} for {wanted.get(n)}" for n in differ)
         )
-    tensors = {}
-    for name, leaf in params.items():
-        pattern, inputs = NAMES[config.family][name]
-        array = np.asarray(leaf).astype(config.param_dtype)
-        parts = array if "{}" in pattern else array[None]
-        for part, (tensor, shape) in zip(
-            parts, _expected(pattern, inputs, array.shape), strict=True
-        ):
-            if inputs:
-                part = part.reshape(shape[::-1]).T
-            tensors[tensor] = np.ascontiguousarray(part.reshape(shape))
-    path = Path(path)
+    record, path = to_hf(config), Path(path)
     path.mkdir(parents=True, exist_ok=True)
-    save_file(tensors, path / WEIGHTS, metadata={"format": "pt"})
-    text = json.dumps(to_hf(config), indent=2, sort_keys=True) + "\n"
-    (path / CONFIG).write_text(text, encoding="utf-8")
+    shards: list[dict] = [{}]  # tensor -> (parameter, layer, input axes, shape)
+    size = total = 0
+    for name, leaf in shapes.items():
+        pattern, inputs = NAMES[config.family][name]
+        for layer, (tensor, shape) in enumerate(_expected(pattern, inputs, leaf.shape)):
+            held = math.prod(shape) * leaf.dtype.itemsize
+            if shards[-1] and size + held > shard_bytes:
+                shards.append({})
+                size = 0
+            size, total = size + held, total + held
+            row = layer if "{}" in pattern else None
+            shards[-1][tensor] = name, row, inputs, shape
+    files = [WEIGHTS]
+    if len(shards) > 1:
+        count = len(shards)
+        files = [f"model-{i + 1:05}-of-{count:05}.safetensors" for i in range(count)]
+    for file, shard in zip(files, shards, strict=True):
+        arrays = {}
+        for tensor, (name, row, inputs, shape) in shard.items():
+            part = np.asarray(params[name] if row is None else params[name][row])
+            part = part.astype(config.param_dtype)
+            part = part.reshape(shape[::-1]).T if inputs else part.reshape(shape)
+            arrays[tensor] = np.ascontiguousarray(part)
+        save_file(arrays, path / file, metadata={"format": "pt"})
+    if len(shards) > 1:
+        index = {
+            "metadata": {"total_size": total},
+            "weight_map": {t: f for f, s in zip(files, shards, strict=True) for t in s},
+        }
+        _write_json(path / INDEX, index)
+    _write_json(path / CONFIG, record)
+
+
+def _write_json(file: Path, record: dict) -> None:
+    text = json.dumps(record, indent=2, sort_keys=True) + "\n"
+    file.write_text(text, encoding="utf-8")
 
 
 def _expected(pattern: str, inputs: int | None, shape: tuple) -> list[tuple]:
@@ -195,75 +166,74 @@ def _expected(pattern: str, inputs: int | None, shape: tuple) -> list[tuple]:
     return [(pattern.format(number), tuple(shape)) for number in range(layers)]
 
 
-def _open_tensors(path: Path, config: ModelConfig) -> dict:
-    """Tensor name, spelled as in NAMES -> (open file, name in that file)."""
-    if (path / INDEX).is_file():
-        try:
-            index = json.loads((path / INDEX).read_text(encoding="utf-8"))
-            files = sorted(set(index["weight_map"].values()))
-        except (ValueError, TypeError, KeyError) as error:
-            raise ValueError(
-                f"{path / INDEX}: expected a JSON object with a 'weight_map': {error!r}"
-            ) from error
-    elif (path / WEIGHTS).is_file():
-        files = [WEIGHTS]
-    else:
-        raise FileNotFoundError(
-            f"{path}: found neither {WEIGHTS} nor {INDEX}; a model that is kept as "
-            "*.bin has to be saved as safetensors first (save_pretrained of "
-            "transformers does it)"
-        )
-    tensors, damaged = {}, []
-    for file in files:
-        try:
-            opened = safe_open(path / file, framework="numpy")
-        except (SafetensorError, OSError) as error:
-            damaged.append(f"{file} ({error})")
-            continue
-        for name in opened.keys():  # noqa: SIM118 (not a dictionary)
-            spelled = name
-            for theirs, ours in SPELLINGS[config.family]:
-                spelled = spelled.replace(theirs, ours)
-            tensors[spelled] = opened, name
-    if damaged:
-        raise ValueError(
-            f"{path}: cannot read {'; '.join(damaged)}; truncated or damaged, fetch it "
-            "again"
-        )
-    ignored = IGNORED[config.family]
-    if config.tie_embeddings:
-        ignored += (NAMES[config.family]["unembed"][0],)
-    return {
-        name: place
-        for name, place in tensors.items()
-        if not any(fnmatch.fnmatch(name, pattern) for pattern in ignored)
-    }
+def _spell(tensors: dict[str, Tensor], config: ModelConfig) -> dict[str, Tensor]:
+    """The tensors named as in NAMES, without those that are nothing to us."""
+    spelled = {}
+    for name, tensor in tensors.items():
+        for theirs, ours in SPELLINGS[config.family]:
+            name = re.sub(theirs, ours, name)
+        if not any(fnmatch.fnmatch(name, p) for p in IGNORED[config.family]):
+            spelled[name] = tensor
+    return spelled
 
 
-def _shape(place) -> tuple[int, ...]:
-    opened, name = place
-    return tuple(opened.get_slice(name).get_shape())
+def _check_tied(tensors: dict[str, Tensor], names: dict) -> list[str]:
+    """A tied model may bring its embedding twice, but not two embeddings."""
+    first, second = names["embed/embedding"][0], names["unembed"][0]
+    if first not in tensors or second not in tensors:
+        return []
+    shapes = {tensors[first].shape, tensors[second].shape}
+    rows = tensors[first].shape[0]
+    blocks = (slice(i, min(i + 4096, rows)) for i in range(0, rows, 4096))
+    same = len(shapes) == 1 and all(
+        np.array_equal(tensors[first].read((b,)), tensors[second].read((b,)))
+        for b in blocks
+    )
+    if same:
+        return []
+    return [f"{second} differs from {first}, but tie_word_embeddings says they are one"]
 
 
-def _reader(tensors: dict, pattern: str, inputs: int | None, leaf):
+def _reader(tensors: dict[str, Tensor], pattern: str, inputs: int | None, leaf):
     """A function from an index into a parameter to that part of it, read from disk."""
     layered = "{}" in pattern
     shape = leaf.shape[1:] if layered else leaf.shape
 
-    def read_tensor(number, index):
-        opened, name = tensors[pattern.format(number)]
-        tensor = opened.get_tensor(name)
-        return (tensor.T if inputs else tensor).reshape(shape)[index]
-
     def read(index):
-        if not layered:
-            return read_tensor(0, index).astype(leaf.dtype)
-        numbers = range(*index[0].indices(leaf.shape[0]))
-        first = read_tensor(numbers[0], index[1:])
-        part = np.empty((len(numbers), *first.shape), leaf.dtype)
-        part[0] = first
-        for row, number in enumerate(numbers[1:], 1):
-            part[row] = read_tensor(number, index[1:])
-        return part
+        index = [slice(*i.indices(n)) for i, n in zip(index, leaf.shape, strict=True)]
+        numbers = range(index[0].start, index[0].stop) if layered else [0]
+        index = index[1:] if layered else index
+        part = _aligned([len(numbers), *(i.stop - i.start for i in index)], leaf.dtype)
+        for row, number in enumerate(numbers):
+            part[row] = _read_part(
+                tensors[pattern.format(number)], inputs, shape, index
+            )
+        return part if layered else part[0]
 
     return read
+
+
+def _read_part(tensor: Tensor, inputs: int | None, shape: tuple, index: list):
+    """The part `index` of a parameter of `shape` (one layer's), out of its tensor.
+
+    Axes that the tensor has as one are read between the bounds of their first, which is
+    the one that shardings split; what the others leave out is dropped here.
+    """
+    if inputs is None:
+        return tensor.read(tuple(index))
+    groups = [(index[:inputs], shape[:inputs]), (index[inputs:], shape[inputs:])]
+    bounds, sizes, inner = [], [], []
+    for (first, *rest), (_, *sizes_of_rest) in (g for g in groups if g[0]):
+        width = math.prod(sizes_of_rest)
+        bounds.append(slice(first.start * width, first.stop * width))
+        sizes += [first.stop - first.start, *sizes_of_rest]
+        inner += [slice(None), *rest]
+    return tensor.read(tuple(bounds[::-1])).T.reshape(sizes)[tuple(inner)]
+
+
+def _aligned(shape: list[int], dtype) -> np.ndarray:
+    """An uninitialised array that jax on a CPU takes over as it is, without a copy."""
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    memory = np.empty(size + 64, np.uint8)
+    start = -memory.ctypes.data % 64
+    return memory[start : start + size].view(dtype).reshape(shape)

@@ -7,6 +7,7 @@ import functools
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 from insgenel_jax.models.config import ModelConfig
@@ -61,11 +62,12 @@ class Embed(nn.Module):
 
     config: ModelConfig
     rows: int
+    dim: int
 
     @nn.compact
     def __call__(self, numbers: Int[Array, "B T"]) -> Float[Array, "B T D"]:
         c = self.config
-        table = self.param("embedding", INIT, (self.rows, c.dim), c.param_dtype)
+        table = self.param("embedding", INIT, (self.rows, self.dim), c.param_dtype)
         # gathered over D first, else XLA replicates what was looked up
         table = pin(table.astype(c.dtype), RULES["vocabulary"], None)
         return pin_batch(jnp.take(table, numbers, axis=0))
@@ -100,12 +102,28 @@ class RMSNorm(nn.Module):
         return x.astype(dtype) * scale.astype(dtype)
 
 
+def rotary_rates(config: ModelConfig) -> Float[np.ndarray, " H/2"]:
+    """Radians a position, of each pair, slowed down as `rope_scaling` says.
+
+    In float64 and rounded once: a rate's error is multiplied by the position.
+    """
+    pair = np.arange(0, config.head_dim, 2) / config.head_dim
+    rates = config.rope_theta**-pair
+    if (rope := config.rope_scaling) is not None:
+        slow = 1.0  # how far a rate goes towards rate / factor
+        if rope.kind == "llama3":
+            low, high = rope.low_frequency, rope.high_frequency
+            turns = rates * rope.original_positions / (2 * np.pi)
+            slow = np.clip((high - turns) / (high - low), 0.0, 1.0)
+        rates = rates * (1 - slow) + rates / rope.factor * slow
+    return rates.astype(np.float32)
+
+
 def rotary_angles(
     config: ModelConfig, positions: Int[Array, "B T"]
 ) -> tuple[Float[Array, "B T H"], Float[Array, "B T H"]]:
     """Cosines and sines of the rotary embedding, float32, halves alike."""
-    half = jnp.arange(0, config.head_dim, 2, dtype=jnp.float32) / config.head_dim
-    angles = positions[..., None].astype(jnp.float32) / config.rope_theta**half
+    angles = positions[..., None].astype(jnp.float32) * rotary_rates(config)
     angles = jnp.concatenate([angles, angles], axis=-1)
     return jnp.cos(angles), jnp.sin(angles)
 

@@ -1,4 +1,8 @@
-"""LLaMA: tokens, positions, mask, cache -> hidden states of the last layer, cache."""
+"""LLaMA: tokens, positions, mask, cache -> hidden states of the last layer, cache.
+
+By fields of the config it is Mistral (sliding window), Qwen2 (bias on query, key and
+value) or Qwen3 (query and key normed) as well.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +20,13 @@ AXES = {
     "embed/embedding": ("vocabulary", "model"),
     "layers/attention_norm/scale": ("layers", None),
     "layers/attention/query/kernel": ("layers", "model", "heads", None),
+    "layers/attention/query/bias": ("layers", "heads", None),
+    "layers/attention/query_norm/scale": ("layers", None),
     "layers/attention/key/kernel": ("layers", "model", "kv_heads", None),
+    "layers/attention/key/bias": ("layers", "kv_heads", None),
+    "layers/attention/key_norm/scale": ("layers", None),
     "layers/attention/value/kernel": ("layers", "model", "kv_heads", None),
+    "layers/attention/value/bias": ("layers", "kv_heads", None),
     "layers/attention/output/kernel": ("layers", "heads", None, "model"),
     "layers/mlp_norm/scale": ("layers", None),
     "layers/mlp/gate/kernel": ("layers", "model", "ffn"),
@@ -35,10 +44,13 @@ class Attention(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "B T D"], cache, number, angles, mask):
-        c = self.config
-        query = layers.project(c, (c.heads, c.head_dim), "query")(x)
-        key = layers.project(c, (c.kv_heads, c.head_dim), "key")(x)
-        value = layers.project(c, (c.kv_heads, c.head_dim), "value")(x)
+        c, bias = self.config, self.config.qkv_bias
+        query = layers.project(c, (c.heads, c.head_dim), "query", bias=bias)(x)
+        key = layers.project(c, (c.kv_heads, c.head_dim), "key", bias=bias)(x)
+        value = layers.project(c, (c.kv_heads, c.head_dim), "value", bias=bias)(x)
+        if c.qk_norm:  # over each head
+            query = layers.RMSNorm(c, name="query_norm")(query)
+            key = layers.RMSNorm(c, name="key_norm")(key)
         query, key = layers.rotate(query, angles), layers.rotate(key, angles)
         if cache is not None:
             cache, key, value = attention.extend_cache(cache, number, key, value)
@@ -66,7 +78,9 @@ class Layer(nn.Module):
 
     @nn.compact
     def __call__(self, carry, number, shared):
-        (x, cache), (angles, mask) = carry, shared
+        (x, cache), (angles, mask, near) = carry, shared
+        if near is not None:
+            mask &= near | (number < self.config.window_from)
         drop = nn.Dropout(self.config.dropout, deterministic=self.deterministic)
         with jax.named_scope("attention"):
             y = layers.RMSNorm(self.config, name="attention_norm")(x)
@@ -98,9 +112,15 @@ class Llama(nn.Module):
         """S = T without a cache, else the cache's slots."""
         c = self.config
         with jax.named_scope("embed"):
-            x = layers.Embed(c, c.vocabulary, name="embed")(tokens)
+            x = layers.Embed(c, c.vocabulary, c.dim, name="embed")(tokens)
             x = nn.Dropout(c.dropout, deterministic=deterministic)(x)
-        shared = layers.rotary_angles(c, positions), mask
+        near = None
+        if c.sliding_window is not None:
+            cache, seen = (
+                (cache, positions) if cache is None else _place(cache, positions)
+            )
+            near = positions[:, :, None] - seen[:, None, :] < c.sliding_window
+        shared = layers.rotary_angles(c, positions), mask, near
         (x, cache), _ = layers.stack(Layer, c, deterministic)(
             (x, cache), jnp.arange(c.layers), shared
         )
@@ -109,3 +129,15 @@ class Llama(nn.Module):
             self.param("unembed", layers.INIT, shape, c.param_dtype)
         with jax.named_scope("norm"):
             return layers.RMSNorm(c, name="norm")(x), cache
+
+
+def _place(cache: dict, positions: Int[Array, "B T"]) -> tuple[dict, Int[Array, "B S"]]:
+    """Put the new tokens' positions where their keys go. -> cache, all slots' positions.
+
+    A slot's number is not its position: a tree's nodes stand in slots after each other,
+    at positions that are their depths.
+    """
+    rows = jnp.arange(positions.shape[0])[:, None]
+    slots = cache["length"][:, None] + jnp.arange(positions.shape[1])
+    held = cache["positions"].at[rows, slots].set(positions, mode="drop")
+    return cache | {"positions": held}, held

@@ -4,7 +4,8 @@ import dataclasses
 
 import pytest
 
-from insgenel_jax.models.config import ModelConfig, from_hf, to_hf
+from insgenel_jax.models.config import ModelConfig
+from insgenel_jax.models.hf_config import from_hf, to_hf
 
 LLAMA = ModelConfig(
     "llama",
@@ -77,8 +78,8 @@ def test_bert_has_no_grouped_heads():
         ({"model_type": "t5"}, "model_type is 't5'; this release knows"),
         ({"hidden_act": "relu"}, "hidden_act = 'relu'"),
         ({"attention_bias": True}, "attention_bias = True"),
-        ({"rope_scaling": {"type": "linear"}}, "rope_scaling = "),
-        ({"rope_parameters": {"rope_type": "llama3"}}, "rope_type 'default'"),
+        ({"rope_scaling": {"type": "yarn"}, "rope_parameters": None}, "'yarn' in"),
+        ({"rope_parameters": {"rope_type": "linear"}}, "factor missing in the rotary"),
         ({"hidden_size": None, "vocab_size": None}, "vocab_size is missing; hidden_"),
     ],
 )

@@ -62,7 +62,7 @@ def test_rotate():
 
 def test_number_outside_of_the_table():
     """It shows as NaN instead of passing for another token."""
-    table = layers.Embed(CONFIG, CONFIG.vocabulary)
+    table = layers.Embed(CONFIG, CONFIG.vocabulary, CONFIG.dim)
     params = table.init(jax.random.key(0), jnp.zeros((1, 1), jnp.int32))
     found = table.apply(params, jnp.array([[6, 7]]))
     assert np.isfinite(found[0, 0]).all()

@@ -1,107 +1,127 @@
-"""Against Hugging Face in torch: models that transformers wrote to disk, and back."""
+"""Whole models against Hugging Face in torch: what transformers wrote to disk, and back.
+
+Hidden states and logits, through the cache, greedily generated text, the names on disk,
+and transformers opening what is written here.
+"""
+
+import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 from insgenel_jax import models
 from insgenel_jax.models import attention, hf
-from tests.models.tiny import cached_mask
+from insgenel_jax.models.tensors import WEIGHTS
+from tests.models import tiny
+from tests.models.torch_models import (
+    DECODERS,
+    LENGTH,
+    POSITIONS,
+    SHAPE,
+    TOKENS,
+    build,
+    close,
+    torch,
+    transformers,
+    write,
+)
 
-torch = pytest.importorskip("torch")
-transformers = pytest.importorskip("transformers")
 pytestmark = pytest.mark.torch
 
-SHAPE = {
-    "vocab_size": 97,
-    "hidden_size": 48,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 4,
-    "intermediate_size": 80,
-    "max_position_embeddings": 64,
-}
-TOKENS = np.random.default_rng(0).integers(0, 97, (2, 17))
-POSITIONS = np.tile(np.arange(17), (2, 1))
+NEW = 64  # tokens generated
 
 
-def write(model, path):
-    """Random in every tensor (transformers starts biases at 0, norms at 1), saved."""
-    torch.manual_seed(0)
+@pytest.fixture(scope="module", params=DECODERS)
+def pair(request, tmp_path_factory):
+    return build(request.param, tmp_path_factory.mktemp(request.param))
+
+
+@pytest.fixture(scope="module")
+def expected(pair):
+    """Their last hidden states and logits of TOKENS."""
     with torch.no_grad():
-        for tensor in model.parameters():
-            tensor.normal_(std=0.2).add_(0.5 if tensor.ndim == 1 else 0.0)
-    model.eval().save_pretrained(path)
-    config = hf.load_config(path)
-    return model, config, hf.load_params(path, config)
+        hidden = pair.theirs.model(torch.tensor(TOKENS)).last_hidden_state
+        return hidden.numpy(), pair.theirs.lm_head(hidden).numpy()
 
 
-def close(found, expected):
-    """1e-4, of values that are not all small."""
-    assert np.abs(expected).max() > 1
-    np.testing.assert_allclose(found, expected, atol=1e-4)
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {},
-        {"num_key_value_heads": 2, "tie_word_embeddings": True},
-        {"num_key_value_heads": 1, "head_dim": 16, "rms_norm_eps": 1e-2},
-        {"rope_parameters": {"rope_type": "default", "rope_theta": 500.0}},
-    ],
-    ids=["plain", "grouped-tied", "wide-heads", "theta"],
-)
-def test_llama(change, tmp_path):
-    """Logits of a sequence, and transformers opens what is written here."""
-    hf_config = transformers.LlamaConfig(**(SHAPE | change))
-    theirs, config, params = write(
-        transformers.LlamaForCausalLM(hf_config), tmp_path / "theirs"
-    )
-    with torch.no_grad():
-        expected = theirs(torch.tensor(TOKENS)).logits.numpy()
+def test_sequence(pair, expected):
+    """All positions at once."""
     mask = attention.causal_mask(jnp.ones_like(TOKENS))
-    apply = jax.jit(models.build(config).apply)
-    hidden, _ = apply({"params": params}, TOKENS, POSITIONS, mask)
-    close(models.unembed(config, params, hidden), expected)
+    apply = jax.jit(models.build(pair.config).apply)
+    hidden, _ = apply({"params": pair.params}, TOKENS, POSITIONS, mask)
+    close(hidden, expected[0], 1e-4)
+    close(models.unembed(pair.config, pair.params, hidden), expected[1], 1e-4)
 
-    hf.save_model(tmp_path / "ours", config, params)
-    again, info = transformers.LlamaForCausalLM.from_pretrained(
-        tmp_path / "ours", output_loading_info=True
+
+def test_token_by_token(pair, expected):
+    """Through the cache; and greedily on from there, the text that generate gives."""
+
+    @jax.jit
+    def step(params, token, cache):
+        mask = tiny.cached_mask(cache["length"], 1, LENGTH + NEW)
+        hidden, cache = models.build(pair.config).apply(
+            {"params": params}, token[:, None], cache["length"][:, None], mask, cache
+        )
+        cache["length"] += 1
+        logits = models.unembed(pair.config, params, hidden)
+        return hidden[:, 0], logits[:, 0], cache
+
+    cache = models.init_cache(pair.config, 2, LENGTH + NEW)
+    for t in range(LENGTH):
+        hidden, logits, cache = step(pair.params, TOKENS[:, t], cache)
+        close(hidden, expected[0][:, t], 1e-4)
+        close(logits, expected[1][:, t], 1e-4)
+    theirs = pair.theirs.generate(
+        torch.tensor(TOKENS),
+        attention_mask=torch.ones(TOKENS.shape),
+        do_sample=False,
+        max_new_tokens=NEW,
+        eos_token_id=None,
+        pad_token_id=0,
+        output_logits=True,
+        return_dict_in_generate=True,
     )
+    text = []
+    for new in theirs.logits:
+        close(logits, new.numpy(), 1e-4)
+        text.append(jnp.argmax(logits, -1))
+        _, logits, cache = step(pair.params, text[-1], cache)
+    assert len(text) == NEW
+    assert len(set(np.ravel(text).tolist())) > 5
+    np.testing.assert_array_equal(np.stack(text, 1), theirs.sequences[:, LENGTH:])
+
+
+def test_round_trip(pair, expected, tmp_path):
+    """The same names on disk, and transformers opens it as the same model."""
+    hf.save_model(tmp_path, pair.config, pair.params, shard_bytes=100_000)
+    files = list(tmp_path.glob("*.safetensors"))
+    assert len(files) > 1
+    theirs = load_file(pair.path / WEIGHTS)
+    ours = functools.reduce(dict.__or__, map(load_file, files))
+    assert ours.keys() == theirs.keys()
+    for name, tensor in theirs.items():
+        np.testing.assert_array_equal(ours[name], tensor)
+    again, info = transformers.AutoModelForCausalLM.from_pretrained(
+        tmp_path, output_loading_info=True
+    )
+    assert type(again) is type(pair.theirs)
     assert not any(info.values())
     with torch.no_grad():
         logits = again(torch.tensor(TOKENS)).logits.numpy()
-    np.testing.assert_array_equal(logits, expected)
+    close(logits, expected[1], 1e-5)
 
 
-def test_llama_cached(tmp_path):
-    """Logits through the cache, token by token."""
-    hf_config = transformers.LlamaConfig(**SHAPE, num_key_value_heads=2)
-    theirs, config, params = write(transformers.LlamaForCausalLM(hf_config), tmp_path)
-    with torch.no_grad():
-        expected = theirs(torch.tensor(TOKENS)).logits.numpy()
-
-    @jax.jit
-    def step(token, position, cache):
-        mask = cached_mask(cache["length"], 1, 17)
-        hidden, cache = models.build(config).apply(
-            {"params": params}, token[:, None], position[:, None], mask, cache
-        )
-        cache["length"] += 1
-        return models.unembed(config, params, hidden)[:, 0], cache
-
-    cache = models.init_cache(config, 2, 17)
-    for t in range(17):
-        logits, cache = step(TOKENS[:, t], POSITIONS[:, t], cache)
-        close(logits, expected[:, t])
-
-
-def test_bert(tmp_path):
+@pytest.mark.parametrize("kind", ["Model", "ForMaskedLM", "ForPreTraining"])
+def test_bert(kind, tmp_path):
     """Hidden states with padding, and transformers opens ours."""
-    theirs, config, params = write(
-        transformers.BertModel(transformers.BertConfig(**SHAPE)), tmp_path / "theirs"
+    theirs, _, config, params = write(
+        getattr(transformers, f"Bert{kind}")(transformers.BertConfig(**SHAPE)),
+        tmp_path / "theirs",
     )
+    theirs = theirs if kind == "Model" else theirs.bert
     segments = np.ones_like(TOKENS)
     segments[1, 9:] = 0
     inputs = torch.tensor(TOKENS), torch.tensor(segments)
@@ -110,10 +130,13 @@ def test_bert(tmp_path):
     mask = attention.bidirectional_mask(jnp.array(segments))
     apply = jax.jit(models.build(config).apply)
     hidden, _ = apply({"params": params}, TOKENS, POSITIONS, mask)
-    close(hidden[0], expected[0])
-    close(hidden[1, :9], expected[1, :9])
+    close(hidden[0], expected[0], 1e-4)
+    close(hidden[1, :9], expected[1, :9], 1e-4)
 
     hf.save_model(tmp_path / "ours", config, params)
+    ours = load_file(tmp_path / "ours" / WEIGHTS)
+    names = {name for name in theirs.state_dict() if not name.startswith("pooler.")}
+    assert ours.keys() == names
     again, info = transformers.BertModel.from_pretrained(
         tmp_path / "ours", output_loading_info=True
     )
@@ -122,4 +145,4 @@ def test_bert(tmp_path):
     assert not info["mismatched_keys"]
     with torch.no_grad():
         hidden = again(*inputs).last_hidden_state.numpy()
-    np.testing.assert_array_equal(hidden, expected)
+    close(hidden, expected, 1e-5)

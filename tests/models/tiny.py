@@ -1,5 +1,7 @@
 """Models of a few thousand parameters, no two of them alike."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,6 +18,15 @@ LLAMA = ModelConfig(
     kv_heads=2,
     ffn=40,
     max_positions=64,
+)
+WINDOWED = dataclasses.replace(
+    LLAMA, qkv_bias=True, sliding_window=3, window_from=1, layers=3
+)
+OPT = ModelConfig(
+    "opt", vocabulary=64, dim=24, layers=2, heads=4, ffn=40, max_positions=64
+)
+OPT_350M = dataclasses.replace(
+    OPT, pre_norm=False, embed_dim=12, tie_embeddings=True, layers=3
 )
 BERT = ModelConfig(
     "bert", vocabulary=64, dim=24, layers=2, heads=4, ffn=40, max_positions=64

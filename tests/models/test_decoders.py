@@ -1,4 +1,4 @@
-"""The decoder: cache, causality, packing, scan, remat, dropout, and its logits."""
+"""The decoders: cache, causality, packing, scan, remat, dropout, and their logits."""
 
 import dataclasses
 import functools
@@ -10,11 +10,17 @@ import numpy as np
 import pytest
 
 from insgenel_jax import models
-from insgenel_jax.models import attention, layers, llama
-from tests.models.tiny import LLAMA, cached_mask, random_params
+from insgenel_jax.models import attention, layers, llama, opt
+from tests.models import tiny
+from tests.models.tiny import LLAMA, OPT, OPT_350M, WINDOWED, random_params
 
 CONFIG = dataclasses.replace(LLAMA, layers=3)
 PARAMS = jax.tree.map(jnp.asarray, random_params(CONFIG))
+EACH = pytest.mark.parametrize(
+    "config",
+    [CONFIG, WINDOWED, OPT, OPT_350M],
+    ids=["llama", "windowed", "opt", "opt-350m"],
+)
 ROWS, LENGTH = 3, 11
 TOKENS = np.random.default_rng(0).integers(0, CONFIG.vocabulary, (ROWS, LENGTH))
 POSITIONS = np.tile(np.arange(LENGTH), (ROWS, 1))
@@ -40,82 +46,131 @@ def differentiate(config, params, tokens, positions, segments, weights):
 
 
 @functools.cache
-def recomputed():
-    hidden, cache = forward(CONFIG, PARAMS, TOKENS, POSITIONS, CAUSAL)
+def params_of(config):
+    return jax.tree.map(jnp.asarray, random_params(config))
+
+
+@functools.cache
+def recomputed(config=CONFIG):
+    hidden, cache = forward(config, params_of(config), TOKENS, POSITIONS, CAUSAL)
     assert cache is None
     return hidden
 
 
-def test_token_by_token():
+@EACH
+def test_token_by_token(config):
     """A cached decode equals a full recompute."""
-    cache = models.init_cache(CONFIG, ROWS, LENGTH + 2)
+    cache = models.init_cache(config, ROWS, LENGTH + 2)
     for t in range(LENGTH):
-        mask = cached_mask(cache["length"], 1, LENGTH + 2)
+        mask = tiny.cached_mask(cache["length"], 1, LENGTH + 2)
         now = slice(t, t + 1)
         hidden, cache = forward(
-            CONFIG, PARAMS, TOKENS[:, now], POSITIONS[:, now], mask, cache
+            config, params_of(config), TOKENS[:, now], POSITIONS[:, now], mask, cache
         )
         np.testing.assert_array_equal(cache["length"], t)  # the caller's to advance
         cache["length"] += 1
-        np.testing.assert_allclose(hidden[:, 0], recomputed()[:, t], atol=1e-5)
+        np.testing.assert_allclose(hidden[:, 0], recomputed(config)[:, t], atol=1e-5)
 
 
-def test_ragged_chunks():
+@EACH
+def test_ragged_chunks(config):
     """Each row takes 0 to 4 tokens a call, the rest of the chunk is padding.
 
     The cache has no slot to spare: padding runs over its end.
     """
     rng = np.random.default_rng(1)
-    cache = models.init_cache(CONFIG, ROWS, LENGTH)
-    seen, done = np.zeros((ROWS, LENGTH, CONFIG.dim)), np.zeros(ROWS, int)
+    cache = models.init_cache(config, ROWS, LENGTH)
+    seen, done = (
+        np.zeros((ROWS, LENGTH, recomputed(config).shape[-1])),
+        np.zeros(ROWS, int),
+    )
     while (done < LENGTH).any():
         take = np.minimum(rng.integers(0, 5, ROWS), LENGTH - done)
-        tokens = rng.integers(0, CONFIG.vocabulary, (ROWS, 4))
+        tokens = rng.integers(0, config.vocabulary, (ROWS, 4))
         for row in range(ROWS):
             tokens[row, : take[row]] = TOKENS[row, done[row] : done[row] + take[row]]
         hidden, cache = forward(
-            CONFIG,
-            PARAMS,
+            config,
+            params_of(config),
             tokens,
             done[:, None] + np.arange(4),
-            cached_mask(cache["length"], 4, LENGTH),
+            tiny.cached_mask(cache["length"], 4, LENGTH),
             cache,
         )
         for row in range(ROWS):
             seen[row, done[row] : done[row] + take[row]] = hidden[row, : take[row]]
         done += take
         cache["length"] += take
-    np.testing.assert_allclose(seen, recomputed(), atol=1e-5)
+    np.testing.assert_allclose(seen, recomputed(config), atol=1e-5)
 
 
-def test_causality_by_gradient():
+@EACH
+def test_tree_in_the_cache(config):
+    """Two branches beside each other: slots in order of writing, positions by depth.
+
+    Each node is as it would be at the end of its own branch alone.
+        text 0 1 2 3 4, then    5a 6a 7a    in slots 5 6 7
+                                5b 6b       in slots 8 9
+    """
+    params = params_of(config)
+    cache = models.init_cache(config, ROWS, LENGTH)
+    mask = tiny.cached_mask(cache["length"], 5, LENGTH)
+    at = slice(0, 5)
+    _, cache = forward(config, params, TOKENS[:, at], POSITIONS[:, at], mask, cache)
+    cache["length"] += 5
+    positions = np.array([[5, 6, 7, 5, 6]] * ROWS)
+    mask = np.zeros((ROWS, 5, LENGTH), bool)
+    mask[:, :, :5] = True
+    mask[:, :3, 5:8] = np.tril(np.ones((3, 3), bool))
+    mask[:, 3:, 8:10] = np.tril(np.ones((2, 2), bool))
+    nodes = TOKENS[:, 5:10]
+    hidden, _ = forward(config, params, nodes, positions, mask, cache)
+    for branch in (slice(0, 3), slice(3, 5)):
+        line = np.concatenate([TOKENS[:, :5], nodes[:, branch]], 1)
+        size = line.shape[1]
+        alone, _ = forward(
+            config, params, line, POSITIONS[:, :size], CAUSAL[:, :size, :size]
+        )
+        np.testing.assert_allclose(hidden[:, branch], alone[:, 5:], atol=1e-5)
+
+
+@EACH
+def test_causality_by_gradient(config):
     """What stands at t moves t and what follows, nothing before it."""
+    config = dataclasses.replace(config, tie_embeddings=False)
+    seen = CAUSAL[0]
+    if config.sliding_window:  # two layers of window 3, over one that sees all
+        config = dataclasses.replace(config, window_from=0, layers=2)
+        seen = seen & ~np.tril(seen, -5)
+    width = config.embed_dim or config.dim
     tokens = np.arange(2 * LENGTH).reshape(2, LENGTH)  # each token in one place
     positions = POSITIONS[:2]
     segments = np.stack([np.ones(LENGTH, int), np.zeros(LENGTH, int)])
     moved = []
     for t in range(LENGTH):
-        weights = np.zeros((2, LENGTH, CONFIG.dim), np.float32)
-        weights[0, t] = np.arange(CONFIG.dim)
+        weights = np.zeros((2, LENGTH, width), np.float32)
+        weights[0, t] = np.arange(width)
         inputs = tokens, positions, segments, weights
-        gradients, _ = differentiate(CONFIG, PARAMS, *inputs)
+        gradients, _ = differentiate(config, params_of(config), *inputs)
         moved.append(np.abs(gradients["embed"]["embedding"]).sum(-1) > 0)
-    np.testing.assert_array_equal(np.array(moved)[:, :LENGTH], CAUSAL[0])
+    np.testing.assert_array_equal(np.array(moved)[:, :LENGTH], seen)
     assert not np.array(moved)[:, LENGTH:].any()
 
 
-def test_packed_is_apart():
+@EACH
+def test_packed_is_apart(config):
     """Two documents in one row: hidden states and gradients as in a row each.
 
     packed  a a a a a a b b b b .      apart  a a a a a a . . . . .
             . . . . . . . . . . .             b b b b . . . . . . .
     """
-    weights = np.random.default_rng(2).normal(size=(10, CONFIG.dim)).astype(np.float32)
+    width = config.embed_dim or config.dim
+    weights = np.random.default_rng(2).normal(size=(10, width)).astype(np.float32)
 
     def lay(*rows):
         """Documents as (first, size) of TOKENS[0], laid out in two rows."""
         tokens, positions, segments = np.zeros((3, 2, LENGTH), np.int32)
-        weighed = np.zeros((2, LENGTH, CONFIG.dim), np.float32)
+        weighed = np.zeros((2, LENGTH, width), np.float32)
         for row, documents in enumerate(rows):
             start = 0
             for number, (first, size) in enumerate(documents, 1):
@@ -127,8 +182,8 @@ def test_packed_is_apart():
                 start += size
         return tokens, positions, segments, weighed
 
-    packed = differentiate(CONFIG, PARAMS, *lay([(0, 6), (6, 4)], []))
-    apart = differentiate(CONFIG, PARAMS, *lay([(0, 6)], [(6, 4)]))
+    packed = differentiate(config, params_of(config), *lay([(0, 6), (6, 4)], []))
+    apart = differentiate(config, params_of(config), *lay([(0, 6)], [(6, 4)]))
     np.testing.assert_allclose(packed[1][0, :6], apart[1][0, :6], atol=1e-5)
     np.testing.assert_allclose(packed[1][0, 6:10], apart[1][1, :4], atol=1e-5)
     jax.tree.map(
@@ -141,26 +196,49 @@ def test_packed_is_apart():
 def test_scan_is_a_loop():
     """The layers one by one, each with its slice of the stacked parameters."""
     x = PARAMS["embed"]["embedding"][TOKENS]
-    shared = layers.rotary_angles(CONFIG, POSITIONS), CAUSAL
-    layer = jax.jit(llama.Layer(CONFIG, deterministic=True).apply)
-    for number in range(CONFIG.layers):
-        own = jax.tree.map(operator.itemgetter(number), PARAMS["layers"])
-        (x, _), _ = layer({"params": own}, (x, None), number, shared)
+    shared = layers.rotary_angles(CONFIG, POSITIONS), CAUSAL, None
+    x = loop(llama.Layer(CONFIG, deterministic=True), PARAMS, x, shared)
     x = layers.RMSNorm(CONFIG).apply({"params": PARAMS["norm"]}, x)
     np.testing.assert_allclose(x, recomputed(), atol=1e-5)
 
 
-def test_remat():
+@pytest.mark.parametrize("config", [OPT, OPT_350M], ids=["opt", "opt-350m"])
+def test_scan_is_a_loop_in_opt(config):
+    """As above; the positions' table starts at its third row."""
+    params = params_of(config)
+    x = params["embed"]["embedding"][TOKENS]
+    if config.embed_dim:
+        x = x @ params["project_in"]["kernel"]
+    x += params["embed_position"]["embedding"][2 + POSITIONS]
+    x = loop(opt.Layer(config, deterministic=True), params, x, CAUSAL)
+    if config.pre_norm:
+        x = layers.layer_norm(config, None).apply({"params": params["norm"]}, x)
+    if config.embed_dim:
+        x = x @ params["project_out"]["kernel"]
+    np.testing.assert_allclose(x, recomputed(config), atol=1e-5)
+
+
+def loop(layer, params, x, shared):
+    apply = jax.jit(layer.apply)
+    for number in range(layer.config.layers):
+        own = jax.tree.map(operator.itemgetter(number), params["layers"])
+        (x, _), _ = apply({"params": own}, (x, None), number, shared)
+    return x
+
+
+@EACH
+def test_remat(config):
     """The same values and gradients from ever more products done twice."""
-    weights = np.random.default_rng(3).normal(size=(2, LENGTH, CONFIG.dim))
+    width = config.embed_dim or config.dim
+    weights = np.random.default_rng(3).normal(size=(2, LENGTH, width))
     segments = np.ones((2, LENGTH), int)
     inputs = TOKENS[:2], POSITIONS[:2], segments, weights.astype(np.float32)
     results, products = {}, {}
     for remat in ("none", "dots", "full"):
-        config = dataclasses.replace(CONFIG, remat=remat)
-        step = functools.partial(differentiate, config)
-        results[remat] = step(PARAMS, *inputs)
-        products[remat] = str(jax.make_jaxpr(step)(PARAMS, *inputs)).count(
+        variant = dataclasses.replace(config, remat=remat)
+        step = functools.partial(differentiate, variant)
+        results[remat] = step(params_of(config), *inputs)
+        products[remat] = str(jax.make_jaxpr(step)(params_of(config), *inputs)).count(
             "dot_general"
         )
     assert products["none"] < products["dots"] < products["full"]
@@ -201,11 +279,25 @@ def test_dropout_places():
     hidden, _ = models.build(config).apply({"params": PARAMS}, *inputs, **drop)
     assert not hidden.any()
     own = jax.tree.map(operator.itemgetter(0), PARAMS["layers"])
-    shared = layers.rotary_angles(CONFIG, POSITIONS), CAUSAL
+    shared = layers.rotary_angles(CONFIG, POSITIONS), CAUSAL, None
     layer = llama.Layer(config, deterministic=False)
     x = np.ones((ROWS, LENGTH, CONFIG.dim), np.float32)
     (y, _), _ = layer.apply({"params": own}, (x, None), 0, shared, rngs=drop["rngs"])
     np.testing.assert_array_equal(y, x)
+
+
+@pytest.mark.parametrize("config", [OPT, OPT_350M], ids=["opt", "opt-350m"])
+def test_dropout_places_in_opt(config):
+    """All is dropped: attention and MLP add nothing; what 350M norms, stays normed."""
+    config = dataclasses.replace(config, dropout=1 - 1e-7)
+    own = jax.tree.map(operator.itemgetter(0), params_of(config)["layers"])
+    layer = opt.Layer(config, deterministic=False)
+    x = np.random.default_rng(5).normal(size=(1, 3, config.dim)).astype(np.float32)
+    rngs, mask = {"dropout": jax.random.key(0)}, CAUSAL[:1, :3, :3]
+    (y, _), _ = layer.apply({"params": own}, (x, None), 0, mask, rngs=rngs)
+    for name in () if config.pre_norm else ("attention_norm", "mlp_norm"):
+        x = layers.layer_norm(config, None).apply({"params": own[name]}, x)
+    np.testing.assert_allclose(y, x, atol=1e-5)
 
 
 def test_bfloat16():

@@ -1,0 +1,226 @@
+"""Hugging Face's config.json, parsed <-> ModelConfig."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from insgenel_jax.models.config import ModelConfig, RopeScaling
+
+# Our field -> (Hugging Face's key, what a config without it means), by model type.
+# None: it has to be there. ...: left to ModelConfig, as a null is.
+_SHARED: dict[str, tuple[str, Any]] = {
+    "vocabulary": ("vocab_size", None),
+    "dim": ("hidden_size", None),
+    "layers": ("num_hidden_layers", None),
+    "heads": ("num_attention_heads", None),
+}
+_LLAMA: dict[str, tuple[str, Any]] = {
+    **_SHARED,
+    "ffn": ("intermediate_size", None),
+    "kv_heads": ("num_key_value_heads", ...),
+    "head_dim": ("head_dim", ...),
+    "max_positions": ("max_position_embeddings", 2048),
+    "norm_eps": ("rms_norm_eps", 1e-6),
+    "tie_embeddings": ("tie_word_embeddings", False),
+}
+_QWEN: dict[str, tuple[str, Any]] = _LLAMA | {
+    "kv_heads": ("num_key_value_heads", 32),
+    "max_positions": ("max_position_embeddings", 32768),
+}
+_FIELDS: dict[str, dict[str, tuple[str, Any]]] = {
+    "opt": {
+        **_SHARED,
+        "ffn": ("ffn_dim", None),
+        "max_positions": ("max_position_embeddings", 2048),
+        "embed_dim": ("word_embed_proj_dim", ...),
+        "pre_norm": ("do_layer_norm_before", True),
+        "tie_embeddings": ("tie_word_embeddings", True),
+        "dropout": ("dropout", 0.1),
+    },
+    "llama": _LLAMA,
+    "mistral": _LLAMA
+    | {
+        "kv_heads": ("num_key_value_heads", 8),
+        "max_positions": ("max_position_embeddings", 131072),
+    },
+    "qwen2": _QWEN,
+    "qwen3": _QWEN | {"head_dim": ("head_dim", 128)},
+    "bert": {
+        **_SHARED,
+        "ffn": ("intermediate_size", None),
+        "max_positions": ("max_position_embeddings", 512),
+        "norm_eps": ("layer_norm_eps", 1e-12),
+        "token_types": ("type_vocab_size", 2),
+        "dropout": ("hidden_dropout_prob", 0.1),
+    },
+}
+# What a model type is to us: the family, and the fields that it always has so.
+_FAMILY: dict[str, dict[str, Any]] = {
+    "opt": {"family": "opt"},
+    "llama": {"family": "llama"},
+    "mistral": {"family": "llama"},
+    "qwen2": {"family": "llama", "qkv_bias": True},
+    "qwen3": {"family": "llama", "qk_norm": True},
+    "bert": {"family": "bert"},
+}
+# What Hugging Face can say and these models do not compute: key -> values that are fine.
+_ASSUMED: dict[str, dict[str, tuple]] = {
+    "opt": {
+        "activation_function": ("relu",),
+        "enable_bias": (True,),
+        "layer_norm_elementwise_affine": (True,),
+        "_remove_final_layer_norm": (False,),
+    },
+    "llama": {
+        "hidden_act": ("silu",),
+        "attention_bias": (False,),
+        "mlp_bias": (False,),
+    },
+    "mistral": {"hidden_act": ("silu",)},
+    "qwen2": {"hidden_act": ("silu",)},
+    "qwen3": {"hidden_act": ("silu",), "attention_bias": (False,)},
+    "bert": {
+        "hidden_act": ("gelu",),
+        "position_embedding_type": ("absolute", None),
+        "is_decoder": (False,),
+    },
+}
+_ARCHITECTURES = {
+    "opt": "OPTForCausalLM",
+    "llama": "LlamaForCausalLM",
+    "mistral": "MistralForCausalLM",
+    "qwen2": "Qwen2ForCausalLM",
+    "qwen3": "Qwen3ForCausalLM",
+    "bert": "BertModel",
+}
+# RopeScaling's fields -> Hugging Face's, for each kind.
+_ROPE = {
+    "linear": {"factor": "factor"},
+    "llama3": {
+        "factor": "factor",
+        "low_frequency": "low_freq_factor",
+        "high_frequency": "high_freq_factor",
+        "original_positions": "original_max_position_embeddings",
+    },
+}
+
+
+def from_hf(record: Mapping[str, Any]) -> ModelConfig:
+    """The ModelConfig of a Hugging Face `config.json`, parsed.
+
+    Raises ValueError that names every key that is missing or asks for what the family
+    here does not compute.
+    """
+    kind = record.get("model_type")
+    if kind not in _FIELDS:
+        raise ValueError(f"model_type is {kind!r}; this release knows {(*_FIELDS,)}")
+    problems: list[str] = []
+    for key, fine in _ASSUMED[kind].items():
+        if record.get(key, fine[0]) not in fine:
+            problems.append(f"{key} = {record[key]!r} (only {fine[0]!r} is computed)")
+    fields = dict(_FAMILY[kind])
+    for name, (key, default) in _FIELDS[kind].items():
+        value = record.get(key, default)
+        if value is None and default is None:
+            problems.append(f"{key} is missing")
+        elif value is not None and value is not ...:
+            fields[name] = value
+    if fields["family"] == "llama":
+        fields |= _read_rope(record, problems)
+    if kind in ("mistral", "qwen2", "qwen3"):
+        fields |= _read_window(kind, record, problems)
+    if problems:
+        raise ValueError(f"model_type {kind!r}: {'; '.join(problems)}")
+    return ModelConfig(**fields)
+
+
+def to_hf(config: ModelConfig) -> dict[str, Any]:
+    """What `config.json` has to say so that transformers opens the same model.
+
+    Raises ValueError for a config that no model type of transformers is.
+    """
+    kind = config.family
+    if config.qk_norm:
+        kind = "qwen3"
+    elif config.qkv_bias:
+        kind = "qwen2"
+    elif config.sliding_window:
+        kind = "mistral"
+    record: dict[str, Any] = {
+        "architectures": [_ARCHITECTURES[kind]],
+        "model_type": kind,
+        "dtype": config.param_dtype,
+        **{key: fine[0] for key, fine in _ASSUMED[kind].items()},
+    }
+    for name, (key, _) in _FIELDS[kind].items():
+        record[key] = getattr(config, name)
+    if config.family == "llama":
+        rope, scaling = {"rope_type": "default"}, config.rope_scaling
+        if scaling is not None:
+            keys = _ROPE[scaling.kind].items()
+            rope = {"rope_type": scaling.kind}
+            rope |= {key: getattr(scaling, name) for name, key in keys}
+        # where transformers 5 looks, and where 4 did
+        record["rope_parameters"] = rope | {"rope_theta": config.rope_theta}
+        record["rope_theta"] = config.rope_theta
+        record["rope_scaling"] = None if scaling is None else rope
+    if kind in ("mistral", "qwen2", "qwen3"):
+        record["sliding_window"] = config.sliding_window
+    if kind in ("qwen2", "qwen3"):
+        record["use_sliding_window"] = config.sliding_window is not None
+        record["max_window_layers"] = config.window_from
+    return record
+
+
+def _read_rope(record: Mapping[str, Any], problems: list[str]) -> dict[str, Any]:
+    """The rotary fields: `rope_parameters` of transformers 5, or what 4 wrote."""
+    rope = {"rope_theta": record.get("rope_theta")}
+    rope |= record.get("rope_scaling") or {}
+    rope |= record.get("rope_parameters") or {}
+    rope = {key: value for key, value in rope.items() if value is not None}
+    fields = {"rope_theta": rope.get("rope_theta", 10000.0)}
+    kind = rope.get("rope_type", rope.get("type", "default"))
+    if rope.get("partial_rotary_factor", 1.0) != 1.0:
+        problems.append(f"partial_rotary_factor in {rope} (only 1.0 is computed)")
+    if kind == "default":
+        return fields
+    if kind not in _ROPE:
+        problems.append(
+            f"rope_type {kind!r} in {rope} (only {('default', *_ROPE)} are computed)"
+        )
+        return fields
+    missing = [key for key in _ROPE[kind].values() if key not in rope]
+    if missing:
+        problems.append(f"{', '.join(missing)} missing in the rotary settings {rope}")
+        return fields
+    scaling = {name: rope[key] for name, key in _ROPE[kind].items()}
+    return fields | {"rope_scaling": RopeScaling(kind, **scaling)}
+
+
+def _read_window(
+    kind: str, record: Mapping[str, Any], problems: list[str]
+) -> dict[str, Any]:
+    """The sliding window: of all layers in Mistral, in Qwen from one layer on."""
+    window = record.get("sliding_window", 4096)
+    if kind == "mistral":
+        return {"sliding_window": window}
+    if not record.get("use_sliding_window", False):
+        window = None
+    layers = record.get("num_hidden_layers") or 0
+    types = record.get("layer_types")
+    if types is None:
+        first = record.get("max_window_layers", 28)
+    else:  # it is what transformers goes by where it is there
+        first = types.count("full_attention")
+        narrow = "sliding_attention"
+        if types != ["full_attention"] * first + [narrow] * (layers - first):
+            problems.append(
+                f"layer_types = {types} (only full_attention and then sliding_attention,"
+                f" in all {layers} layers, is computed)"
+            )
+        elif first < layers and window is None:
+            problems.append(f"layer_types = {types}, but no sliding_window is in use")
+    if window is None or first >= layers:
+        return {}
+    return {"sliding_window": window, "window_from": first}

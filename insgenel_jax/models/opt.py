@@ -1,0 +1,138 @@
+"""OPT: tokens, positions, mask, cache -> hidden states of the last layer, cache."""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from insgenel_jax.models import attention, layers
+from insgenel_jax.models.config import ModelConfig
+from insgenel_jax.sharding import pin_batch
+
+OFFSET = 2  # the table of positions starts with two rows that no position has
+
+# Parameter path -> logical axes (sharding.py places them on the mesh).
+AXES = {
+    "embed/embedding": ("vocabulary", "model"),
+    "embed_position/embedding": (None, "model"),
+    "project_in/kernel": (None, "model"),
+    "layers/attention_norm/scale": ("layers", None),
+    "layers/attention_norm/bias": ("layers", None),
+    "layers/attention/query/kernel": ("layers", "model", "heads", None),
+    "layers/attention/query/bias": ("layers", "heads", None),
+    "layers/attention/key/kernel": ("layers", "model", "heads", None),
+    "layers/attention/key/bias": ("layers", "heads", None),
+    "layers/attention/value/kernel": ("layers", "model", "heads", None),
+    "layers/attention/value/bias": ("layers", "heads", None),
+    "layers/attention/output/kernel": ("layers", "heads", None, "model"),
+    "layers/attention/output/bias": ("layers", None),
+    "layers/mlp_norm/scale": ("layers", None),
+    "layers/mlp_norm/bias": ("layers", None),
+    "layers/mlp/up/kernel": ("layers", "model", "ffn"),
+    "layers/mlp/up/bias": ("layers", "ffn"),
+    "layers/mlp/down/kernel": ("layers", "ffn", "model"),
+    "layers/mlp/down/bias": ("layers", None),
+    "norm/scale": (None,),
+    "norm/bias": (None,),
+    "project_out/kernel": ("model", None),
+    "unembed": ("vocabulary", "model"),
+}
+
+
+class Attention(nn.Module):
+    """Causal self-attention without positions of its own."""
+
+    config: ModelConfig
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B T D"], cache, number, mask):
+        c = self.config
+        heads = (c.heads, c.head_dim)
+        query = layers.project(c, heads, "query", bias=True)(x)
+        key = layers.project(c, heads, "key", bias=True)(x)
+        value = layers.project(c, heads, "value", bias=True)(x)
+        if cache is not None:
+            cache, key, value = attention.extend_cache(cache, number, key, value)
+        x = attention.attend(query, key, value, mask, c.attention)
+        return layers.project(c, c.dim, "output", axis=(-2, -1), bias=True)(x), cache
+
+
+class MLP(nn.Module):
+    """Two maps with a ReLU between them."""
+
+    config: ModelConfig
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
+        x = layers.project(self.config, self.config.ffn, "up", bias=True)(x)
+        return layers.project(self.config, self.config.dim, "down", bias=True)(
+            nn.relu(x)
+        )
+
+
+class Layer(nn.Module):
+    """x + attention(norm(x)), then x + mlp(norm(x)).
+
+    The 350M is the other way round: norm(x + attention(x)), then norm(x + mlp(x)).
+    """
+
+    config: ModelConfig
+    deterministic: bool
+
+    @nn.compact
+    def __call__(self, carry, number, mask):
+        (x, cache), c = carry, self.config
+        drop = nn.Dropout(c.dropout, deterministic=self.deterministic)
+        with jax.named_scope("attention"):
+            norm = layers.layer_norm(c, "attention_norm")
+            y, cache = Attention(c, name="attention")(
+                norm(x) if c.pre_norm else x, cache, number, mask
+            )
+            x = x + drop(y)
+            x = x if c.pre_norm else norm(x)
+        with jax.named_scope("mlp"):
+            norm = layers.layer_norm(c, "mlp_norm")
+            y = MLP(c, name="mlp")(norm(x) if c.pre_norm else x)
+            x = x + drop(y)
+            x = x if c.pre_norm else norm(x)
+        return (pin_batch(x), cache), None
+
+
+class Opt(nn.Module):
+    """The decoder up to its last norm, or to the map to `embed_dim` (350M: no norm)."""
+
+    config: ModelConfig
+
+    @nn.compact
+    def __call__(
+        self,
+        tokens: Int[Array, "B T"],
+        positions: Int[Array, "B T"],
+        mask: Bool[Array, "B T S"],
+        cache: dict | None = None,
+        *,
+        deterministic: bool = True,
+    ) -> tuple[Float[Array, "B T D"], dict | None]:
+        """S = T without a cache, else the cache's slots. D is `embed_dim` if given."""
+        c = self.config
+        width = c.embed_dim or c.dim
+        with jax.named_scope("embed"):
+            x = layers.Embed(c, c.vocabulary, width, name="embed")(tokens)
+            if width != c.dim:
+                x = layers.project(c, c.dim, "project_in")(x)
+            x += layers.Embed(
+                c, c.max_positions + OFFSET, c.dim, name="embed_position"
+            )(positions + OFFSET)
+        (x, cache), _ = layers.stack(Layer, c, deterministic)(
+            (x, cache), jnp.arange(c.layers), mask
+        )
+        if not c.tie_embeddings:
+            self.param("unembed", layers.INIT, (c.vocabulary, width), c.param_dtype)
+        with jax.named_scope("norm"):
+            if c.pre_norm:
+                x = layers.layer_norm(c, "norm")(x)
+            if width != c.dim:
+                x = layers.project(c, width, "project_out")(x)
+        return x, cache

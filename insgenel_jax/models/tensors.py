@@ -1,0 +1,121 @@
+"""The tensors of a model directory, by name: safetensors or *.bin, one file or several.
+
+Nothing is read before it is asked for, and no file is held open in between: what is
+mapped counts as resident memory until it is let go.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import json
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import ml_dtypes
+import numpy as np
+from safetensors import SafetensorError, safe_open
+
+WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+TORCH_WEIGHTS = "pytorch_model.bin"
+TORCH_INDEX = "pytorch_model.bin.index.json"
+
+
+class Tensor(NamedTuple):
+    """A tensor on disk: read(index) gives that part of it."""
+
+    shape: tuple[int, ...]
+    read: Callable[[tuple[slice, ...]], np.ndarray]
+
+
+def open_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a model directory. *.bin is for where no safetensors are.
+
+    Raises FileNotFoundError where neither is, ValueError that names every file that is
+    damaged, or is a *.bin while torch is not installed.
+    """
+    files, scan = _files(path, WEIGHTS, INDEX), _scan_safetensors
+    if not files:
+        files, scan = _files(path, TORCH_WEIGHTS, TORCH_INDEX), _scan_torch
+    if not files:
+        raise FileNotFoundError(
+            f"{path}: found no {WEIGHTS}, {INDEX}, {TORCH_WEIGHTS} or {TORCH_INDEX}"
+        )
+    if scan is _scan_torch and importlib.util.find_spec("torch") is None:
+        raise ValueError(
+            f"{path}: {', '.join(files)} can be read by PyTorch alone, which is not "
+            "installed; install torch, or save the model as safetensors "
+            "(save_pretrained of transformers does it)"
+        )
+    tensors, damaged = {}, []
+    for file in files:
+        try:
+            tensors |= scan(path / file)
+        except (SafetensorError, OSError) as error:
+            damaged.append(f"{file} ({error})")
+    if damaged:
+        raise ValueError(
+            f"{path}: cannot read {'; '.join(damaged)}; truncated or damaged, fetch it "
+            "again"
+        )
+    return tensors
+
+
+def _files(path: Path, one: str, index: str) -> list[str]:
+    """The files that hold the tensors; none where there is neither `one` nor `index`."""
+    if (path / index).is_file():
+        try:
+            record = json.loads((path / index).read_text(encoding="utf-8"))
+            return sorted(set(record["weight_map"].values()))
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise ValueError(
+                f"{path / index}: expected a JSON object with a 'weight_map': {error!r}"
+            ) from error
+    return [one] if (path / one).is_file() else []
+
+
+def _scan_safetensors(file: Path) -> dict[str, Tensor]:
+    def read(name, index):
+        with safe_open(file, framework="numpy") as opened:
+            return opened.get_slice(name)[index]
+
+    with safe_open(file, framework="numpy") as opened:
+        return {
+            name: Tensor(
+                tuple(opened.get_slice(name).get_shape()), functools.partial(read, name)
+            )
+            for name in opened.keys()  # noqa: SIM118 (not a dictionary)
+        }
+
+
+def _scan_torch(file: Path) -> dict[str, Tensor]:
+    import torch
+
+    # the format of before 2020 cannot be mapped, and so is kept whole
+    mapped = zipfile.is_zipfile(file)
+    load = functools.partial(
+        torch.load, file, map_location="cpu", weights_only=True, mmap=mapped
+    )
+    try:
+        held = load()
+        shapes = {name: tuple(tensor.shape) for name, tensor in held.items()}
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # a damaged pickle can raise anything
+        raise OSError(str(error).partition("\n")[0] or repr(error)) from error
+    if mapped:
+        held = None
+
+    def read(name, index):
+        part = (held or load())[name][index].contiguous()
+        if part.dtype == torch.bfloat16:  # numpy has none of its own
+            return part.view(torch.int16).numpy().view(ml_dtypes.bfloat16)
+        return part.numpy()
+
+    return {
+        name: Tensor(shape, functools.partial(read, name))
+        for name, shape in shapes.items()
+    }
