@@ -12,8 +12,9 @@ from jax.sharding import PartitionSpec as P
 MESH_AXES = ("data", "fsdp", "tensor")
 BATCH = ("data", "fsdp")  # what the first axis of a batch is split over
 
-# Logical axis of a parameter -> mesh axis; None keeps it whole on every device.
+# Logical axis -> mesh axis, or several; None keeps it whole on every device.
 RULES = {
+    "batch": BATCH,
     "vocabulary": "tensor",
     "model": "fsdp",
     "heads": "tensor",
@@ -46,8 +47,8 @@ def make_mesh(data: int = 1, fsdp: int = 1, tensor: int = 1, *, devices=None) ->
 def shardings(shapes, axes: dict[str, tuple], mesh: Mesh, rules=RULES):
     """A NamedSharding for each leaf of `shapes`, a tree of arrays or their shapes.
 
-    axes: parameter path -> one logical axis (or None) per dimension; rules: logical
-    axis -> mesh axis. Raises ValueError that names every parameter without a row, with
+    axes: path -> one logical axis (or None) per dimension; rules: logical axis -> mesh
+    axis or axes. Raises ValueError that names every leaf without a row, with
     a row that does not fit it, with two dimensions on one mesh axis, or with a
     dimension that its mesh axis does not divide.
     """
@@ -67,22 +68,40 @@ def shardings(shapes, axes: dict[str, tuple], mesh: Mesh, rules=RULES):
             problems.append(f"{name}: no rule for logical axes {unknown}")
             return None
         spec = [None if a is None else rules[a] for a in row]
-        used = [a for a in spec if a is not None]
+        used = [axis for entry in spec for axis in mesh_axes(entry)]
         if len(set(used)) < len(used):
             problems.append(f"{name}: {row} puts two dimensions on one axis of {spec}")
             return None
-        for size, logical, axis in zip(leaf.shape, row, spec):
-            if axis is not None and size % mesh.shape[axis]:
+        for size, logical, entry in zip(leaf.shape, row, spec):
+            parts = math.prod(mesh.shape[axis] for axis in mesh_axes(entry))
+            if size % parts:
                 problems.append(
-                    f"{name}: mesh axis {axis} = {mesh.shape[axis]} does not divide "
-                    f"{logical} = {size}"
+                    f"{name}: mesh axis {' x '.join(mesh_axes(entry))} = {parts} does "
+                    f"not divide {logical} = {size}"
                 )
         return NamedSharding(mesh, P(*spec))
 
     tree = jax.tree_util.tree_map_with_path(place, shapes)
     if problems:
-        raise ValueError(f"cannot shard the parameters: {'; '.join(problems)}")
+        raise ValueError(f"cannot shard: {'; '.join(problems)}")
     return tree
+
+
+def mesh_axes(entry: str | tuple[str, ...] | None) -> tuple[str, ...]:
+    """The mesh axes that one entry of a PartitionSpec names."""
+    return (entry,) if isinstance(entry, str) else entry or ()
+
+
+def bytes_per_device(shapes, places) -> int:
+    """What the leaves of `shapes` take on each device, placed as `places` says."""
+    sizes = jax.tree.map(
+        lambda leaf, place: (
+            math.prod(place.shard_shape(leaf.shape)) * np.dtype(leaf.dtype).itemsize
+        ),
+        shapes,
+        places,
+    )
+    return sum(jax.tree.leaves(sizes))
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
@@ -126,8 +145,7 @@ def pin(x: jax.Array, *spec) -> jax.Array:
     if mesh.empty:
         return x
     for size, axes in zip(x.shape, spec):
-        axes = (axes,) if isinstance(axes, str) else axes or ()
-        if size % math.prod(mesh.shape[axis] for axis in axes):
+        if size % math.prod(mesh.shape[axis] for axis in mesh_axes(axes)):
             return x
     return jax.lax.with_sharding_constraint(x, P(*spec))
 

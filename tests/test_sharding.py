@@ -2,24 +2,45 @@
 
 import dataclasses
 import functools
+import types
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax.traverse_util import flatten_dict
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from benchmarks import memory
 from insgenel_jax import models, sharding
-from insgenel_jax.models import bert, llama, opt
 from insgenel_jax.models.attention import causal_mask
-from tests.models.tiny import BERT, LLAMA, OPT, OPT_350M, WINDOWED, random_params
+from insgenel_jax.models.lora import Lora
+from insgenel_jax.training import loop, objectives, optimizer
+from insgenel_jax.training.config import LoopSettings, OptimizerSettings
+from tests.models.tiny import BERT, LLAMA, OPT, OPT_350M, random_params
 
 pytestmark = pytest.mark.skipif(
     jax.device_count() < 8, reason="needs eight devices, virtual ones will do"
 )
 
+# Every parameter that some model has is one of these models'.
+VARIANTS = [
+    LLAMA,
+    dataclasses.replace(LLAMA, tie_embeddings=True),
+    dataclasses.replace(OPT_350M, tie_embeddings=False),
+    dataclasses.replace(LLAMA, qkv_bias=True, sliding_window=4),
+    dataclasses.replace(LLAMA, qk_norm=True),
+    OPT,
+    OPT_350M,
+    BERT,
+]
+
 TOKENS = np.random.default_rng(0).integers(0, 64, (8, 10)).astype(np.int32)
+
+
+def names(tree) -> set[str]:
+    return set(flatten_dict(tree, sep="/"))
 
 
 def encode(config, params, tokens):
@@ -29,7 +50,7 @@ def encode(config, params, tokens):
     return module.apply({"params": params}, tokens, positions, mask)[0]
 
 
-def train(config, params, tokens):
+def differentiate(config, params, tokens):
     """-> gradients and logits of a loss in which every logit counts."""
 
     def loss(params):
@@ -40,8 +61,18 @@ def train(config, params, tokens):
     return jax.grad(loss, has_aux=True)(params)
 
 
+assert_close = functools.partial(
+    jax.tree.map,
+    lambda x, y: np.testing.assert_allclose(
+        np.asarray(x), np.asarray(y), rtol=1e-4, atol=1e-4
+    ),
+)
+
+
 @pytest.mark.parametrize(
-    ("function", "config"), [(train, LLAMA), (encode, BERT)], ids=["llama", "bert"]
+    ("function", "config"),
+    [(differentiate, dataclasses.replace(LLAMA, lora=Lora())), (encode, BERT)],
+    ids=["llama with LoRA", "bert"],
 )
 def test_one_device_or_eight(function, config):
     """1 x 1 x 1 equals 2 x 2 x 2, the batch still split at the end."""
@@ -52,13 +83,51 @@ def test_one_device_or_eight(function, config):
         tokens = sharding.host_batch_to_global(TOKENS, mesh)
         with jax.set_mesh(mesh):
             results.append(jax.jit(functools.partial(function, config))(params, tokens))
-    jax.tree.map(
-        lambda x, y: np.testing.assert_allclose(
-            np.asarray(x), np.asarray(y), rtol=1e-4, atol=1e-4
-        ),
-        *results,
-    )
+    assert_close(*results)
     assert jax.tree.leaves(results[1])[-1].sharding.spec[0] == sharding.BATCH
+
+
+def test_a_train_step():
+    """Two steps on 1 x 1 x 1 and 2 x 2 x 2: equal states, each leaf where it belongs."""
+    shape = TOKENS.shape
+    rng = np.random.default_rng(1)
+    batch = {
+        "tokens": TOKENS,
+        "targets": rng.integers(0, 64, shape).astype(np.int32),
+        "weights": rng.random(shape, np.float32),
+        "segments": np.repeat([[1, 2, 0]], 8, axis=0).repeat([5, 3, 2], axis=1),
+        "positions": np.tile(np.r_[:5, :3, :2], (8, 1)),
+    }
+    task = objectives.generator_task(LLAMA)
+    # steps large enough to show, epsilon too: Adam divides what is near 0 by itself
+    settings = OptimizerSettings(learning_rate=0.1, warmup_steps=1, eps=1e-2)
+    run = LoopSettings(steps=4, microbatches=2)
+    config = types.SimpleNamespace(optimizer=settings, loop=run, seed=0)
+    tx = optimizer.build(settings, 4)
+    results = []
+    for mesh in (sharding.make_mesh(), sharding.make_mesh(2, 2, 2)):
+        places = loop.state_shardings(task, tx, mesh)
+        with jax.set_mesh(mesh):
+            params = jax.device_put(random_params(LLAMA), places.params)
+            opt_state = jax.jit(tx.init, out_shardings=places.opt_state)(params)
+            state = loop.TrainState(jnp.zeros((), jnp.int32), params, opt_state)
+            state = jax.device_put(state, places)
+            rows = sharding.host_batch_to_global(batch, mesh)
+            step = loop.compile_step(task, tx, config, places, state, rows)
+            for _ in range(2):
+                state, measured = step(state, rows)
+        results.append((state, measured))
+    assert_close(*results)
+    moved = jax.tree.map(
+        lambda new, old: np.abs(np.asarray(new) - old).max(),
+        results[1][0].params,
+        random_params(LLAMA),
+    )
+    assert min(jax.tree.leaves(moved)) > 0.01
+    for leaf, place in zip(*map(jax.tree.leaves, (results[1][0], places))):
+        assert leaf.sharding.is_equivalent_to(place, leaf.ndim)
+    up = results[1][0].opt_state[1][0].mu["layers"]["mlp"]["up"]["kernel"]
+    assert up.addressable_shards[0].data.shape == (2, 12, 20)
 
 
 def test_born_sharded():
@@ -74,26 +143,45 @@ def test_born_sharded():
     jax.tree.map(np.testing.assert_array_equal, params, whole)
 
 
-QWEN3 = dataclasses.replace(LLAMA, qk_norm=True)
-UNTIED = dataclasses.replace(OPT_350M, tie_embeddings=False)
+@pytest.mark.parametrize("family", models.AXES)
+def test_tables_have_no_idle_rows(family):
+    """Every row of a family's table is some parameter's, in one of its variants."""
+    configs = [c for c in VARIANTS if c.family == family]
+    assert set(models.AXES[family]) == set.union(
+        *(names(models.abstract_params(config)) for config in configs)
+    )
 
 
-@pytest.mark.parametrize(
-    ("configs", "table"),
-    [
-        ([OPT, UNTIED], opt.AXES),
-        ([LLAMA, WINDOWED, QWEN3], llama.AXES),
-        ([BERT], bert.AXES),
-    ],
-    ids=["opt", "llama", "bert"],
-)
-def test_tables_have_no_idle_rows(configs, table):
-    """Every row of a family's table is a parameter of one of its variants."""
-    names = set()
-    for config in configs:
-        paths, _ = jax.tree_util.tree_flatten_with_path(models.abstract_params(config))
-        names |= {jax.tree_util.keystr(p, simple=True, separator="/") for p, _ in paths}
-    assert set(table) == names
+def test_every_variant_is_placed():
+    """Also with LoRA, whose rows follow from its kernels', and each cache."""
+    mesh = sharding.make_mesh(2, 2, 2)
+    everywhere = Lora(targets=("query", "key", "value", "output", "gate", "up", "down"))
+    cached = set()
+    for config in VARIANTS:
+        models.param_shardings(config, mesh)
+        adapted = dataclasses.replace(config, lora=everywhere)
+        places = models.param_shardings(adapted, mesh)
+        if config.family != "bert":
+            cache = models.init_cache(config, 4, 6)
+            models.cache_shardings(cache, mesh)
+            cached |= names(cache)
+    assert cached == set(models.CACHE_AXES)
+    found = {name: place.spec for name, place in flatten_dict(places, sep="/").items()}
+    assert found["layers/attention/query/lora_a"] == P(None, "fsdp", None)
+    assert found["layers/attention/query/lora_b"] == P(None, None, "tensor", None)
+    assert found["layers/attention/output/lora_a"] == P(None, "tensor", None, None)
+    assert found["layers/mlp/down/lora_b"] == P(None, None, "fsdp")
+
+
+def test_cache():
+    """Rows over data x fsdp, key heads over tensor."""
+    mesh = sharding.make_mesh(2, 2, 2)
+    cache = jax.eval_shape(lambda: models.init_cache(LLAMA, 8, 6))
+    places = models.cache_shardings(cache, mesh)
+    assert places["k"].shard_shape(cache["k"].shape) == (2, 2, 6, 1, 6)
+    assert places["length"].shard_shape((8,)) == (2,)
+    with pytest.raises(ValueError, match="data x fsdp = 4 does not divide batch = 6"):
+        models.cache_shardings(models.init_cache(LLAMA, 6, 6), mesh)
 
 
 def test_wrong_tables_are_refused():
@@ -106,6 +194,7 @@ def test_wrong_tables_are_refused():
         "d": jax.ShapeDtypeStruct((4,), "float32"),
         "e": jax.ShapeDtypeStruct((4, 3), "float32"),
         "f": jax.ShapeDtypeStruct((3, 4), "float32"),
+        "g": jax.ShapeDtypeStruct((4, 4), "float32"),
     }
     axes = {
         "b": ("model",),
@@ -113,6 +202,7 @@ def test_wrong_tables_are_refused():
         "d": ("width",),
         "e": ("model", "ffn"),
         "f": (None, "ffn"),
+        "g": ("batch", "model"),
     }
     with pytest.raises(ValueError, match="cannot shard") as error:
         sharding.shardings(shapes, axes, mesh)
@@ -120,11 +210,12 @@ def test_wrong_tables_are_refused():
         "a/kernel has no row",
         "b has shape (4, 4), but its row is ('model',)",
         "c: ('heads', 'ffn') puts two dimensions on one axis",
+        "g: ('batch', 'model') puts two dimensions on one axis",
         "d: no rule for logical axes ['width']",
         "e: mesh axis tensor = 2 does not divide ffn = 3",
     ):
         assert part in str(error.value)
-    assert "f" not in str(error.value).split("parameters: ")[1].split()
+    assert "f" not in str(error.value).split("cannot shard: ")[1].split()
 
 
 def test_too_fine_for_the_model():
@@ -133,6 +224,33 @@ def test_too_fine_for_the_model():
         models.param_shardings(LLAMA, sharding.make_mesh(tensor=4))
     odd = dataclasses.replace(LLAMA, vocabulary=61, dim=20, ffn=7)
     models.param_shardings(odd, sharding.make_mesh())
+
+
+@pytest.mark.parametrize(("fsdp", "tensor"), memory.MESHES)
+@pytest.mark.parametrize("name", memory.CONFIGS)
+def test_training_fits(name, fsdp, tensor):
+    """Large models on eight devices of 80 GB: nearly an eighth of the whole on each."""
+    config = memory.CONFIGS[name]
+    found = memory.measure(config, sharding.make_mesh(fsdp=fsdp, tensor=tensor))
+    sizes = [leaf.size for leaf in jax.tree.leaves(models.abstract_params(config))]
+    whole = 4 * sum(sizes)  # float32
+    assert 6.5e9 < sum(sizes) < 7e9
+    assert whole / 8 <= found["parameters"] < 1.01 * whole / 8
+    assert 4 * whole / 8 <= found["training"] < 80e9
+    heads = config.kv_heads * config.head_dim
+    cache = 2 * 2 * memory.ROWS * memory.SLOTS * config.layers * heads
+    assert cache / 8 <= found["cache"] < 1.01 * cache / 8
+
+
+def test_bytes_of_uneven_places():
+    """What is whole everywhere counts whole, what is split by its part."""
+    mesh = sharding.make_mesh(2, 2, 2)
+    shapes = [jax.ShapeDtypeStruct((8, 6), t) for t in ("float32", "bfloat16")]
+    places = [
+        NamedSharding(mesh, P(sharding.BATCH, "tensor")),
+        NamedSharding(mesh, P()),
+    ]
+    assert sharding.bytes_per_device(shapes, places) == 2 * 3 * 4 + 8 * 6 * 2
 
 
 def test_mesh():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -9,11 +11,18 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from insgenel_jax import sharding
-from insgenel_jax.models import bert, llama, opt
+from insgenel_jax.models import bert, llama, lora, opt
 from insgenel_jax.models.config import ModelConfig
 
 _MODULES = {"opt": opt.Opt, "llama": llama.Llama, "bert": bert.Bert}
-_AXES = {"opt": opt.AXES, "llama": llama.AXES, "bert": bert.AXES}
+# Parameter path -> logical axes, of each family; leaf of a cache -> logical axes.
+AXES = {"opt": opt.AXES, "llama": llama.AXES, "bert": bert.AXES}
+CACHE_AXES = {
+    "k": ("layers", "batch", None, "kv_heads", None),
+    "v": ("layers", "batch", None, "kv_heads", None),
+    "length": ("batch",),
+    "positions": ("batch", None),
+}
 
 
 def build(config: ModelConfig) -> nn.Module:
@@ -26,6 +35,22 @@ def init_params(config: ModelConfig, key: PRNGKeyArray, shardings=None) -> dict:
     return jax.jit(_init, static_argnums=0, out_shardings=shardings)(config, key)
 
 
+def init_lora(config: ModelConfig, key: PRNGKeyArray, shardings=None) -> dict:
+    """Fresh LoRA leaves alone, for `lora.join` with the parameters of a base.
+
+    Raises ValueError when `config.lora` names a projection that the family lacks.
+    """
+    abstract = lora.split(abstract_params(config))[0]
+    found = {path[-2].key for path, _ in jax.tree.leaves_with_path(abstract)}
+    if unknown := sorted(set(config.lora.targets) - found):
+        raise ValueError(f"LoRA targets {unknown}: {config.family!r} has no such maps")
+    # what only the base needs is dropped by the compiler
+    init = jax.jit(
+        lambda key: lora.split(_init(config, key))[0], out_shardings=shardings
+    )
+    return init(key)
+
+
 def abstract_params(config: ModelConfig) -> dict:
     """The parameters' shapes and dtypes; nothing is computed."""
     return jax.eval_shape(lambda key: _init(config, key), jax.random.key(0))
@@ -33,7 +58,14 @@ def abstract_params(config: ModelConfig) -> dict:
 
 def param_shardings(config: ModelConfig, mesh: Mesh) -> dict:
     """A NamedSharding for every parameter, by its family's table of logical axes."""
-    return sharding.shardings(abstract_params(config), _AXES[config.family], mesh)
+    abstract = abstract_params(config)
+    axes = lora.add_rows(AXES[config.family], abstract)
+    return sharding.shardings(abstract, axes, mesh)
+
+
+def cache_shardings(cache: dict, mesh: Mesh) -> dict:
+    """A NamedSharding for every leaf of a cache (or of its shapes)."""
+    return sharding.shardings(cache, CACHE_AXES, mesh)
 
 
 def init_cache(config: ModelConfig, batch: int, slots: int, dtype=None) -> dict:
@@ -57,15 +89,15 @@ def init_cache(config: ModelConfig, batch: int, slots: int, dtype=None) -> dict:
 def move_slots(
     cache: dict, source: Int[Array, "B P"], target: Int[Array, "B P"]
 ) -> dict:
-    """Copy keys and values of row b from slots source[b] to slots target[b].
+    """Copy what slots source[b] of row b hold to slots target[b].
 
     A target past the last slot is dropped.
     """
-    rows = jnp.arange(source.shape[0])[:, None]
-    moved = {}
-    for name in ("k", "v"):
-        kept = cache[name].at[:, rows, source].get(mode="clip")
-        moved[name] = cache[name].at[:, rows, target].set(kept, mode="drop")
+    rows, moved = jnp.arange(source.shape[0])[:, None], {}
+    for name in cache.keys() - {"length"}:
+        batch = (slice(None),) * CACHE_AXES[name].index("batch")
+        kept = cache[name].at[*batch, rows, source].get(mode="clip")
+        moved[name] = cache[name].at[*batch, rows, target].set(kept, mode="drop")
     return cache | moved
 
 
@@ -91,4 +123,6 @@ def unembed(
 
 def _init(config: ModelConfig, key: PRNGKeyArray) -> dict:
     one = jnp.zeros((1, 1), jnp.int32)
+    # parameters do not depend on the backend, which might not run here or on this shape
+    config = dataclasses.replace(config, attention="auto")
     return build(config).init(key, one, one, jnp.ones((1, 1, 1), bool))["params"]

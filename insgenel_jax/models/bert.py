@@ -49,7 +49,7 @@ class Attention(nn.Module):
         query = layers.project(c, heads, "query", bias=True)(x)
         key = layers.project(c, heads, "key", bias=True)(x)
         value = layers.project(c, heads, "value", bias=True)(x)
-        x = attention.attend(query, key, value, mask)
+        x = attention.attend(query, key, value, mask, c.attention)
         return layers.project(c, c.dim, "output", axis=(-2, -1), bias=True)(x)
 
 
@@ -94,7 +94,7 @@ class Bert(nn.Module):
         self,
         tokens: Int[Array, "B T"],
         positions: Int[Array, "B T"],
-        mask: Bool[Array, "B T T"],
+        mask: attention.Mask | Bool[Array, "B T T"],
         cache: None = None,
         *,
         deterministic: bool = True,

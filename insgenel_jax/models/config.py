@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 
+from insgenel_jax.models.attention import BACKENDS
+from insgenel_jax.models.lora import Lora
+
 FAMILIES = ("opt", "llama", "bert")
 REMAT = ("none", "dots", "full")
 DTYPES = ("float32", "bfloat16", "float16")
@@ -57,6 +60,7 @@ class ModelConfig:
     `dtype` is what is computed in, `param_dtype` what the parameters are kept in;
     `remat` says what the backward pass recomputes: nothing, all but the matrix
     products with weights ("dots"), or everything inside a layer ("full").
+    `attention` names a backend of attention.py; "auto" goes by the platform.
     """
 
     family: str
@@ -80,6 +84,8 @@ class ModelConfig:
     pre_norm: bool = True
     token_types: int = 2
     dropout: float = 0.0
+    lora: Lora | None = None
+    attention: str = "auto"
     dtype: str = "float32"
     param_dtype: str = "float32"
     remat: str = "none"
@@ -101,6 +107,7 @@ class ModelConfig:
             problems.append(f"dropout is {self.dropout}, must be in [0, 1)")
         for name, known in (
             ("remat", REMAT),
+            ("attention", ("auto", *BACKENDS)),
             ("dtype", DTYPES),
             ("param_dtype", DTYPES),
         ):

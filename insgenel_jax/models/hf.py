@@ -138,8 +138,8 @@ def save_model(
         for tensor, (name, row, inputs, shape) in shard.items():
             part = np.asarray(params[name] if row is None else params[name][row])
             part = part.astype(config.param_dtype)
-            flat = part.reshape(shape[::-1] if inputs else shape)
-            arrays[tensor] = _transpose(flat) if inputs else np.ascontiguousarray(flat)
+            part = part.reshape(shape[::-1]).T if inputs else part.reshape(shape)
+            arrays[tensor] = np.ascontiguousarray(part)
         save_file(arrays, path / file, metadata={"format": "pt"})
     if len(shards) > 1:
         index = {
@@ -229,18 +229,7 @@ def _read_part(tensor: Tensor, inputs: int | None, shape: tuple, index: list):
         bounds.append(slice(first.start * width, first.stop * width))
         sizes += [first.stop - first.start, *sizes_of_rest]
         inner += [slice(None), *rest]
-    part = _transpose(tensor.read(tuple(bounds[::-1])))
-    return part.reshape(sizes)[tuple(inner)]
-
-
-def _transpose(x: np.ndarray) -> np.ndarray:
-    """x.T, contiguous; by blocks, ten times as fast as numpy's walk along columns."""
-    if x.ndim < 2:
-        return x
-    out = np.empty(x.shape[::-1], x.dtype)
-    for start in range(0, len(x), 64):
-        out[:, start : start + 64] = x[start : start + 64].T
-    return out
+    return tensor.read(tuple(bounds[::-1])).T.reshape(sizes)[tuple(inner)]
 
 
 def _aligned(shape: list[int], dtype) -> np.ndarray:

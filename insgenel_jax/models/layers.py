@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -9,6 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from insgenel_jax.models.config import ModelConfig
+from insgenel_jax.models.lora import Adapted
 from insgenel_jax.sharding import RULES, pin, pin_batch
 
 # As all of these families were initialised.
@@ -40,7 +43,10 @@ def stack(layer: type[nn.Module], config: ModelConfig, deterministic: bool):
 
 def project(config: ModelConfig, features, name: str, *, axis=-1, bias=False):
     """A linear map of the last axis (or of `axis`) to `features` axes."""
-    return nn.DenseGeneral(
+    lora = config.lora
+    adapted = lora is not None and name in lora.targets
+    linear = functools.partial(Adapted, lora=lora) if adapted else nn.DenseGeneral
+    return linear(
         features,
         axis=axis,
         use_bias=bias,

@@ -54,7 +54,7 @@ class Attention(nn.Module):
         query, key = layers.rotate(query, angles), layers.rotate(key, angles)
         if cache is not None:
             cache, key, value = attention.extend_cache(cache, number, key, value)
-        x = attention.attend(query, key, value, mask)
+        x = attention.attend(query, key, value, mask, c.attention)
         return layers.project(c, c.dim, "output", axis=(-2, -1))(x), cache
 
 
@@ -104,7 +104,7 @@ class Llama(nn.Module):
         self,
         tokens: Int[Array, "B T"],
         positions: Int[Array, "B T"],
-        mask: Bool[Array, "B T S"],
+        mask: attention.Mask | Bool[Array, "B T S"],
         cache: dict | None = None,
         *,
         deterministic: bool = True,

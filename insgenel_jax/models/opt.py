@@ -55,7 +55,7 @@ class Attention(nn.Module):
         value = layers.project(c, heads, "value", bias=True)(x)
         if cache is not None:
             cache, key, value = attention.extend_cache(cache, number, key, value)
-        x = attention.attend(query, key, value, mask)
+        x = attention.attend(query, key, value, mask, c.attention)
         return layers.project(c, c.dim, "output", axis=(-2, -1), bias=True)(x), cache
 
 

@@ -1,17 +1,66 @@
-"""Attention against numpy, the masks, and what the cache's writes leave behind."""
+"""Attention: numpy, masks, backends and their refusals, the cache's writes."""
+
+import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
 
+from insgenel_jax import models, sharding
 from insgenel_jax.models import attention
+from insgenel_jax.models.attention import Mask
+from tests.models.tiny import BERT, LLAMA
 
 RNG = np.random.default_rng(0)
+
+# Every backend at hand without an accelerator. The TPU's kernel is interpreted; of
+# cuDNN's only the arguments are tried, by the function they go to.
+ON_CPU = {
+    "xla": attention._attend_xla,
+    "splash": functools.partial(attention._attend_splash, interpret=True),
+    "cudnn": functools.partial(attention._attend_cudnn, implementation="xla"),
+}
+TOKENS = 384  # three blocks of the TPU's kernel
+LENGTHS = np.array([TOKENS, 130])
+SEGMENTS = np.repeat([[1, 2, 3, 0], [1, 2, 0, 0]], [100, 60, 150, 74], axis=1)
+MASKS = {
+    "causal": Mask(causal=True),
+    "all": Mask(),
+    "causal, lengths": Mask(causal=True, lengths=LENGTHS),
+    "lengths": Mask(lengths=LENGTHS),
+    "causal, segments": attention.causal_mask(SEGMENTS),
+    "segments": attention.bidirectional_mask(SEGMENTS),
+    "segments, lengths": Mask(segments=SEGMENTS, lengths=LENGTHS),
+}
+PAIRS = [
+    (backend, name)
+    for backend in ON_CPU
+    for name in MASKS
+    if backend != "cudnn" or "segments" not in name
+]
 
 
 def normal(*shape):
     return RNG.normal(size=shape).astype(np.float32)
+
+
+def inputs(tokens=TOKENS):
+    """Queries of four heads, keys and values of two."""
+    return tuple(normal(2, tokens, heads, 64) for heads in (4, 2, 2))
+
+
+def is_seen(mask: Mask, b, t, s):
+    """May token t of row b see token s? One pair at a time."""
+    seen = s <= t or not mask.causal
+    if mask.segments is not None:
+        seen = seen and 0 < mask.segments[b][t] == mask.segments[b][s]
+    if mask.lengths is not None:
+        seen = seen and s < mask.lengths[b]
+    return bool(seen and (mask.dense is None or mask.dense[b][t][s]))
 
 
 def attend_by_hand(query, key, value, mask):
@@ -28,7 +77,7 @@ def attend_by_hand(query, key, value, mask):
 
 @pytest.mark.parametrize("kv_heads", [1, 2, 4])
 def test_attend(kv_heads):
-    """Grouped heads and any mask."""
+    """Grouped heads and any mask, on whatever platform this is."""
     query, key, value = (
         normal(2, 3, 4, 6),
         normal(2, 5, kv_heads, 6),
@@ -41,46 +90,318 @@ def test_attend(kv_heads):
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
-def test_nothing_to_see_is_finite():
-    """A row that may attend to nothing: finite values and gradients, huge keys too."""
-    arrays = normal(1, 2, 2, 4), 1e3 * normal(1, 3, 2, 4), normal(1, 3, 2, 4)
-    mask = np.array([[[True, False, True], [False] * 3]])
+def test_masks():
+    """Each part, and all together, against the rule for one pair of tokens."""
+    segments, lengths = np.array([[1, 1, 2, 2, 0]] * 2), np.array([3, 5])
+    dense = RNG.random((2, 5, 5)) < 0.6
+    for mask in (
+        Mask(causal=True),
+        Mask(segments=segments),
+        Mask(lengths=lengths),
+        Mask(dense=dense),
+        Mask(True, segments, lengths, dense),
+    ):
+        found = np.broadcast_to(attention.to_dense(mask, 5, 5), (2, 5, 5))
+        for b, t, s in np.ndindex(2, 5, 5):
+            assert found[b, t, s] == is_seen(mask, b, t, s), (mask, b, t, s)
 
-    def total(arrays):
-        return attention.attend(*arrays, mask).sum()
 
-    value, gradients = jax.jit(jax.value_and_grad(total))(arrays)
-    assert np.isfinite(value)
-    assert all(np.isfinite(g).all() for g in gradients)
+def test_narrowed():
+    """`mask & seen` allows what both do, and says so to the backends."""
+    first, second = RNG.random((2, 2, 5, 5)) < 0.6
+    mask = Mask(causal=True) & first
+    expected = np.tril(np.ones((5, 5), bool)) & first
+    np.testing.assert_array_equal(attention.to_dense(mask, 5, 5), expected)
+    found = attention.to_dense(mask & second, 5, 5)
+    np.testing.assert_array_equal(found, expected & second)
+    assert "dense" in str(attention.objections("cudnn", mask, *shapes(), "gpu"))
 
 
 def test_causal_mask():
-    """Two packed segments and padding."""
-    found = attention.causal_mask(jnp.array([[1, 1, 2, 2, 0]]))
-    expected = [
+    """Two packed segments and padding; more keys than queries are a cache's."""
+    found = attention.to_dense(attention.causal_mask(np.array([[1, 1, 2, 2, 0]])), 5, 5)
+    assert found[0].astype(int).tolist() == [
         [1, 0, 0, 0, 0],
         [1, 1, 0, 0, 0],
         [0, 0, 1, 0, 0],
         [0, 0, 1, 1, 0],
         [0, 0, 0, 0, 0],
     ]
-    assert found[0].astype(int).tolist() == expected
+    found = attention.to_dense(Mask(causal=True), 2, 4)
+    assert found[0].astype(int).tolist() == [[1, 0, 0, 0], [1, 1, 0, 0]]
 
 
 def test_bidirectional_mask():
     """Both sides, of its own segment alone."""
-    found = attention.bidirectional_mask(jnp.array([[1, 1, 2, 0]]))
+    mask = attention.bidirectional_mask(np.array([[1, 1, 2, 0]]))
     expected = [[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 0]]
-    assert found[0].astype(int).tolist() == expected
+    assert attention.to_dense(mask, 4, 4)[0].astype(int).tolist() == expected
 
 
-def test_cached_mask():
-    """The picture in its docstring, and a row with an empty cache."""
-    found = attention.cached_mask(jnp.array([2, 0]), tokens=3, slots=6)
-    assert found.astype(int).tolist() == [
-        [[1, 1, 1, 0, 0, 0], [1, 1, 1, 1, 0, 0], [1, 1, 1, 1, 1, 0]],
-        [[1, 0, 0, 0, 0, 0], [1, 1, 0, 0, 0, 0], [1, 1, 1, 0, 0, 0]],
+@pytest.mark.parametrize(("backend", "name"), PAIRS)
+def test_backends(backend, name):
+    """Values and gradients of each backend with each mask it honours.
+
+    Against numpy at some queries (values), against xla at all (gradients). Queries that
+    see nothing are finite, and do not count.
+    """
+    mask, arrays = MASKS[name], inputs()
+    dense = np.broadcast_to(
+        attention.to_dense(mask, TOKENS, TOKENS), (2, TOKENS, TOKENS)
+    )
+    weights = normal(2, TOKENS, 4, 64) * dense.any(-1)[..., None, None]
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def differentiate(attend, arrays):
+        def total(arrays):
+            out = attend(*arrays, mask)
+            return (out * weights).sum(), out
+
+        return jax.grad(total, has_aux=True)(arrays)
+
+    gradients, out = differentiate(ON_CPU[backend], arrays)
+    assert np.isfinite(out).all()
+    some = np.array([0, 1, 99, 100, 129, 130, 159, 160, 383])
+    some = some[dense[:, some].any(-1).all(0)]
+    expected = attend_by_hand(arrays[0][:, some], *arrays[1:], dense[:, some])
+    np.testing.assert_allclose(out[:, some], expected, atol=1e-5)
+    if backend != "xla":
+        for found, wanted in zip(gradients, differentiate(ON_CPU["xla"], arrays)[0]):
+            np.testing.assert_allclose(found, wanted, atol=5e-5)
+
+
+@pytest.mark.parametrize("backend", ["xla", "splash"])
+def test_packed_is_apart(backend):
+    """Two documents in a row, or in a row each: equal values and gradients.
+
+    packed  a a a a b b .      apart  a a a a . . .
+            . . . . . . .             b b . . . . .
+    """
+    tokens, first, second = 128, 70, 40
+    packed, apart = np.zeros((2, 2, tokens), np.int32)
+    packed[0, :first], packed[0, first : first + second] = 1, 2
+    apart[0, :first], apart[1, :second] = 1, 1
+    arrays = tuple(x[:1] for x in inputs(tokens)) + (normal(1, tokens, 4, 64),)
+
+    def lay_apart(x):
+        x = jnp.pad(x, ((0, 1), (0, 0), (0, 0), (0, 0)))
+        return x.at[1, :second].set(x[0, first : first + second])
+
+    def total(arrays, segments, lay):
+        query, key, value, weights = (lay(x) for x in arrays)
+        mask = attention.causal_mask(segments)
+        out = ON_CPU[backend](query, key, value, mask)
+        return (out * weights * (segments > 0)[..., None, None]).sum()
+
+    def lay_packed(x):
+        return jnp.pad(x, ((0, 1), (0, 0), (0, 0), (0, 0)))
+
+    run = jax.jit(jax.value_and_grad(total), static_argnums=2)
+    found = run(arrays, packed, lay_packed)
+    expected = run(arrays, apart, lay_apart)
+    np.testing.assert_allclose(found[0], expected[0], rtol=1e-5)
+    for one, other in zip(found[1], expected[1]):
+        assert np.abs(one).max() > 0.01
+        np.testing.assert_allclose(one, other, atol=2e-5)
+
+
+@pytest.mark.parametrize(
+    ("backend", "name"),
+    [
+        ("xla", "causal, segments"),
+        ("splash", "causal, segments"),
+        ("cudnn", "causal, lengths"),
+    ],
+)
+def test_causality_by_gradient(backend, name):
+    """A query moves with the keys and values it may see, and with no others."""
+    mask, arrays = MASKS[name], inputs()
+
+    @jax.jit
+    def moved(arrays, t):
+        def total(query, key, value):
+            return ON_CPU[backend](query, key, value, mask)[:, t].sum()
+
+        both = jax.grad(total, (1, 2))(*arrays)
+        return [jnp.abs(gradient).sum((2, 3)) > 0 for gradient in both]
+
+    for t in (69, 120):
+        for found in jax.device_get(moved(arrays, t)):
+            for b, s in np.ndindex(2, TOKENS):
+                assert found[b, s] == is_seen(mask, b, t, s), (b, t, s)
+
+
+@pytest.mark.parametrize("backend", ON_CPU)
+def test_nothing_to_see_is_finite(backend):
+    """A row without a token: finite values and gradients, huge keys too."""
+    query, key, value = inputs(128)
+    arrays = query, 1e3 * key, value
+    mask = {
+        "xla": Mask(dense=np.zeros((2, 128, 128), bool)),
+        "splash": Mask(
+            causal=True,
+            segments=np.repeat([[1, 0]], 2, axis=0).repeat(64, axis=1),
+            lengths=np.array([70, 0]),
+        ),
+        "cudnn": Mask(lengths=np.array([128, 0])),
+    }[backend]
+
+    def total(arrays):
+        return ON_CPU[backend](*arrays, mask).sum()
+
+    found, gradients = jax.jit(jax.value_and_grad(total))(arrays)
+    assert np.isfinite(found)
+    assert all(np.isfinite(g).all() for g in gradients)
+
+
+TREE = Mask(dense=np.ones((2, TOKENS, TOKENS), bool))
+
+
+def shapes(queries=TOKENS, keys=TOKENS, size=64, dtype=jnp.bfloat16):
+    return tuple(
+        jax.ShapeDtypeStruct((2, tokens, heads, size), dtype)
+        for tokens, heads in ((queries, 4), (keys, 2))
+    )
+
+
+@pytest.mark.parametrize(
+    ("platform", "mask", "change", "expected"),
+    [
+        ("cpu", MASKS["causal"], {}, "xla"),
+        ("gpu", MASKS["causal"], {}, "cudnn"),
+        ("gpu", MASKS["causal, lengths"], {}, "cudnn"),
+        ("gpu", MASKS["causal"], {"queries": 9, "keys": 99}, "cudnn"),
+        ("gpu", MASKS["causal, segments"], {}, "xla"),
+        ("gpu", TREE, {}, "xla"),
+        ("gpu", MASKS["causal"], {"dtype": jnp.float32}, "xla"),
+        ("gpu", MASKS["causal"], {"size": 100}, "xla"),
+        ("gpu", MASKS["causal"], {"size": 256}, "xla"),
+        ("tpu", MASKS["causal, segments"], {}, "splash"),
+        ("tpu", MASKS["lengths"], {"dtype": jnp.float32}, "splash"),
+        ("tpu", TREE, {}, "xla"),
+        ("tpu", MASKS["causal"], {"queries": 1}, "xla"),
+        ("tpu", MASKS["causal"], {"queries": 200, "keys": 200}, "xla"),
+        ("tpu", MASKS["causal"], {"size": 80}, "xla"),
+    ],
+)
+def test_auto(platform, mask, change, expected):
+    """The platform's kernel where it computes all that is asked, else xla."""
+    found = attention.choose_backend("auto", mask, *shapes(**change), platform)
+    assert found == expected
+
+
+@pytest.mark.parametrize(
+    ("backend", "platform", "mask", "change", "reason"),
+    [
+        ("cudnn", "gpu", MASKS["causal, segments"], {}, "ignore the mask's segments"),
+        ("cudnn", "gpu", TREE, {}, "ignore the mask's dense"),
+        ("splash", "tpu", TREE, {}, "ignore the mask's dense"),
+        ("cudnn", "cpu", MASKS["causal"], {}, "it runs on gpu, this is cpu"),
+        ("splash", "gpu", MASKS["causal"], {}, "it runs on tpu, this is gpu"),
+        ("cudnn", "gpu", MASKS["all"], {"dtype": jnp.float32}, "not float32"),
+        ("cudnn", "gpu", MASKS["all"], {"size": 100}, "heads of 100"),
+        ("splash", "tpu", MASKS["all"], {"size": 80}, "heads of 80"),
+        ("splash", "tpu", MASKS["all"], {"queries": 128}, "found 128 and 384"),
+        ("xla", "cpu", MASKS["segments"], {"keys": 400}, "384 tokens for 400 keys"),
+    ],
+)
+def test_refusals(backend, platform, mask, change, reason):
+    """A backend that would compute something else is refused, and says why."""
+    with pytest.raises(ValueError, match=f"'{backend}' is refused: .*{reason}"):
+        attention.choose_backend(backend, mask, *shapes(**change), platform)
+
+
+def test_all_reasons_at_once():
+    """And `attend` asks for the platform it runs on."""
+    arrays = normal(1, 3, 2, 4), normal(1, 3, 2, 4), normal(1, 3, 2, 4)
+    with pytest.raises(ValueError) as error:
+        attention.attend(*arrays, attention.causal_mask(np.ones((1, 3))), "cudnn")
+    for reason in ("this is cpu", "segments", "float32", "heads of 4"):
+        assert reason in str(error.value)
+
+
+@pytest.mark.parametrize("config", [LLAMA, BERT], ids=lambda c: c.family)
+def test_models_ask_for_their_backend(config):
+    """What the config names reaches `attend`; parameters can be made anywhere."""
+    config = dataclasses.replace(config, attention="cudnn")
+    params, tokens = models.abstract_params(config), np.zeros((2, 5), np.int32)
+    with pytest.raises(
+        ValueError, match="attention = 'cudnn' is refused: it runs on g"
+    ):
+        jax.eval_shape(
+            lambda params: models.build(config).apply(
+                {"params": params}, tokens, tokens, Mask()
+            ),
+            params,
+        )
+    with pytest.raises(ValueError, match="attention is 'flash', known are"):
+        dataclasses.replace(config, attention="flash")
+
+
+def test_a_new_part_of_a_mask_is_refused():
+    """A part that no table row names is honoured by nobody, not ignored."""
+
+    @dataclasses.dataclass(frozen=True)
+    class Wider(Mask):
+        window: int | None = None
+
+    for backend in attention.BACKENDS:
+        found = attention.objections(backend, Wider(window=3), *shapes(), "cpu")
+        assert "it would ignore the mask's window" in found
+
+
+@pytest.mark.skipif(jax.device_count() < 8, reason="needs eight devices")
+def test_splash_on_a_mesh():
+    """Rows over data x fsdp, heads over tensor; what does not divide is refused."""
+    mesh = sharding.make_mesh(2, 2, 2)
+    arrays = tuple(normal(4, 128, heads, 64) for heads in (4, 2, 2))
+    mask = attention.causal_mask(np.tile(SEGMENTS[:1, 50:178], (4, 1)))
+
+    def differentiate(arrays, attend):
+        return jax.value_and_grad(lambda a: (attend(*a, mask) ** 2).sum())(arrays)
+
+    run = jax.jit(differentiate, static_argnums=1)
+    expected = run(arrays, ON_CPU["splash"])
+    with jax.set_mesh(mesh):
+        places = NamedSharding(mesh, P(sharding.BATCH, None, "tensor"))
+        found = run(jax.device_put(arrays, places), ON_CPU["splash"])
+        odd = (jax.ShapeDtypeStruct((2, 128, n, 64), "float32") for n in (4, 1))
+        problems = attention.objections("splash", mask, *odd, "tpu")
+    assert found[1][0].sharding.spec[:3:2] == (sharding.BATCH, "tensor")
+    jax.tree.map(
+        functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-4),
+        found,
+        expected,
+    )
+    assert problems == [
+        "data x fsdp = 4 does not divide 2 rows",
+        "tensor = 2 does not divide 4 and 1 heads",
     ]
+
+
+@pytest.mark.skipif(jax.device_count() < 8, reason="needs eight devices")
+@pytest.mark.parametrize("parts", [(1, 1, 1), (2, 2, 2)], ids=["one", "eight"])
+def test_splash_lowers_for_tpus(parts):
+    """The kernel proper (not interpreted), forward and both backward ones.
+
+    On a mesh XLA refuses to partition it: that is what the shard_map is for.
+    """
+    mesh = sharding.make_mesh(*parts)
+
+    def total(query, key, value, segments):
+        mask = attention.causal_mask(segments)
+        return (attention._attend_splash(query, key, value, mask) ** 2).sum()
+
+    heads = NamedSharding(mesh, P(sharding.BATCH, None, "tensor"))
+    shapes = [
+        jax.ShapeDtypeStruct((4, 256, n, 64), jnp.bfloat16, sharding=heads)
+        for n in (4, 2, 2)
+    ]
+    rows = jax.ShapeDtypeStruct((4, 256), "int32", sharding=heads.update(spec=P()))
+    with jax.set_mesh(mesh):
+        traced = jax.jit(jax.grad(total, (0, 1, 2))).trace(*shapes, rows)
+        text = traced.lower(lowering_platforms=("tpu",)).as_text()
+    assert text.count("tpu_custom_call") == 3
 
 
 def test_extend_cache():

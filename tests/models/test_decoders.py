@@ -11,14 +11,11 @@ import pytest
 
 from insgenel_jax import models
 from insgenel_jax.models import attention, layers, llama, opt
+from tests.models import tiny
 from tests.models.tiny import LLAMA, OPT, OPT_350M, WINDOWED, random_params
 
 CONFIG = dataclasses.replace(LLAMA, layers=3)
 PARAMS = jax.tree.map(jnp.asarray, random_params(CONFIG))
-FAMILIES = pytest.mark.parametrize("config", [CONFIG, OPT], ids=["llama", "opt"])
-MASKS = pytest.mark.parametrize(
-    "config", [CONFIG, WINDOWED, OPT], ids=["llama", "windowed", "opt"]
-)
 EACH = pytest.mark.parametrize(
     "config",
     [CONFIG, WINDOWED, OPT, OPT_350M],
@@ -65,7 +62,7 @@ def test_token_by_token(config):
     """A cached decode equals a full recompute."""
     cache = models.init_cache(config, ROWS, LENGTH + 2)
     for t in range(LENGTH):
-        mask = attention.cached_mask(cache["length"], 1, LENGTH + 2)
+        mask = tiny.cached_mask(cache["length"], 1, LENGTH + 2)
         now = slice(t, t + 1)
         hidden, cache = forward(
             config, params_of(config), TOKENS[:, now], POSITIONS[:, now], mask, cache
@@ -97,7 +94,7 @@ def test_ragged_chunks(config):
             params_of(config),
             tokens,
             done[:, None] + np.arange(4),
-            attention.cached_mask(cache["length"], 4, LENGTH),
+            tiny.cached_mask(cache["length"], 4, LENGTH),
             cache,
         )
         for row in range(ROWS):
@@ -117,7 +114,7 @@ def test_tree_in_the_cache(config):
     """
     params = params_of(config)
     cache = models.init_cache(config, ROWS, 13)
-    mask = attention.cached_mask(cache["length"], 5, 13)
+    mask = tiny.cached_mask(cache["length"], 5, 13)
     at = slice(0, 5)
     _, cache = forward(config, params, TOKENS[:, at], POSITIONS[:, at], mask, cache)
     cache["length"] += 5
@@ -137,7 +134,7 @@ def test_tree_in_the_cache(config):
         np.testing.assert_allclose(hidden[:, branch], alone[:, 5:], atol=1e-5)
 
 
-@MASKS
+@EACH
 def test_causality_by_gradient(config):
     """What stands at t moves t and what follows, nothing before it."""
     config = dataclasses.replace(config, tie_embeddings=False)
@@ -160,7 +157,7 @@ def test_causality_by_gradient(config):
     assert not np.array(moved)[:, LENGTH:].any()
 
 
-@MASKS
+@EACH
 def test_packed_is_apart(config):
     """Two documents in one row: hidden states and gradients as in a row each.
 
@@ -229,7 +226,7 @@ def loop(layer, params, x, shared):
     return x
 
 
-@FAMILIES
+@EACH
 def test_remat(config):
     """The same values and gradients from ever more products done twice."""
     width = config.embed_dim or config.dim

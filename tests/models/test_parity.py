@@ -15,6 +15,7 @@ from safetensors.numpy import load_file
 from insgenel_jax import models
 from insgenel_jax.models import attention, hf
 from insgenel_jax.models.tensors import WEIGHTS
+from tests.models import tiny
 from tests.models.torch_models import (
     DECODERS,
     LENGTH,
@@ -60,7 +61,7 @@ def test_token_by_token(pair, expected):
 
     @jax.jit
     def step(params, token, cache):
-        mask = attention.cached_mask(cache["length"], 1, LENGTH + NEW)
+        mask = tiny.cached_mask(cache["length"], 1, LENGTH + NEW)
         hidden, cache = models.build(pair.config).apply(
             {"params": params}, token[:, None], cache["length"][:, None], mask, cache
         )

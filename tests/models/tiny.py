@@ -3,6 +3,7 @@
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from insgenel_jax import models
@@ -39,3 +40,17 @@ def random_params(config: ModelConfig) -> dict:
     return tree.unflatten(
         [rng.normal(0.1, 0.2, x.shape).astype(x.dtype) for x in leaves]
     )
+
+
+def cached_mask(length, tokens: int, slots: int):
+    """As the decoder does: new token t of row b, at slot length[b] + t, sees the slots
+    up to its own. [B tokens slots]
+
+    length 2, 3 new tokens, 6 slots:      1 1 1 . . .
+                                          1 1 1 1 . .
+                                          1 1 1 1 1 .
+    Padding at the end of a chunk is harmless: no real token sees it, and once `length`
+    is advanced by the real tokens alone the next chunk writes over it.
+    """
+    last = length[:, None] + jnp.arange(tokens)
+    return jnp.arange(slots) <= last[:, :, None]
