@@ -231,37 +231,37 @@ def choose(
     p is the softmax over all allowed tokens, however many. Where none is, the state
     stays, with ln p = 0.
     """
+    at_root = state == 0
     rows = jnp.arange(len(state))
 
-    def take(best, token_ids, states, mask):
-        """Take in further edges: best = (state, its logit, sum of exp(logit - it))."""
-        values = jnp.where(mask, logits[rows[:, None], token_ids], -jnp.inf)
-        at = jnp.argmax(values, -1)
+    def take(best, values, states):
+        """Take in further edges; best: a state, its logit, the sum of exp(logit - it)."""
         state, top, total = best
-        higher = jnp.maximum(top, values[rows, at])
-        # nothing allowed so far: any finite maximum gives the sum 0
-        zero = jnp.where(jnp.isfinite(higher), higher, 0.0)
-        total = total * jnp.exp(top - zero) + jnp.exp(values - zero[:, None]).sum(-1)
-        state = jnp.where(values[rows, at] > top, states[rows, at], state)
-        return state, higher, total
+        at = jnp.argmax(values, -1)
+        value = values[rows, at]
+        higher = jnp.maximum(top, value)
+        # finite even where nothing is allowed so far, for a sum of 0
+        base = jnp.where(jnp.isfinite(higher), higher, 0.0)
+        total = total * jnp.exp(top - base) + jnp.exp(values - base[:, None]).sum(-1)
+        return jnp.where(value > top, states(at), state), higher, total
 
     def take_root(best):
-        mask = (trie.root >= 0) & (state == 0)[:, None]
-        states = jnp.broadcast_to(1 + trie.root, mask.shape)
-        return take(best, jnp.arange(mask.shape[1])[None], states, mask)
-
-    low, high = _row(trie, state)
-    widths = jnp.where(state == 0, 0, high - low)
-    none = (state, jnp.full(len(state), -jnp.inf), jnp.zeros(len(state)))
-    best = jax.lax.cond((state == 0).any(), take_root, lambda best: best, none)
+        values = jnp.where((trie.root >= 0) & at_root[:, None], logits, -jnp.inf)
+        return take(best, values, lambda at: 1 + trie.root[at])
 
     def take_next(carry):
         skip, best = carry
         token_ids, states, mask = allowed(trie, state, WIDTH, skip)
-        return skip + WIDTH, take(best, token_ids, states, mask & (state > 0)[:, None])
+        values = jnp.take_along_axis(logits, token_ids, axis=1, mode="clip")
+        values = jnp.where(mask & ~at_root[:, None], values, -jnp.inf)
+        return skip + WIDTH, take(best, values, lambda at: states[rows, at])
 
+    low, high = _row(trie, state)
+    width = jnp.where(at_root, 0, high - low).max()
+    best = (state, jnp.full(len(state), -jnp.inf), jnp.zeros(len(state)))
+    best = jax.lax.cond(at_root.any(), take_root, lambda best: best, best)
     _, (chosen, _, total) = jax.lax.while_loop(
-        lambda carry: (carry[0] < widths).any(), take_next, (0, best)
+        lambda carry: carry[0] < width, take_next, (0, best)
     )
     return chosen, jnp.where(total > 0, -jnp.log(total), 0.0)
 
