@@ -12,20 +12,24 @@ Each structure of each size is measured in a process of its own. A step finds th
 allowed next tokens and moves behind one; steps follow titles drawn from all. Nested
 dicts and marisa-trie are used as GENRE's release uses them: dicts are walked from the
 root at every step; a marisa-trie over token ids as characters lists the keys below a
-prefix, and keeps the tokens below the root. The jitted step also takes the argmax and
-the log-softmax over the allowed ones of V logits. Medians of 7, builds of 3; sizes of
-nested dicts past the limit are extrapolated from the last and marked "~".
+prefix, and keeps the tokens below the root. Jitted, "find" gathers `WIDTH` allowed
+tokens, "choose" takes argmax and log-softmax over all allowed of V logits; us/step is
+for each row of the batch. MB: on disk, of dicts in memory. Medians of 7, builds of 3
+(dicts 1); nested dicts past the limit are extrapolated from the last, marked "~".
 """
 
 from __future__ import annotations
 
 import concurrent.futures
+import functools
 import gc
 import importlib.metadata
+import itertools
 import json as jsonlib
 import multiprocessing
 import os
 import platform
+import re
 import statistics
 import tempfile
 import time
@@ -216,6 +220,7 @@ def measure_arrays(ids_file, lengths_file, size, vocabulary, end) -> list[dict]:
         return tree.build_title_trie(ids, lengths, vocabulary, end)
 
     build_seconds, trie = time_median(build, BUILDS)
+    peak = most_resident()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "trie"
         began = time.perf_counter()
@@ -237,44 +242,51 @@ def measure_arrays(ids_file, lengths_file, size, vocabulary, end) -> list[dict]:
                     node = nodes[int(np.searchsorted(allowed, token))]
 
         seconds, _ = time_median(walk_all, REPEATS)
-        common = {
+        host = {
+            "structure": "arrays, host",
             "titles": size,
             "build s": build_seconds,
+            "peak MB": peak / 1e6,
             "save s": save_seconds,
             "MB": disk / 1e6,
             "open ms": 1000 * open_seconds,
-        }
-        host = {
             "resident MB": (resident() - before) / 1e6,
             "us/step": 1e6 * seconds / sum(map(len, paths)),
         }
-        rows = [{"structure": "arrays, host"} | common | host]
+        rows = [host]
         device = jax.device_put(trie)
 
-        @jax.jit
-        def follow(trie, streams, logits):
-            def one(state, token):
-                chosen, log_prob = tree.choose(trie, state, logits)
-                state = tree.step(trie, state, token)
-                return jnp.where(token == end, 0, state), (chosen, log_prob)
+        def find(trie, state, logits):
+            token_ids, _, mask = tree.allowed(trie, state, tree.WIDTH)
+            return jnp.where(mask, token_ids, 0).sum(-1)  # so that it is not left out
 
-            start = jnp.zeros(len(logits), jnp.int32)
-            return jax.lax.scan(one, start, streams.T)
+        def choose(trie, state, logits):
+            return tree.choose(trie, state, logits)
 
-        rng = np.random.default_rng(0)
-        for batch in BATCHES:
-            streams = [pick_stream(paths, rng) for _ in range(batch)]
-            streams = jnp.asarray(np.stack(streams))
+        for batch, look in itertools.product(BATCHES, (find, choose)):
+
+            @jax.jit
+            def follow(trie, streams, logits, look=look):
+                def one(state, token):
+                    seen = look(trie, state, logits)
+                    state = tree.step(trie, state, token)
+                    return jnp.where(token == end, 0, state), seen
+
+                start = jnp.zeros(len(logits), jnp.int32)
+                return jax.lax.scan(one, start, streams.T)
+
+            rng = np.random.default_rng(0)
+            streams = np.stack([pick_stream(paths, rng) for _ in range(batch)])
             logits = jax.random.normal(jax.random.key(0), (batch, vocabulary))
-            jax.block_until_ready(follow(device, streams, logits))
+            run = functools.partial(follow, device, jnp.asarray(streams), logits)
+            jax.block_until_ready(run())  # compiled
             seconds, (states, _) = time_median(
-                lambda s=streams, x=logits: jax.block_until_ready(follow(device, s, x)),
-                REPEATS,
+                lambda run=run: jax.block_until_ready(run()), REPEATS
             )
             assert (np.asarray(states) >= 0).all()  # no step left the tree
+            name = f"arrays, jitted {look.__name__}, batch {batch}"
             each = {"us/step": 1e6 * seconds / streams.size}
-            name = {"structure": f"arrays, jitted, batch {batch}"}
-            rows.append(name | common | {"resident MB": None} | each)
+            rows.append({"structure": name, "titles": size} | each)
     return rows
 
 
@@ -417,6 +429,12 @@ def resident() -> int:
     """Bytes of this process in memory."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def most_resident() -> int:
+    """The most bytes this process has had in memory (getrusage counts its parent's)."""
+    status = Path("/proc/self/status").read_text()
+    return 1024 * int(re.search(r"VmHWM:\s+(\d+) kB", status)[1])
 
 
 def extrapolate(row: dict, size: int) -> dict:

@@ -194,9 +194,7 @@ def walk(trie: TitleTrie, tokens: Sequence[int]) -> int | None:
         if i == len(allowed) or allowed[i] != token:
             return None
         node = nodes[i]
-    i = int(np.searchsorted(trie.ends, node - 1))
-    is_leaf = i < len(trie.ends) and trie.ends[i] == node - 1
-    return int(trie.entity[i]) if is_leaf else None
+    return int(trie.entity[np.searchsorted(trie.ends, node - 1)])
 
 
 def step(
@@ -276,8 +274,7 @@ def find_entity(trie: TitleTrie, state: Int[Array, "*B"]) -> Int[Array, "*B"]:
 
 def _row(trie: TitleTrie, state) -> tuple[Array, Array]:
     """The edges [low, high) of each state; none for -1."""
-    low = trie.indptr[jnp.maximum(state, 0)]
-    return low, jnp.where(state < 0, low, trie.indptr[state + 1])
+    return trie.indptr[jnp.maximum(state, 0)], trie.indptr[state + 1]
 
 
 def _find(values: Array, low: Array, high: Array, wanted: Array, halvings: int):
