@@ -52,7 +52,7 @@ REPEATS, BUILDS = 7, 3
 WALKS = 2_000  # titles whose steps are timed
 SLOW_WALKS = 50  # the same for marisa-trie, whose steps list many keys
 BATCHES = (1, 64)
-STREAM = 256  # steps of a row in one jitted call
+STREAM = 64  # steps of a row in one jitted call
 MADE_FROM = {"knowledge-base": "drawn", "tokenizer": "trained"}
 
 
