@@ -4,8 +4,8 @@
         [--tokenizer DIR] [--dict-limit 1000000] [--json OUT]
 
 Titles are drawn (seeded): words of syllables, Zipf-distributed, some titles with a
-common beginning. With --titles, one title a line, a second table compares their shape
-with that of as many drawn ones. Tokenised with --tokenizer, else with a BPE of 32,000
+common beginning. With --titles, one title a line, the first table also has their shape and
+that of as many drawn ones. Tokenised with --tokenizer, else with a BPE of 32,000
 tokens trained on some of the titles.
 
 Each structure of each size is measured in a process of its own. A step finds the
@@ -78,7 +78,7 @@ def main(
         "tokenizer": f"trained, {VOCABULARY}" if tokenizer is None else tokenizer.name,
         "repeats": {"steps, opening": REPEATS, "builds": BUILDS},
     }
-    shapes, rows = [], []
+    shapes, rows, last = [], [], []  # last: of the nested dicts
     with tempfile.TemporaryDirectory() as folder:
         drawn = draw_titles(max(sizes), seed)
         if real is not None:
