@@ -25,7 +25,7 @@ MAY_IMPORT = {
     "linked_text": {"tokenizer", "document"},
     "sharding": set(),
     "models": {"sharding"},
-    "decoding": {"kb", "linked_text", "tokenizer", "document"},
+    "decoding": {"kb", "linked_text", "tokenizer", *LEAVES},
     "retrieval": RETRIEVAL,
     "training": LINKER - {"decoding"},
     "linker": LINKER,

@@ -7,7 +7,7 @@ no array of their own.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -28,6 +28,18 @@ class Forest(NamedTuple):
     leaf: np.ndarray  # int64 [E]
 
 
+class Level(NamedTuple):
+    """The edges of one depth: M of them, in order, and the n sequences that are on one.
+
+    Sequence live[i] takes edge[i], counted from the first edge of this level.
+    """
+
+    parent: np.ndarray  # int64 [M], nodes
+    token: np.ndarray  # int64 [M]
+    live: np.ndarray  # int64 [n]
+    edge: np.ndarray  # int64 [n]
+
+
 def build_forest(
     sequences: Sequence[Sequence[int]],
     groups: np.ndarray,
@@ -41,24 +53,16 @@ def build_forest(
     """
     lengths = np.array([len(sequence) for sequence in sequences], np.int64)
     flat = np.fromiter((t for s in sequences for t in s), np.int64, lengths.sum())
-    firsts = np.cumsum(lengths) - lengths
-    vocabulary = int(flat.max(initial=0)) + 1
-    node = np.asarray(groups, np.int64).copy()  # where each sequence stands
+    node = np.asarray(groups, np.int64).copy()
     parents, tokens = [], []
     masses = [np.bincount(node, weights, count)]
     sizes = [np.bincount(node, minlength=count)]
-    edges = 0
-    for depth in range(int(lengths.max(initial=0))):
-        live = np.flatnonzero(lengths > depth)
-        # breadth-first numbers grow with (parent, token): sorting keys is all there is
-        keys = node[live] * vocabulary + flat[firsts[live] + depth]
-        found, inverse = np.unique(keys, return_inverse=True)
-        parents.append(found // vocabulary)
-        tokens.append(found % vocabulary)
-        masses.append(np.bincount(inverse, weights[live], len(found)))
-        sizes.append(np.bincount(inverse, minlength=len(found)))
-        node[live] = count + edges + inverse
-        edges += len(found)
+    for parent, token, live, edge in grow(flat, lengths, node, count):
+        parents.append(parent)
+        tokens.append(token)
+        masses.append(np.bincount(edge, weights[live], len(parent)))
+        sizes.append(np.bincount(edge, minlength=len(parent)))
+    edges = sum(map(len, parents))
     leaf = np.full(edges, -1, np.int64)
     leaf[node[::-1] - count] = np.arange(len(node))[::-1]  # the first of equals stays
     degree = np.bincount(_concatenate(parents, np.int64), minlength=count + edges)
@@ -69,6 +73,29 @@ def build_forest(
         size=np.concatenate(sizes),
         leaf=leaf,
     )
+
+
+def grow(
+    flat: np.ndarray, lengths: np.ndarray, node: np.ndarray, roots: int
+) -> Iterator[Level]:
+    """Grow trees from `roots` roots, one level of edges at a time.
+
+    flat: the tokens of N sequences, one behind the other; lengths int64 [N]. node int64
+    [N]: the root of each, moved in place to where it stands, at last to where it ends.
+    """
+    firsts = np.cumsum(lengths) - lengths
+    vocabulary = int(flat.max(initial=0)) + 1
+    live = np.flatnonzero(lengths > 0)
+    depth, nodes = 0, roots
+    while len(live):
+        # breadth-first numbers grow with (parent, token): sorting keys is all there is
+        keys = node[live] * vocabulary + flat[firsts[live] + depth]
+        found, edge = np.unique(keys, return_inverse=True)
+        node[live] = nodes + edge
+        yield Level(found // vocabulary, found % vocabulary, live, edge)
+        nodes += len(found)
+        depth += 1
+        live = live[lengths[live] > depth]
 
 
 def _concatenate(parts: list[np.ndarray], dtype) -> np.ndarray:

@@ -1,0 +1,329 @@
+"""The arrays of a forest and of the title trie against tries of nested dicts."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from insgenel_jax import artifact
+from insgenel_jax.decoding import title_trie
+from insgenel_jax.decoding.title_trie import build_title_trie, children, walk
+from insgenel_jax.decoding.trie import build_forest
+
+END, VOCABULARY = 3, 50
+MADE_FROM = {"knowledge-base": "a", "tokenizer": "b"}
+
+unhurried = settings(deadline=None)  # other jobs on the machine slow single examples
+
+# few letters and short titles: shared prefixes, prefixes of each other, equal titles
+TITLE = st.lists(st.sampled_from([0, 1, 2, 7, 49]), min_size=1, max_size=6)
+TITLES = st.lists(TITLE, min_size=1, max_size=30)
+
+
+def nest(titles):
+    """The oracle: token -> child, END -> the first title with these tokens."""
+    root = {}
+    for i, title in enumerate(titles):
+        node = root
+        for token in title:
+            node = node.setdefault(token, {})
+        node.setdefault(END, i)
+    return root
+
+
+def build(titles, vocabulary=VOCABULARY):
+    ids = np.array([token for title in titles for token in title], np.int32)
+    lengths = np.array([len(title) for title in titles])
+    return build_title_trie(ids, lengths, vocabulary, END)
+
+
+def as_nested(trie, node=0):
+    """The title trie as nested dicts, through `children` alone."""
+    tokens, nodes = children(trie, node)
+    assert tokens.tolist() == sorted(set(tokens.tolist()))
+    leaves = dict(zip((1 + trie.ends).tolist(), trie.entity.tolist(), strict=True))
+    return {
+        token: leaves[child] if token == END else as_nested(trie, child)
+        for token, child in zip(tokens.tolist(), nodes, strict=True)
+    }
+
+
+def measure(nested):
+    """Edges, and those on the longest path."""
+    if not isinstance(nested, dict):
+        return 0, 0
+    edges, depths = zip(*map(measure, nested.values()), strict=True)
+    return len(nested) + sum(edges), 1 + max(depths)
+
+
+@unhurried
+@given(st.lists(st.tuples(st.integers(0, 2), TITLE), max_size=30))
+def test_forest_is_the_dict_tries(rows):
+    """Tree by tree: tokens, sums of weights, numbers of sequences, first of equals."""
+    groups = np.array([group for group, _ in rows], np.int64)
+    titles = [[*title, END] for _, title in rows]
+    weights = np.arange(1.0, len(rows) + 1)
+    forest = build_forest(titles, groups, weights, 3)
+
+    def check(node, prefix, group):
+        below = [
+            i
+            for i, title in enumerate(titles)
+            if groups[i] == group and title[: len(prefix)] == prefix
+        ]
+        assert forest.size[node] == len(below)
+        assert forest.mass[node] == weights[below].sum()
+        row = slice(forest.indptr[node], forest.indptr[node + 1])
+        longer = [i for i in below if len(titles[i]) > len(prefix)]
+        expected = sorted({titles[i][len(prefix)] for i in longer})
+        assert forest.token[row].tolist() == expected
+        if node >= 3:
+            ending = [i for i in below if i not in longer]
+            assert forest.leaf[node - 3] == (ending[0] if ending else -1)
+        for edge in range(row.start, row.stop):
+            check(3 + edge, [*prefix, int(forest.token[edge])], group)
+
+    for group in range(3):
+        check(group, [], group)
+    assert len(forest.indptr) == 3 + len(forest.token) + 1
+
+
+@unhurried
+@given(TITLES)
+def test_title_trie_is_the_dict_trie(titles):
+    trie, expected = build(titles), nest(titles)
+    assert as_nested(trie) == expected
+    assert (len(trie.token), trie.longest) == measure(expected)
+    assert len(trie.indptr) == len(trie.token) + 2
+    assert trie.repeated == len(titles) - len({tuple(title) for title in titles})
+    degree = np.diff(trie.indptr)
+    assert trie.widest == degree[1:].max()
+    root = np.full(VOCABULARY, -1)
+    root[trie.token[: degree[0]]] = np.arange(degree[0])
+    assert trie.root.tolist() == root.tolist()
+
+
+@unhurried
+@given(TITLES, TITLES)
+def test_walk(titles, others):
+    trie = build(titles)
+    for title in [*titles, *others, [], [0, END], [END], [VOCABULARY]]:
+        assert walk(trie, title) == (titles.index(title) if title in titles else None)
+
+
+def test_one_title():
+    trie = build([[5]])
+    assert (trie.indptr.tolist(), trie.token.tolist()) == ([0, 1, 2, 2], [5, END])
+    assert (walk(trie, [5]), walk(trie, [4])) == (0, None)
+
+
+@pytest.mark.parametrize("vocabulary, dtype", [(1 << 16, "u2"), ((1 << 16) + 1, "i4")])
+def test_tokens_take_two_bytes_where_they_fit(vocabulary, dtype):
+    trie = build([[vocabulary - 1, 7], [vocabulary - 1]], vocabulary)
+    assert trie.token.dtype == dtype
+    assert walk(trie, [vocabulary - 1, 7]) == 0
+
+
+@pytest.mark.parametrize(
+    "ids, lengths, end, message",
+    [
+        ([], [], END, "at least one title"),
+        ([1, 2], [2, 0], END, r"without tokens: \[1\]"),
+        ([1, 2], [1, 2], END, "sum to 3"),
+        ([1, 2, END, 4], [2, 2], END, "title 1: .* other than END .*found 3"),
+        ([1, VOCABULARY], [1, 1], END, "title 1: .*found 50"),
+        ([-1, 1], [1, 1], END, "title 0: .*found -1"),
+        ([1], [1], VOCABULARY, "expected end in"),
+    ],
+)
+def test_bad_titles_are_refused(ids, lengths, end, message):
+    with pytest.raises(ValueError, match=message):
+        build_title_trie(np.array(ids, int), np.array(lengths, int), VOCABULARY, end)
+
+
+# The jitted functions
+
+
+def random_titles(seed, count, vocabulary):
+    rng = np.random.default_rng(seed)
+    letters = [t for t in range(vocabulary) if t != END]
+    lengths = rng.integers(1, 7, count)
+    return [rng.choice(letters[: 3 + n], n).tolist() for n in lengths]
+
+
+def wide_titles(width):
+    """A node of thousands of children below the root, another below that."""
+    tokens = [t for t in range(width) if t != END]
+    return [[1, t] for t in tokens] + [[1, 5, t] for t in tokens] + [[1], [9]]
+
+
+CASES = {
+    "one title": ([[5]], VOCABULARY),
+    "random": (random_titles(0, 300, VOCABULARY), VOCABULARY),
+    "wide": (wide_titles(3000), 3000),
+    "tokens of four bytes": ([[69_999, 7], [69_999], [7, 7], [65_535, 7]], 70_000),
+}
+
+
+@pytest.fixture(scope="module", params=CASES)
+def case(request):
+    titles, vocabulary = CASES[request.param]
+    return build(titles, vocabulary), nest(titles), titles, vocabulary
+
+
+def random_paths(nested, vocabulary, rng, count, length):
+    """Token paths, mostly along the trie; and, by the oracle, what each one meets."""
+    tokens = rng.integers(vocabulary, size=(count, length)).astype(np.int32)
+    nodes = [[nested] for _ in range(count)]
+    for row in range(count):
+        for i in range(length):
+            node = nodes[row][-1]
+            if isinstance(node, dict) and rng.random() < 0.9:
+                tokens[row, i] = rng.choice(list(node))
+            inner = isinstance(node, dict)
+            nodes[row].append(node.get(int(tokens[row, i])) if inner else None)
+    return tokens, nodes
+
+
+def test_step_and_find_entity_on_random_walks(case):
+    """A state is dead, a leaf with its entity, or inner, where the dict trie says so."""
+    trie, nested, _, vocabulary = case
+    tokens, nodes = random_paths(nested, vocabulary, np.random.default_rng(1), 200, 8)
+    device = jax.device_put(trie)
+    step, find = jax.jit(title_trie.step), jax.jit(title_trie.find_entity)
+    state = jnp.zeros(len(tokens), jnp.int32)
+    assert find(device, state).tolist() == [-1] * len(tokens)
+    for i in range(tokens.shape[1]):
+        state = step(device, state, tokens[:, i])
+        expected = [path[i + 1] for path in nodes]
+        assert [s == -1 for s in state.tolist()] == [n is None for n in expected]
+        entities = [n if isinstance(n, int) else -1 for n in expected]
+        assert find(device, state).tolist() == entities
+        for s, n in zip(state.tolist(), expected, strict=True):
+            if isinstance(n, dict):
+                assert children(trie, s)[0].tolist() == sorted(n)
+
+
+def test_allowed_goes_through_all_children(case):
+    trie, _, _, _ = case
+    device, width = jax.device_put(trie), 16
+    degree = np.diff(trie.indptr)
+    nodes = np.array([0, *np.argsort(degree)[-3:], len(degree) - 1], np.int32)
+    allowed = jax.jit(title_trie.allowed, static_argnames="width")
+    found = [[] for _ in nodes]
+    for skip in range(0, int(degree.max()), width):
+        tokens, states, mask = allowed(device, nodes, width=width, skip=skip)
+        for row in range(len(nodes)):
+            kept = mask[row]
+            found[row] += zip(tokens[row][kept].tolist(), states[row][kept].tolist())
+    for node, pairs in zip(nodes.tolist(), found, strict=True):
+        tokens, states = children(trie, node)
+        assert pairs == list(zip(tokens.tolist(), states, strict=True))
+    assert not allowed(device, -jnp.ones(1, jnp.int32), width=width)[2].any()
+
+
+@pytest.mark.parametrize("draw", ["ties", "rising"])
+def test_choose_is_the_best_child(case, draw):
+    """A batch of any nodes, root and leaves among them; finished rows stay."""
+    trie, nested, titles, vocabulary = case
+    rng = np.random.default_rng(2)
+    rows = [(0, nested), (-1, None)]
+    for i in rng.choice(len(titles), 10):
+        node, inner = 0, nested
+        for token in [*titles[i], END]:
+            tokens, nodes = children(trie, node)
+            node, inner = nodes[tokens.tolist().index(token)], inner[token]
+            rows.append((node, inner))
+    states = np.array([state for state, _ in rows], np.int32)
+    # whole numbers: ties, and they go to the smallest token
+    logits = rng.integers(-2, 3, (len(rows), vocabulary)).astype(np.float32)
+    if draw == "rising":  # each block of a wide node has a higher best than the last
+        logits = 10 * np.arange(vocabulary, dtype=np.float32) / vocabulary + logits / 8
+    device = jax.device_put(trie)
+    chosen, log_probs = jax.jit(title_trie.choose)(device, states, logits)
+    for i, (state, node) in enumerate(rows):
+        token, log_prob = best(node, logits[i]) if isinstance(node, dict) else (None, 0)
+        tokens, nodes = children(trie, state) if token is not None else (None, None)
+        expected = state if token is None else nodes[tokens.tolist().index(token)]
+        assert chosen[i] == expected
+        assert log_probs[i] == pytest.approx(log_prob, abs=1e-5)
+
+
+def best(node, logits):
+    """By the oracle: the best allowed token and ln of its p."""
+    tokens = sorted(node)
+    allowed = logits[tokens].astype(np.float64)
+    i = int(np.argmax(allowed))
+    return tokens[i], allowed[i] - np.log(np.exp(allowed).sum())
+
+
+# On disk
+
+
+@pytest.fixture
+def saved(tmp_path):
+    trie = build(random_titles(1, 100, VOCABULARY))
+    title_trie.save_title_trie(trie, tmp_path / "trie", MADE_FROM)
+    return trie, tmp_path / "trie"
+
+
+def test_round_trip_memory_mapped(saved):
+    trie, path = saved
+    opened = title_trie.open_title_trie(path, MADE_FROM, verify=True)
+    for name in title_trie.ARRAYS:
+        array = getattr(opened, name)
+        np.testing.assert_array_equal(array, getattr(trie, name), strict=True)
+        assert isinstance(array.base, np.memmap) and not array.flags.writeable
+    for name in ("widest", "longest", "repeated"):
+        assert getattr(opened, name) == getattr(trie, name)
+
+
+@pytest.mark.parametrize("role", MADE_FROM)
+@pytest.mark.parametrize("change", ["other", "absent", "more"])
+def test_other_parts_are_refused(saved, role, change):
+    parts = {**MADE_FROM, role: "c"}
+    if change == "absent":
+        del parts[role]
+    if change == "more":
+        parts = {**MADE_FROM, "retriever": "c"}
+        role = "retriever"
+    with pytest.raises(artifact.ArtifactError, match=f"made from the {role}"):
+        title_trie.open_title_trie(saved[1], parts)
+
+
+@pytest.mark.parametrize("name", title_trie.ARRAYS)
+def test_damage_is_refused(saved, name):
+    """Truncated, missing, altered, and rewritten with another number of rows."""
+    path = saved[1]
+    file = path / f"{name}.npy"
+    content = file.read_bytes()
+
+    def refuses(message, **options):
+        with pytest.raises(artifact.ArtifactError, match=message):
+            title_trie.open_title_trie(path, MADE_FROM, **options)
+
+    file.write_bytes(content[:-1])
+    refuses(f"{name}.npy has")
+    file.unlink()
+    refuses(f"{name}.npy is missing")
+    file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    refuses("another sha256", verify=True)
+    file.write_bytes(b"not numpy" + content[9:])
+    refuses("cannot be read")
+    file.write_bytes(content)
+    np.save(file, np.load(file)[:-1])
+    counts = artifact.read(path).counts
+    kind, version = title_trie.KIND, title_trie.VERSION
+    artifact.write_manifest(path, kind, version, counts, MADE_FROM)
+    refuses("do not fit")
+
+
+@settings(deadline=None, max_examples=20)
+@given(TITLES)
+def test_round_trip(tmp_path_factory, titles):
+    path = tmp_path_factory.mktemp("trie") / "trie"
+    trie = build(titles)
+    title_trie.save_title_trie(trie, path, {})
+    assert as_nested(title_trie.open_title_trie(path, {})) == nest(titles)
