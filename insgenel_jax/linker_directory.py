@@ -108,7 +108,7 @@ CHOICES = {
 class Generator:
     """The instruction-tuned language model and its tokenizer.
 
-    max_length: tokens of a training example, prompt and target. max_positions: of the
+    chunk_tokens: source tokens of a chunk like those trained on. max_positions: of the
     model.
     """
 
@@ -116,13 +116,8 @@ class Generator:
     params: Any
     tokenizer: Tokenizer
     instruction: str
-    max_length: int
+    chunk_tokens: int
     max_positions: int
-
-    @property
-    def chunk_tokens(self) -> int:
-        """Source tokens of a chunk like those trained on (*paper*: 175 of 512)."""
-        return max(self.max_length * 175 // 512, 1)
 
 
 def load_generator(path: str | os.PathLike) -> Generator:
@@ -140,11 +135,13 @@ def load_generator(path: str | os.PathLike) -> Generator:
     try:
         settings = json.loads(file.read_text(encoding="utf-8"))
         instruction = str(settings["instruction"])
-        max_length = int(settings["max_length"])
+        chunk_tokens = settings["chunk_tokens"]
+        if type(chunk_tokens) is not int or chunk_tokens < 1:
+            raise ValueError(f"chunk_tokens is {chunk_tokens!r}")
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(
-            f"{file}: expected a JSON object with an instruction and a max_length, "
-            f"found something else ({error!r})"
+            f"{file}: expected a JSON object with an instruction and chunk_tokens, an "
+            f"integer of at least 1, found something else ({error!r}); train it again"
         ) from error
     tokenizer = load_tokenizer(path)
     hf.check_tokenizer(path, config, tokenizer.size)
@@ -153,7 +150,7 @@ def load_generator(path: str | os.PathLike) -> Generator:
         params=hf.load_params(path, config),
         tokenizer=tokenizer,
         instruction=instruction,
-        max_length=max_length,
+        chunk_tokens=chunk_tokens,
         max_positions=config.max_positions,
     )
 

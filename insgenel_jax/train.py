@@ -21,7 +21,7 @@ from insgenel_jax import artifact, cli, sharding
 from insgenel_jax.formats import Rejects, read_documents
 from insgenel_jax.kb import knowledge_base, training_documents
 from insgenel_jax.kb.knowledge_base import KnowledgeBase
-from insgenel_jax.models import hf
+from insgenel_jax.models import hf, lora
 from insgenel_jax.models.config import ModelConfig
 from insgenel_jax.retrieval import embed
 from insgenel_jax.tokenizer import copy_tokenizer, load_tokenizer, load_wordpiece
@@ -40,6 +40,7 @@ PREEMPTED = 85  # exit code: stopped by SIGTERM, saved, start me again
 NOT_FINITE = 86  # exit code: NaN or infinity
 GENERATOR_VERSION = 1
 POOL = 4096  # entities that the retriever is measured against, golds included
+ROTARY_POSITIONS = 2048  # that a rotary model from scratch may be used at, untrained
 
 
 @cli.user_errors(ConfigError)
@@ -97,7 +98,13 @@ def identities(config: Config) -> dict[str, str]:
                 f"{data.kb} is {found[kind][:12]}; give the one that was prepared with "
                 "them, or prepare both again"
             )
-    return found | {"tokenizer": artifact.identity(config.model.tokenizer)}
+    model = config.model
+    for role, path in ("pretrained", model.pretrained), ("tokenizer", model.tokenizer):
+        if role == "tokenizer" and path == model.pretrained:
+            found[role] = found["pretrained"]  # large files, hashed once
+        elif path:
+            found[role] = artifact.identity(path)
+    return found
 
 
 def run(
@@ -117,15 +124,17 @@ def run_generator(
         tokenizer = load_tokenizer(config.model.tokenizer)
         kb = KnowledgeBase.open(data.kb) if data.kb else None
         model = model_config(config, tokenizer.size, data.max_length)
-        task = objectives.generator_task(model, data.scored)
+        task = objectives.generator_task(model, data.scored, config.model.pretrained)
         mesh = make_mesh(config, task)
         expand = examples.generator_expand(tokenizer, kb, data)
         dataset = examples.examples(data.documents, expand, config.seed, counts)
+        without_noise = dataclasses.replace(data, word_noise=0.0)
+        plain = examples.generator_expand(tokenizer, kb, without_noise)
+        chunk_tokens, epoch = examples.measure(tokenizer, plain, data)
+        metrics.CONSOLE.print(f"one epoch is about {epoch:,} steps")
         evaluate = None
         if data.dev:
-            plain = dataclasses.replace(data, word_noise=0.0)
-            expand = examples.generator_expand(tokenizer, kb, plain)
-            found = read_dev(config, expand, counts, rejects)
+            found = read_dev(config, plain, counts, rejects)
             batches = examples.fixed_generator_batches(found, data)
             measure = objectives.generator_measures(model)
             evaluate = loop.evaluator(measure, batches, mesh)
@@ -136,9 +145,14 @@ def run_generator(
         workdir,
         evaluate=evaluate,
     )
-    settings = {"instruction": data.instruction, "max_length": data.max_length}
+    settings = {
+        "instruction": data.instruction,
+        "max_length": data.max_length,
+        "chunk_tokens": chunk_tokens,
+    }
+    write_lora(workdir, model, {"": params}, made_from)
     with artifact.create(workdir / "model", "generator", GENERATOR_VERSION) as draft:
-        hf.save_model(draft.path, model, params)
+        hf.save_model(draft.path, *merge_lora(model, params))
         _finish(draft, config, "insgenel.json", settings | {"measured": measured})
         draft.made_from = made_from
     return counts
@@ -154,7 +168,9 @@ def run_retriever(
         kb = KnowledgeBase.open(data.kb)
         longest = max(data.window_tokens, data.entity_tokens)
         model = model_config(config, wordpiece.size, longest)
-        task = objectives.retriever_task(model, wordpiece.pad)
+        task = objectives.retriever_task(
+            model, wordpiece.pad, config.model.pretrained
+        )
         make_mesh(config, task)
         parts = made_from["knowledge-base"], made_from["tokenizer"], data.entity_tokens
         name = hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
@@ -188,20 +204,46 @@ def run_retriever(
         "entity_tokens": data.entity_tokens,
         "pooling": "cls",
     }
+    write_lora(workdir, model, params, made_from)
     with artifact.create(workdir / "model", embed.KIND, embed.VERSION) as draft:
         for part in ("mention", "entity"):
             (draft.path / part).mkdir()
-            hf.save_model(draft.path / part, model, params[part])
+            hf.save_model(draft.path / part, *merge_lora(model, params[part]))
         _finish(draft, config, "retriever.json", settings | {"measured": measured})
         draft.made_from = made_from
     return counts
 
 
-def model_config(config: Config, vocabulary: int, max_positions: int) -> ModelConfig:
-    """The model's settings and what follows from tokenizer and data."""
-    shape = dataclasses.asdict(config.model)
-    del shape["tokenizer"]
-    return ModelConfig(vocabulary=vocabulary, max_positions=max_positions, **shape)
+def model_config(config: Config, vocabulary: int, length: int) -> ModelConfig:
+    """The model of the settings, for a tokenizer and texts of `length` tokens.
+
+    Raises ValueError where a pretrained directory does not fit task, tokenizer or texts.
+    """
+    settings = config.model
+    names = ("dropout", "lora", "attention", "dtype", "param_dtype", "remat")
+    given = {name: getattr(settings, name) for name in names}
+    if not settings.pretrained:
+        # rotary positions have no table: none of them is untrained for want of examples
+        least = ROTARY_POSITIONS if settings.family == "llama" else 1
+        return ModelConfig(
+            vocabulary=vocabulary,
+            max_positions=max(length, least),
+            **settings.shape,
+            **given,
+        )
+    model = hf.load_config(settings.pretrained)
+    if (model.family == "bert") != (config.task == "retriever"):
+        raise ValueError(
+            f"{settings.pretrained}: a model of family {model.family!r} cannot be a "
+            f"{config.task}"
+        )
+    if model.max_positions < length:
+        raise ValueError(
+            f"{settings.pretrained}: the model has {model.max_positions} positions, but "
+            f"the texts of the config have up to {length} tokens; shorten those in `data`"
+        )
+    hf.check_tokenizer(settings.tokenizer, model, vocabulary)
+    return dataclasses.replace(model, **given)
 
 
 def make_mesh(config: Config, task: objectives.Task) -> jax.sharding.Mesh:
@@ -241,6 +283,28 @@ def _fitting() -> Iterator[None]:
         yield
     except ValueError as error:
         raise ConfigError(str(error)) from error
+
+
+def merge_lora(model: ModelConfig, params: dict) -> tuple[ModelConfig, dict]:
+    """The model as one without LoRA, which any other program opens."""
+    if model.lora is None:
+        return model, params
+    return dataclasses.replace(model, lora=None), lora.merge(model.lora, params)
+
+
+def write_lora(
+    workdir: Path, model: ModelConfig, parts: dict[str, dict], made_from: dict[str, str]
+) -> None:
+    """WORKDIR/lora: what was trained of each part, apart from its base, if it was LoRA.
+
+    parts: folder in it -> parameters.
+    """
+    if model.lora is None:
+        return
+    with artifact.create(workdir / "lora", "lora", lora.VERSION) as draft:
+        for part, params in parts.items():
+            lora.save(draft.path / part, model.lora, params)
+        draft.made_from = made_from
 
 
 def _finish(draft: artifact.Draft, config: Config, name: str, settings: dict) -> None:

@@ -83,7 +83,7 @@ def add_random_models(root: Path) -> Path:
         params = jax.tree.map(lambda p: p * 5, params)
         hf.save_model(draft.path, config, params)
         tokenizer.copy_tokenizer(root / "bpe", draft.path)
-        settings = {"instruction": "link", "max_length": 512}
+        settings = {"instruction": "link", "chunk_tokens": 175}
         (draft.path / "insgenel.json").write_text(json.dumps(settings))
     with artifact.create(root / "retriever", "retriever", 1) as draft:
         words = tokenizer.train_wordpiece(texts, 500, root / "wordpiece")

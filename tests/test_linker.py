@@ -171,7 +171,7 @@ def test_chunks_hold_whatever_is_decided(linker_path, linker):
 
 
 def test_chunks_are_as_long_as_those_trained_on(linker_path):
-    """175 source tokens for 512 in all, but where a setting says otherwise."""
+    """As many source tokens as insgenel.json says, but where a setting does."""
     text = "Nothing of Paris is known. " * 100
     for chunk_tokens, expected in ((None, 175), (40, 40)):
         linker = Linker.from_pretrained(
@@ -284,9 +284,10 @@ def test_a_part_put_in_later_is_refused(linker_path, tmp_path):
 def test_a_generator_without_settings_is_refused(linker_path, tmp_path):
     shutil.copytree(linker_path / "generator", tmp_path / "generator")
     file = tmp_path / "generator" / "insgenel.json"
-    file.write_text('{"instruction": "link"}')
-    with pytest.raises(ValueError, match="insgenel.json: expected .* a max_length"):
-        load_generator(tmp_path / "generator")
+    for wrong in ("", ', "chunk_tokens": 0', ', "chunk_tokens": 1.5'):
+        file.write_text('{"instruction": "link"%s}' % wrong)
+        with pytest.raises(ValueError, match="insgenel.json: expected .* chunk_tokens"):
+            load_generator(tmp_path / "generator")
     file.unlink()
     with pytest.raises(FileNotFoundError, match="insgenel.json: no such file"):
         load_generator(tmp_path / "generator")

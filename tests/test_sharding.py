@@ -113,9 +113,9 @@ def test_a_train_step():
             state = loop.TrainState(jnp.zeros((), jnp.int32), params, opt_state)
             state = jax.device_put(state, places)
             rows = sharding.host_batch_to_global(batch, mesh)
-            step = loop.compile_step(task, tx, config, places, state, rows)
+            step = loop.compile_step(task, tx, config, places, state, {}, rows)
             for _ in range(2):
-                state, measured = step(state, rows)
+                state, measured = step(state, {}, rows)
         results.append((state, measured))
     assert_close(*results)
     moved = jax.tree.map(

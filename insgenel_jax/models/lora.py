@@ -66,8 +66,9 @@ class Adapted(nn.DenseGeneral):
         axes = self.axis if isinstance(self.axis, tuple) else (self.axis,)
         out = self.features if isinstance(self.features, tuple) else (self.features,)
         ins, rank = tuple(x.shape[axis] for axis in axes), self.lora.rank
-        a = self.param("lora_a", _init_a, (*ins, rank), self.param_dtype)
-        b = self.param("lora_b", nn.initializers.zeros, (rank, *out), self.param_dtype)
+        # what is trained is kept in float32, whatever the frozen kernel is kept in
+        a = self.param("lora_a", _init_a, (*ins, rank), jnp.float32)
+        b = self.param("lora_b", nn.initializers.zeros, (rank, *out), jnp.float32)
         y = super().__call__(x)
         x = nn.Dropout(self.lora.dropout, deterministic=not self.has_rng("dropout"))(x)
         x, a, b = (array.astype(self.dtype) for array in (x, a, b))

@@ -139,6 +139,7 @@ def check_same_config(file: Path, record: dict[str, Any]) -> None:
 
     record: nested dicts of JSON values.
     """
+    record = json.loads(json.dumps(record))  # as it is read back: no tuples
     if not file.is_file():
         if jax.process_index() == 0:
             aside = file.with_suffix(".part")

@@ -20,6 +20,7 @@ from typing import Any
 import ml_collections
 
 from insgenel_jax.linked_text import INSTRUCTION
+from insgenel_jax.models.lora import Lora
 
 TASKS = ("generator", "retriever")
 FEWEST_TOKENS = 5  # [CLS] title [SEP] description [SEP], a token each
@@ -31,23 +32,44 @@ class ConfigError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class ModelSettings:
-    """The shape of the model (of both encoders of a retriever), trained from scratch.
+    """The model (both encoders of a retriever), from scratch or pretrained.
 
-    `tokenizer` is the directory of one; the vocabulary is its size.
+    From scratch: family, dim, layers, heads and ffn say its shape, kv_heads and
+    tie_embeddings may; `tokenizer` is the directory of one, the vocabulary is its size.
+
+    pretrained: a model directory as Hugging Face writes it, that both encoders of a
+    retriever begin with. It says the shape, and has the tokenizer where none is named.
+
+    lora: what is trained in the place of a pretrained model's own parameters, which
+    stay as they are, kept in `param_dtype`. The others: see models.config.ModelConfig.
     """
 
-    family: str
-    dim: int
-    layers: int
-    heads: int
-    ffn: int
-    tokenizer: str
+    pretrained: str = ""
+    family: str | None = None
+    dim: int | None = None
+    layers: int | None = None
+    heads: int | None = None
+    ffn: int | None = None
     kv_heads: int | None = None
-    tie_embeddings: bool = False
+    tie_embeddings: bool | None = None
+    tokenizer: str = ""
     dropout: float = 0.0
+    lora: Lora | None = None
+    attention: str = "auto"
     dtype: str = "float32"
     param_dtype: str = "float32"
     remat: str = "none"
+
+    @property
+    def shape(self) -> dict[str, str | int | bool]:
+        """The settings that say a shape, where they do: name -> value."""
+        found = {name: getattr(self, name) for name in (*_SHAPE, *_MORE_SHAPE)}
+        return {name: value for name, value in found.items() if value is not None}
+
+
+# what a model from scratch has to say of its shape, and what it may
+_SHAPE = ("family", "dim", "layers", "heads", "ffn")
+_MORE_SHAPE = ("kv_heads", "tie_embeddings")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -182,6 +204,10 @@ def parse(record: dict[str, Any]) -> Config:
         raise ConfigError(f"task: expected one of {TASKS}, found {task!r}")
     data = GeneratorData if task == "generator" else RetrieverData
     config = _build(Config, record, "", data)
+    model = config.model
+    if model.pretrained and not model.tokenizer:
+        model = dataclasses.replace(model, tokenizer=model.pretrained)
+        config = dataclasses.replace(config, model=model)
     if problems := [*_too_small(config), *_contradictions(config)]:
         raise ConfigError("; ".join(problems))
     return config
@@ -199,9 +225,19 @@ def _too_small(config: Config) -> Iterable[str]:
 
 def _contradictions(config: Config) -> Iterable[str]:
     """Settings that are fine alone and not together."""
-    data, loop = config.data, config.loop
-    if (config.model.family == "bert") != (config.task == "retriever"):
-        yield f"model.family = {config.model.family!r} cannot be a {config.task}"
+    data, loop, model = config.data, config.loop, config.model
+    if model.pretrained and model.shape:
+        yield (
+            f"{', '.join(f'model.{name}' for name in model.shape)}: the shape is that of "
+            "model.pretrained; leave them out"
+        )
+    elif model.shape:
+        if missing := [f"model.{name}" for name in _SHAPE if name not in model.shape]:
+            yield f"missing for a model from scratch: {', '.join(missing)}"
+        if model.lora:
+            yield "model.lora needs the model.pretrained that it adds to"
+    if model.family and (model.family == "bert") != (config.task == "retriever"):
+        yield f"model.family = {model.family!r} cannot be a {config.task}"
     parts = loop.microbatches * loop.data * loop.fsdp
     if parts > 0 and data.batch % parts:
         yield (
@@ -223,7 +259,11 @@ def _contradictions(config: Config) -> Iterable[str]:
 
 def check_paths(config: Config) -> None:
     """Raise ConfigError that names every path that is needed and not set."""
-    data, needed = config.data, {"model.tokenizer": config.model.tokenizer}
+    data, model = config.data, config.model
+    if model.shape:
+        needed = {"model.tokenizer": model.tokenizer}
+    else:
+        needed = {"model.pretrained": model.pretrained}
     needed["data.documents"] = data.documents
     paper = isinstance(data, GeneratorData) and (
         data.copy_loss_weight == 1
@@ -266,17 +306,28 @@ def _build(cls, record: dict[str, Any], where: str, data: type):
         if name not in record:
             if field.default is dataclasses.MISSING:
                 raise ConfigError(f"{where}{name}: missing")
-        elif dataclasses.is_dataclass(hint):
+        elif section := next(filter(dataclasses.is_dataclass, _choices(hint)), None):
+            if record[name] is None and types.NoneType in _choices(hint):
+                continue
             if not isinstance(record[name], dict):
                 raise ConfigError(f"{where}{name}: expected a section of keys")
-            values[name] = _build(hint, record[name], f"{where}{name}.", data)
+            values[name] = _build(section, record[name], f"{where}{name}.", data)
         else:
             values[name] = _check_type(record[name], hint, where + name)
-    return cls(**values)
+    try:
+        return cls(**values)
+    except ValueError as error:  # of a section that checks itself
+        raise ConfigError(f"{where.rstrip('.')}: {error}") from error
+
+
+def _choices(hint: Any) -> tuple:
+    return typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
 
 
 def _check_type(value: Any, hint: Any, where: str) -> Any:
-    allowed = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    allowed = _choices(hint)
+    if hint == tuple[str, ...] and isinstance(value, list | tuple):
+        return tuple(_check_type(item, str, where) for item in value)
     if type(value) in allowed or (value is None and types.NoneType in allowed):
         return value
     if float in allowed and type(value) is int:

@@ -45,6 +45,7 @@ if not absl.flags.FLAGS.is_parsed():
 NO_RIVAL = -1
 NONE, FORCED, SKIP, OPEN, SPAN, TITLE = range(6)
 
+MEASURED = 256  # documents that say what an example is like
 FAN_OUT = 10_000  # a document has no more chunks or windows than this
 
 Expand = Callable[[Document, collections.Counter], list[dict]]
@@ -98,13 +99,7 @@ def examples(
     Raises ConfigError where there are none for this process, and, while being read,
     where a whole pass over them gave no example.
     """
-    manifest = artifact.check(path, training_documents.KIND, training_documents.VERSION)
-    files = [
-        str(Path(path) / name)
-        for name in sorted(manifest.files)
-        if name.startswith("documents-")
-    ]
-    source = grain.sources.ArrayRecordDataSource(files)
+    source = _open(path)
     share = slice(jax.process_index(), None, jax.process_count())
     records = grain.MapDataset.source(source).shuffle(seed=seed)[share]
     if not len(records):
@@ -117,6 +112,60 @@ def examples(
         records.repeat().to_iter_dataset(reading),
         _Expand(expand, len(records), counts),
     )
+
+
+def _open(path: str) -> grain.sources.ArrayRecordDataSource:
+    """The records of training documents, in their order."""
+    manifest = artifact.check(path, training_documents.KIND, training_documents.VERSION)
+    files = [
+        str(Path(path) / name)
+        for name in sorted(manifest.files)
+        if name.startswith("documents-")
+    ]
+    return grain.sources.ArrayRecordDataSource(files)
+
+
+def measure(
+    tokenizer: Tokenizer, expand: Expand, settings: GeneratorData
+) -> tuple[int, int]:
+    """Source tokens of a text that fills max_length; steps of an epoch, about.
+
+    As in the first documents (MEASURED, and more until there is an example): the share
+    of source tokens in prompt and target depends on tokenizer and links.
+    Raises ConfigError where not one document gives an example.
+    """
+    source, counts = _open(settings.documents), collections.Counter()
+    instruction, budget = _budget(tokenizer, settings)
+    share = _Expand(expand, len(source), counts)
+    tokens = filled = whole = 0
+    for number in range(len(source)):
+        if number >= MEASURED and filled:
+            break
+        for example in share.flat_map(source[number]):
+            length, kinds = len(example["columns"]), example["columns"][:, 3]
+            # [NONE] BOS instruction source, then the targets: EOS is the last of them
+            tokens += int(np.count_nonzero(kinds == NONE)) - 1 - instruction
+            filled += length + 1 - instruction - 3
+            whole += length
+    per_step = settings.max_length * settings.batch
+    read = counts["documents"] + counts["unreadable documents"]
+    steps = whole * len(source) / read / per_step
+    return max(int(budget * tokens / filled), 1), max(round(steps), 1)
+
+
+def _budget(tokenizer: Tokenizer, settings: GeneratorData) -> tuple[int, int]:
+    """Tokens of the instruction; what it leaves of max_length to source and links.
+
+    Raises ConfigError where that is nothing.
+    """
+    instruction = len(encode_prompt(tokenizer, settings.instruction, "")) - 2
+    budget = settings.max_length + 1 - instruction - 3  # BOS, EOS, EOS
+    if budget < 2:  # a token of text, in the prompt and in the target
+        raise ConfigError(
+            f"data.max_length = {settings.max_length} leaves no room for text beside "
+            f"the {instruction} tokens of data.instruction"
+        )
+    return instruction, budget
 
 
 def generator_batches(
@@ -199,13 +248,7 @@ def generator_expand(
     """
     titles: dict[str, list[int]] = {}
     words = description_words(kb) if settings.word_noise else []
-    instruction = len(encode_prompt(tokenizer, settings.instruction, "")) - 2
-    budget = settings.max_length + 1 - instruction - 3  # BOS, EOS, EOS
-    if budget < 2:  # a token of text, in the prompt and in the target
-        raise ConfigError(
-            f"data.max_length = {settings.max_length} leaves no room for text beside "
-            f"the {instruction} tokens of data.instruction"
-        )
+    _, budget = _budget(tokenizer, settings)
 
     def title_ids(title: str) -> list[int]:
         if title not in titles:

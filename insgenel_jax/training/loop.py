@@ -20,6 +20,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
 from insgenel_jax import sharding
+from insgenel_jax.models import lora
 from insgenel_jax.training import checkpoint, metrics, optimizer
 from insgenel_jax.training.config import Config
 from insgenel_jax.training.objectives import Task
@@ -75,7 +76,8 @@ def train(
     """Train, or go on where the workdir stands; returns parameters and their measures.
 
     evaluate(params) must give a "loss": the parameters with the lowest are returned,
-    else the last. refresh(step, params) runs before each step's batch is taken.
+    else the last. refresh(step, params) runs before each step's batch is taken. All
+    three are the whole model's parameters; the workdir keeps those that are trained.
     Raises NotFinite, and Preempted after SIGTERM.
     """
     settings, loop = config.optimizer, config.loop
@@ -96,6 +98,7 @@ def train(
             checkpoint.open_checkpoints(workdir / "checkpoints")
         )
         best = stack.enter_context(checkpoint.open_checkpoints(workdir / "best", 1))
+        frozen = task.load_frozen(task.split(task.param_shardings(mesh))[1])
         # the workdir's own checkpoint comes first, then a fresh start
         state = checkpoint.restore(saved, abstract, data)
         if state is None:
@@ -108,7 +111,7 @@ def train(
         show = stack.enter_context(metrics.show_progress(step, loop.steps))
         while step < loop.steps:
             if refresh is not None:
-                refresh(step, state.params)
+                refresh(step, lora.join(frozen, state.params))
             place = data.get_state()
             try:
                 with reading():
@@ -126,11 +129,15 @@ def train(
             batch = sharding.host_batch_to_global(batch, mesh)
             if compiled is None:
                 began = time.perf_counter()
-                compiled = compile_step(task, tx, config, placed, abstract, batch)
+                compiled = compile_step(
+                    task, tx, config, placed, abstract, frozen, batch
+                )
                 seconds = time.perf_counter() - began
-                facts = metrics.print_header(state.params, mesh, compiled, seconds)
+                facts = metrics.print_header(
+                    state.params, frozen, mesh, compiled, seconds
+                )
                 log.write(step, header=facts)
-            state, measured = compiled(state, batch)
+            state, measured = compiled(state, frozen, batch)
             step += 1
 
             def settle(step=step, ids=ids, measured=measured) -> None:
@@ -154,7 +161,7 @@ def train(
                 pending()
                 pending = None
             if due:
-                found = evaluate(state.params)
+                found = evaluate(lora.join(frozen, state.params))
                 log.write(step, evaluation=found)
                 metrics.print_evaluation(step, found)
                 if found["loss"] < lowest:
@@ -169,14 +176,24 @@ def train(
         params = state.params
         if best.latest is not None and best.latest.step != step:
             params = checkpoint.restore_best(best, abstract.params)
-        return params, {"loss": lowest} if math.isfinite(lowest) else {}
+        measured = {"loss": lowest} if math.isfinite(lowest) else {}
+        return lora.join(frozen, params), measured
 
 
-def train_step(task: Task, tx, config: Config, state: TrainState, batch: dict):
-    """One optimiser step on one batch. Returns the state and metrics (scalars)."""
+def train_step(
+    task: Task, tx, config: Config, placed, state: TrainState, frozen, batch: dict
+):
+    """One optimiser step on one batch. Returns the state and metrics (scalars).
+
+    placed: the shardings of the state; frozen: the parameters that are not trained.
+    """
+
+    def loss_sums(params, batch, key):
+        return task.loss_sums(lora.join(frozen, params), batch, key)
+
     key = jax.random.fold_in(jax.random.key(config.seed), state.step)
     (loss, count), grads = accumulate(
-        task.loss_sums, config.loop.microbatches, task.shared
+        loss_sums, config.loop.microbatches, placed.params, task.shared
     )(state.params, batch, key)
     count = jnp.maximum(count, 1e-9)
     grads = jax.tree.map(lambda g: g / count, grads)
@@ -193,11 +210,13 @@ def train_step(task: Task, tx, config: Config, state: TrainState, batch: dict):
     return TrainState(state.step + 1, params, opt_state), measured
 
 
-def accumulate(loss_sums, microbatches: int, shared: tuple[str, ...] = ()):
+def accumulate(loss_sums, microbatches: int, places, shared: tuple[str, ...] = ()):
     """loss_sums with its gradient, over `microbatches` parts of the rows, all summed.
 
     Sums, so that dividing once by the count gives what one large batch gives. Part i
-    holds the rows i, i + n, i + 2n ...: each device keeps its own rows.
+    holds the rows i, i + n, i + 2n ...: each device keeps its own rows. The gradient
+    lies in `places`, as the parameters do: left to itself XLA keeps more of it than its
+    share on every device.
     """
 
     def with_sums(params, batch, key):
@@ -205,7 +224,8 @@ def accumulate(loss_sums, microbatches: int, shared: tuple[str, ...] = ()):
         return loss, (loss, count.astype(jnp.float32))
 
     def part(params, batch, key):
-        return jax.grad(with_sums, has_aux=True)(params, batch, key)[::-1]
+        grads, sums = jax.grad(with_sums, has_aux=True)(params, batch, key)
+        return sums, jax.lax.with_sharding_constraint(grads, places)
 
     def run(params, batch, key):
         if microbatches == 1:
@@ -231,14 +251,14 @@ def accumulate(loss_sums, microbatches: int, shared: tuple[str, ...] = ()):
     return run
 
 
-def compile_step(task: Task, tx, config: Config, placed, abstract, batch):
+def compile_step(task: Task, tx, config: Config, placed, abstract, frozen, batch):
     """The step compiled for these shapes; the state is donated and stays where it is."""
     step = jax.jit(
-        functools.partial(train_step, task, tx, config),
+        functools.partial(train_step, task, tx, config, placed),
         donate_argnums=0,
         out_shardings=(placed, None),
     )
-    return step.lower(abstract, batch).compile()
+    return step.lower(abstract, frozen, batch).compile()
 
 
 def init_state(task: Task, tx, placed: TrainState, seed: int) -> TrainState:
@@ -251,15 +271,16 @@ def init_state(task: Task, tx, placed: TrainState, seed: int) -> TrainState:
 
 def abstract_state(task: Task, tx) -> TrainState:
     """Shapes and dtypes of the state; nothing is computed."""
-    params = task.abstract_params()
+    params, _ = task.split(task.abstract_params())
     step = jax.ShapeDtypeStruct((), jnp.int32)
     return TrainState(step, params, jax.eval_shape(tx.init, params))
 
 
 def state_shardings(task: Task, tx, mesh: Mesh) -> TrainState:
     """Where each array of the state lies."""
-    params = task.param_shardings(mesh)
-    moments = optimizer.state_shardings(tx, task.abstract_params(), params, mesh)
+    params, _ = task.split(task.param_shardings(mesh))
+    abstract, _ = task.split(task.abstract_params())
+    moments = optimizer.state_shardings(tx, abstract, params, mesh)
     return TrainState(sharding.replicated(mesh), params, moments)
 
 

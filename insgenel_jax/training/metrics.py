@@ -83,18 +83,22 @@ class Rate:
         return rate
 
 
-def print_header(params, mesh: Mesh, compiled, seconds: float) -> dict[str, Any]:
-    """Say what is about to run: parameters, mesh, memory and FLOPs of the step."""
-    count = sum(leaf.size for leaf in jax.tree.leaves(params))
-    split = sum(
-        not leaf.sharding.is_fully_replicated for leaf in jax.tree.leaves(params)
-    )
+def print_header(
+    params, frozen, mesh: Mesh, compiled, seconds: float
+) -> dict[str, Any]:
+    """Say what is about to run: parameters, mesh, memory and FLOPs of the step.
+
+    params are those that are trained, frozen the others.
+    """
+    leaves = jax.tree.leaves((params, frozen))
+    split = sum(not leaf.sharding.is_fully_replicated for leaf in leaves)
     cost = compiled.cost_analysis() or {}
     cost = cost[0] if isinstance(cost, list) else cost
     memory = compiled.memory_analysis()
     facts = {
-        "parameters": count,
-        "sharded leaves": f"{split} of {len(jax.tree.leaves(params))}",
+        "parameters": sum(leaf.size for leaf in leaves),
+        "parameters trained": sum(leaf.size for leaf in jax.tree.leaves(params)),
+        "sharded leaves": f"{split} of {len(leaves)}",
         "mesh": " x ".join(f"{name} {size}" for name, size in mesh.shape.items()),
         "devices": f"{mesh.size} {mesh.devices.flat[0].device_kind}",
         "FLOPs of a step": cost.get("flops", math.nan),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 
 import jax
@@ -15,6 +16,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from insgenel_jax import models
 from insgenel_jax.models.attention import bidirectional_mask, causal_mask
 from insgenel_jax.models.config import ModelConfig
+from insgenel_jax.training import parameters
 from insgenel_jax.training.examples import FORCED, OPEN, SKIP, SPAN, TITLE
 
 BLOCK = 256  # texts embedded at a time, outside of training steps
@@ -26,13 +28,17 @@ Sums = dict[str, tuple[jax.Array, jax.Array]]  # name -> sum, count
 class Task:
     """What the loop has to know of a task.
 
-    loss_sums(params, batch, key) -> sum of losses, their count (weight), over the rows
+    split(tree with a leaf for each parameter) gives those that are trained and those
+    that are not; init(key, shardings) makes the former, load_frozen(shardings) the
+    latter. All else is of the whole model: loss_sums(params, batch, key) -> sum of losses, their count (weight), over the rows
     of a batch; `key` is for dropout. `shared` names the leaves of a batch that are not
     a row each, so that gradient accumulation leaves them whole. tokens(batch) counts
     what is read.
     """
 
     init: Callable[[PRNGKeyArray, dict | None], dict]
+    load_frozen: Callable[[dict], dict]
+    split: Callable[[dict], tuple[dict, dict]]
     abstract_params: Callable[[], dict]
     param_shardings: Callable[[Mesh], dict]
     loss_sums: Callable[[dict, dict, PRNGKeyArray], tuple[jax.Array, jax.Array]]
@@ -43,9 +49,12 @@ class Task:
 # --- generator --------------------------------------------------------------------
 
 
-def generator_task(config: ModelConfig, scored: int = 0) -> Task:
+def generator_task(
+    config: ModelConfig, scored: int = 0, pretrained: str = ""
+) -> Task:
     """Next-token loss on the target alone (*paper*, eq. 1).
 
+    pretrained: a model directory to begin with ("": from scratch).
     scored: logits are formed at so many positions of a row, those of highest weight
     (0: at all). Where no more than those weigh anything the loss is the same.
     """
@@ -61,7 +70,9 @@ def generator_task(config: ModelConfig, scored: int = 0) -> Task:
         return jnp.sum(losses * weights), jnp.sum(weights)
 
     return Task(
-        init=lambda key, shardings: models.init_params(config, key, shardings),
+        init=functools.partial(parameters.init, config, pretrained),
+        load_frozen=functools.partial(parameters.load_frozen, config, pretrained),
+        split=functools.partial(parameters.split, config),
         abstract_params=lambda: models.abstract_params(config),
         param_shardings=lambda mesh: models.param_shardings(config, mesh),
         loss_sums=loss_sums,
@@ -135,15 +146,24 @@ def _rate(right: Bool[Array, "B T"], where: Bool[Array, "B T"]):
 # --- retriever --------------------------------------------------------------------
 
 
-def retriever_task(config: ModelConfig, pad: int) -> Task:
-    """Multi-label NCE over two encoders that share nothing (*paper*, 3.2)."""
+def retriever_task(config: ModelConfig, pad: int, pretrained: str = "") -> Task:
+    """Multi-label NCE over two encoders that share nothing (*paper*, 3.2).
+
+    pretrained: a model directory that both begin with ("": from scratch).
+    """
 
     def init(key, shardings):
         keys = dict(zip(("mention", "entity"), jax.random.split(key)))
         shardings = shardings or dict.fromkeys(keys)
         return {
-            name: models.init_params(config, keys[name], shardings[name])
+            name: parameters.init(config, pretrained, keys[name], shardings[name])
             for name in keys
+        }
+
+    def load_frozen(shardings):
+        return {
+            name: parameters.load_frozen(config, pretrained, shardings[name])
+            for name in shardings
         }
 
     def loss_sums(params, batch, key):
@@ -154,6 +174,8 @@ def retriever_task(config: ModelConfig, pad: int) -> Task:
 
     return Task(
         init=init,
+        load_frozen=load_frozen,
+        split=functools.partial(parameters.split, config),
         abstract_params=lambda: dict.fromkeys(
             ("mention", "entity"), models.abstract_params(config)
         ),

@@ -261,8 +261,10 @@ def test_accumulated_parts_sum_to_one_large_batch(start, name):
     params = jax.tree_util.tree_map_with_path(
         lambda path, p: p * 10 if "embed" in jax.tree_util.keystr(path) else p, params
     )
+    places = task.param_shardings(loop.sharding.make_mesh())
     whole, parts = (
-        jax.jit(loop.accumulate(task.loss_sums, parts, task.shared)) for parts in (1, 4)
+        jax.jit(loop.accumulate(task.loss_sums, parts, places, task.shared))
+        for parts in (1, 4)
     )
     (loss, count), grads = whole(params, batch, key)
     found = parts(params, batch, key)
@@ -297,9 +299,10 @@ def test_one_step_is_adamw_on_the_mean_gradient(start):
     tx = optimizer.build(config.optimizer, config.loop.steps)
     params = task.init(jax.random.key(0), None)
     state = loop.TrainState(jnp.zeros((), jnp.int32), params, tx.init(params))
-    after, measured = jax.jit(lambda s, b: loop.train_step(task, tx, config, s, b))(
-        state, batch
-    )
+    placed = loop.state_shardings(task, tx, loop.sharding.make_mesh())
+    after, measured = jax.jit(
+        lambda s, b: loop.train_step(task, tx, config, placed, s, {}, b)
+    )(state, batch)
 
     def mean(params):
         loss, count = task.loss_sums(params, batch, jax.random.key(0))
