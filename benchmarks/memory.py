@@ -3,22 +3,26 @@
     python benchmarks/memory.py [--json FILE]
 
 Shapes and shardings alone, on eight virtual devices: nothing is allocated. Activations
-are not counted. Training keeps float32 parameters and AdamW's two moments, the cache is
-bfloat16.
+are not counted. Training keeps float32 parameters and AdamW's two moments (with LoRA, of
+it alone; the base is bfloat16), the cache is bfloat16.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import platform
 from pathlib import Path
+from typing import Any
 
 import jax
 from jax.sharding import Mesh
 
 from insgenel_jax import models, sharding
 from insgenel_jax.models.config import ModelConfig
+from insgenel_jax.models.hf_config import from_hf
+from insgenel_jax.models.lora import Lora
 from insgenel_jax.training import loop, objectives, optimizer
 from insgenel_jax.training.config import OptimizerSettings
 
@@ -26,27 +30,56 @@ DEVICES = 8
 MESHES = ((2, 4), (1, 8))  # fsdp x tensor
 ROWS, SLOTS = 16, 2048  # of the cache
 
-CONFIGS = {
-    "LLaMA-7B": ModelConfig(
-        "llama",
-        vocabulary=32000,
-        dim=4096,
-        layers=32,
-        heads=32,
-        ffn=11008,
-        max_positions=2048,
-    ),
-    "OPT-6.7B": ModelConfig(
-        "opt",
-        vocabulary=50272,
-        dim=4096,
-        layers=32,
-        heads=32,
-        ffn=16384,
-        max_positions=2048,
-        tie_embeddings=True,
-    ),
+
+def _opt(dim: int, layers: int, heads: int, **others: Any) -> dict[str, Any]:
+    return {
+        "model_type": "opt",
+        "vocab_size": 50272,
+        "max_position_embeddings": 2048,
+        "hidden_size": dim,
+        "word_embed_proj_dim": dim,
+        "ffn_dim": 4 * dim,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "do_layer_norm_before": True,
+        **others,
+    }
+
+
+def _bert(dim: int, layers: int, heads: int) -> dict[str, Any]:
+    return {
+        "model_type": "bert",
+        "vocab_size": 30522,
+        "max_position_embeddings": 512,
+        "hidden_size": dim,
+        "intermediate_size": 4 * dim,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+    }
+
+
+# What the config.json of published models says of their shape.
+PUBLISHED: dict[str, dict[str, Any]] = {
+    "OPT-350M": _opt(1024, 24, 16, word_embed_proj_dim=512, do_layer_norm_before=False),
+    "OPT-1.3B": _opt(2048, 24, 32),
+    "OPT-2.7B": _opt(2560, 32, 32),
+    "OPT-6.7B": _opt(4096, 32, 32),
+    "LLaMA-7B": {
+        "model_type": "llama",
+        "vocab_size": 32000,
+        "max_position_embeddings": 2048,
+        "hidden_size": 4096,
+        "intermediate_size": 11008,
+        "num_hidden_layers": 32,
+        "num_attention_heads": 32,
+    },
+    "BERT-base": _bert(768, 12, 12),
+    "BERT-large": _bert(1024, 24, 16),
 }
+CONFIGS = {name: from_hf(PUBLISHED[name]) for name in ("LLaMA-7B", "OPT-6.7B")}
+CONFIGS["LLaMA-7B LoRA"] = dataclasses.replace(
+    CONFIGS["LLaMA-7B"], lora=Lora(), param_dtype="bfloat16"
+)
 
 
 def main() -> None:
@@ -57,7 +90,7 @@ def main() -> None:
     jax.config.update("jax_platforms", "cpu")
     rows = [
         {"model": name, "mesh": f"{fsdp} x {tensor}"}
-        | measure(config, sharding.make_mesh(fsdp=fsdp, tensor=tensor))
+        | measure_model(config, sharding.make_mesh(fsdp=fsdp, tensor=tensor))
         for name, config in CONFIGS.items()
         for fsdp, tensor in MESHES
     ]
@@ -70,29 +103,41 @@ def main() -> None:
     }
     print(", ".join(f"{name} {facts[name]}" for name in ("python", "jax", "cache")))
     print("GB (1e9 bytes) a device; training = parameters + optimiser + gradient")
-    print("  ".join(f"{name:>10}" for name in rows[0]))
+    print("  ".join(f"{name:>13}" for name in rows[0]))
     for row in rows:
         cells = (v if isinstance(v, str) else f"{v / 1e9:.2f}" for v in row.values())
-        print("  ".join(f"{cell:>10}" for cell in cells))
+        print("  ".join(f"{cell:>13}" for cell in cells))
     if arguments.json:
         arguments.json.write_text(json.dumps(facts, indent=1) + "\n")
 
 
-def measure(config: ModelConfig, mesh: Mesh) -> dict[str, int]:
-    """Bytes on each device of what training and decoding keep."""
-    task = objectives.generator_task(config)
-    tx = optimizer.build(OptimizerSettings(learning_rate=2e-5, warmup_steps=1), steps=2)
+def measure(task: objectives.Task, tx, mesh: Mesh) -> dict[str, int]:
+    """Bytes on each device of what training keeps, activations apart."""
     state = loop.abstract_state(task, tx)
     placed = loop.state_shardings(task, tx, mesh)
-    cache = jax.eval_shape(lambda: models.init_cache(config, ROWS, SLOTS, "bfloat16"))
-    parameters = sharding.bytes_per_device(state.params, placed.params)
+    parameters = sharding.bytes_per_device(
+        task.abstract_params(), task.param_shardings(mesh)
+    )
     optimiser = sharding.bytes_per_device(state.opt_state, placed.opt_state)
+    # of what is trained: as many numbers, laid out as those parameters are
+    gradient = sharding.bytes_per_device(state.params, placed.params)
     return {
         "parameters": parameters,
         "optimiser": optimiser,
-        "gradient": parameters,  # as many numbers, laid out as the parameters are
-        "training": 2 * parameters + optimiser,
-        "cache": sharding.bytes_per_device(cache, models.cache_shardings(cache, mesh)),
+        "gradient": gradient,
+        "training": parameters + optimiser + gradient,
+    }
+
+
+def measure_model(config: ModelConfig, mesh: Mesh) -> dict[str, int]:
+    """The same of a generator, and of what decoding keeps."""
+    task = objectives.generator_task(config)
+    tx = optimizer.build(OptimizerSettings(learning_rate=2e-5, warmup_steps=1), steps=2)
+    cache = jax.eval_shape(lambda: models.init_cache(config, ROWS, SLOTS, "bfloat16"))
+    places = models.cache_shardings(cache, mesh)
+    return {
+        **measure(task, tx, mesh),
+        "cache": sharding.bytes_per_device(cache, places),
     }
 
 

@@ -168,9 +168,7 @@ def run_retriever(
         kb = KnowledgeBase.open(data.kb)
         longest = max(data.window_tokens, data.entity_tokens)
         model = model_config(config, wordpiece.size, longest)
-        task = objectives.retriever_task(
-            model, wordpiece.pad, config.model.pretrained
-        )
+        task = objectives.retriever_task(model, wordpiece.pad, config.model.pretrained)
         make_mesh(config, task)
         parts = made_from["knowledge-base"], made_from["tokenizer"], data.entity_tokens
         name = hashlib.sha256(repr(parts).encode()).hexdigest()[:16]

@@ -284,8 +284,8 @@ def test_a_part_put_in_later_is_refused(linker_path, tmp_path):
 def test_a_generator_without_settings_is_refused(linker_path, tmp_path):
     shutil.copytree(linker_path / "generator", tmp_path / "generator")
     file = tmp_path / "generator" / "insgenel.json"
-    for wrong in ("", ', "chunk_tokens": 0', ', "chunk_tokens": 1.5'):
-        file.write_text('{"instruction": "link"%s}' % wrong)
+    for wrong in ({}, {"chunk_tokens": 0}, {"chunk_tokens": 1.5}):
+        file.write_text(json.dumps({"instruction": "link"} | wrong))
         with pytest.raises(ValueError, match="insgenel.json: expected .* chunk_tokens"):
             load_generator(tmp_path / "generator")
     file.unlink()

@@ -231,12 +231,18 @@ def test_too_fine_for_the_model():
 def test_training_fits(name, fsdp, tensor):
     """Large models on eight devices of 80 GB: nearly an eighth of the whole on each."""
     config = memory.CONFIGS[name]
-    found = memory.measure(config, sharding.make_mesh(fsdp=fsdp, tensor=tensor))
-    sizes = [leaf.size for leaf in jax.tree.leaves(models.abstract_params(config))]
-    whole = 4 * sum(sizes)  # float32
-    assert 6.5e9 < sum(sizes) < 7e9
+    found = memory.measure_model(config, sharding.make_mesh(fsdp=fsdp, tensor=tensor))
+    leaves = jax.tree.leaves(models.abstract_params(config))
+    assert 6.5e9 < sum(leaf.size for leaf in leaves) < 7e9
+    whole = sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
     assert whole / 8 <= found["parameters"] < 1.01 * whole / 8
-    assert 4 * whole / 8 <= found["training"] < 80e9
+    if config.lora:  # of it alone is there a gradient
+        assert 0 < found["gradient"] < 0.01 * found["parameters"]
+    else:
+        assert found["gradient"] == found["parameters"]
+    assert 2 * found["gradient"] <= found["optimiser"] < 2.01 * found["gradient"]
+    parts = (found[name] for name in ("parameters", "gradient", "optimiser"))
+    assert sum(parts) == found["training"] < 80e9
     heads = config.kv_heads * config.head_dim
     cache = 2 * 2 * memory.ROWS * memory.SLOTS * config.layers * heads
     assert cache / 8 <= found["cache"] < 1.01 * cache / 8

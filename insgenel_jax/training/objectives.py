@@ -49,9 +49,7 @@ class Task:
 # --- generator --------------------------------------------------------------------
 
 
-def generator_task(
-    config: ModelConfig, scored: int = 0, pretrained: str = ""
-) -> Task:
+def generator_task(config: ModelConfig, scored: int = 0, pretrained: str = "") -> Task:
     """Next-token loss on the target alone (*paper*, eq. 1).
 
     pretrained: a model directory to begin with ("": from scratch).

@@ -1,0 +1,60 @@
+"""The paper's generator over OPT: `:350m`, `:1.3b`, `:2.7b` or `:6.7b`.
+
+    python -m insgenel_jax.train --config=configs/generator_opt.py:1.3b --workdir=DIR \
+        --set model.pretrained=MODEL --set data.documents=DATA/train \
+        --set data.kb=DATA/kb --set data.dev=DATA/dev.jsonl --set loop.steps=N
+
+MODEL is a directory of facebook/opt-... as Hugging Face has it. Set N to one epoch, as
+the paper trains: the command tells at its start about how many steps that is (a workdir
+keeps its settings, so begin again in a fresh one).
+
+Reaches: not trained here yet.
+
+Cost, estimated for eight GPUs of 80 GB, not measured: a step of 65,536 tokens takes
+6 x parameters x tokens = 1.3e14, 5.2e14, 1.0e15, 2.6e15 FLOPs, that is 0.1, 0.5, 1.0,
+2.6 s at 40 % of the peak of A100s. Parameters, gradient and optimiser take 16 bytes a
+parameter over eight: 0.7, 2.6, 5.3, 13.3 GB a GPU; activations 4 to 12 GB more.
+
+Rate, batch, clipping, dropout, length and the linear decay are the paper's (table 5),
+but rows are packed: a batch of 128 rows holds more examples than one of 128 examples.
+The steps of the warm-up are ours.
+"""
+
+import ml_collections
+
+SIZES = ("350m", "1.3b", "2.7b", "6.7b")
+
+
+def get_config(arg: str = "1.3b") -> ml_collections.ConfigDict:
+    """arg: one of SIZES. Paths are left empty, to be set on the command line."""
+    if arg not in SIZES:
+        raise ValueError(f"expected one of {SIZES}, found {arg!r}")
+    config = ml_collections.ConfigDict()
+    config.task = "generator"
+    config.seed = 0
+    config.model = ml_collections.ConfigDict(
+        {
+            "pretrained": "",
+            "tokenizer": "",
+            "dropout": 0.1,
+            "dtype": "bfloat16",
+            "param_dtype": "float32",
+            "remat": "dots",
+        }
+    )
+    config.data = ml_collections.ConfigDict(
+        {"documents": "", "kb": "", "dev": "", "batch": 128, "max_length": 512}
+    )
+    config.optimizer = ml_collections.ConfigDict(
+        {"learning_rate": 9.65e-6, "warmup_steps": 300, "clip": 1.0}
+    )
+    config.loop = ml_collections.ConfigDict(
+        {
+            "steps": 10_000,
+            "microbatches": 2 if arg == "6.7b" else 1,
+            "evaluate_steps": 1000,
+            "checkpoint_steps": 1000,
+            "fsdp": 8,
+        }
+    )
+    return config

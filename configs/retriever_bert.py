@@ -1,0 +1,75 @@
+"""The paper's retriever, two BERTs: `:base` or `:large`.
+
+    python -m insgenel_jax.train --config=configs/retriever_bert.py:large --workdir=DIR \
+        --set model.pretrained=MODEL --set data.documents=DATA/train \
+        --set data.kb=DATA/kb --set data.dev=DATA/dev.jsonl --set loop.steps=N
+
+MODEL is a directory of bert-base-uncased or bert-large-uncased as Hugging Face has it,
+tokenizer.json included; both encoders begin with it.
+
+Reaches: not trained here yet.
+
+Cost, estimated for eight GPUs of 80 GB, not measured: a step reads 256 windows and 1,024
+entities, up to 147,456 tokens, and takes 6 x parameters x tokens = 1e14 (base) or 3e14
+(large) FLOPs, 0.1 or 0.3 s at 40 % of the peak of A100s. Parameters, gradient and
+optimiser are whole on each GPU: 3.5 or 10.7 GB. To mine negatives all entities are
+embedded again, on one GPU: for six million that is many steps' time, so it is done
+seldom.
+
+Multi-label NCE, 90 % random and 10 % mined negatives, windows of 32 words every 16 are
+the paper's; the paper gives no sizes, so rate, batch, numbers of entities and lengths
+are ours.
+"""
+
+import ml_collections
+
+
+def get_config(arg: str = "large") -> ml_collections.ConfigDict:
+    """arg: "base" or "large". Paths are left empty, to be set on the command line."""
+    if arg not in ("base", "large"):
+        raise ValueError(f"expected 'base' or 'large', found {arg!r}")
+    config = ml_collections.ConfigDict()
+    config.task = "retriever"
+    config.seed = 0
+    config.model = ml_collections.ConfigDict(
+        {
+            "pretrained": "",
+            "tokenizer": "",
+            "dropout": 0.1,
+            "dtype": "bfloat16",
+            "param_dtype": "float32",
+            "remat": "dots",
+        }
+    )
+    config.data = ml_collections.ConfigDict(
+        {
+            "documents": "",
+            "kb": "",
+            "dev": "",
+            "batch": 256,
+            "golds": 640,
+            "negatives": 384,
+            "mined_share": 0.1,
+            "window_length": 32,
+            "stride": 16,
+            "window_tokens": 64,
+            "entity_tokens": 128,
+            "refresh_steps": 5000,
+        }
+    )
+    config.optimizer = ml_collections.ConfigDict(
+        {
+            "learning_rate": 2e-5 if arg == "base" else 1e-5,
+            "warmup_steps": 500,
+            "clip": 1.0,
+        }
+    )
+    config.loop = ml_collections.ConfigDict(
+        {
+            "steps": 20_000,
+            "evaluate_steps": 1000,
+            "checkpoint_steps": 1000,
+            "data": 8,
+        }
+    )
+    return config
