@@ -130,6 +130,29 @@ def test_a_train_step():
     assert up.addressable_shards[0].data.shape == (2, 12, 20)
 
 
+@pytest.mark.parametrize("microbatches", [1, 2])
+def test_gradients_lie_where_their_parameters_do(microbatches):
+    """Summed over parts or not; XLA alone would leave the embedding's split less."""
+    mesh = sharding.make_mesh(2, 2, 2)
+    task = objectives.generator_task(LLAMA)
+    places = task.param_shardings(mesh)
+    shape = TOKENS.shape
+    batch = {
+        "tokens": TOKENS,
+        "targets": TOKENS,
+        "weights": np.ones(shape, np.float32),
+        "segments": np.ones(shape, np.int32),
+        "positions": np.tile(np.arange(shape[1], dtype=np.int32), (shape[0], 1)),
+    }
+    with jax.set_mesh(mesh):
+        params = jax.device_put(random_params(LLAMA), places)
+        rows = sharding.host_batch_to_global(batch, mesh)
+        run = jax.jit(loop.accumulate(task.loss_sums, microbatches, places))
+        _, grads = run(params, rows, jax.random.key(0))
+    for leaf, place in zip(*map(jax.tree.leaves, (grads, places)), strict=True):
+        assert leaf.sharding.is_equivalent_to(place, leaf.ndim)
+
+
 def test_born_sharded():
     """Each leaf where the tables put it, and the same numbers as on one device."""
     config = dataclasses.replace(LLAMA, tie_embeddings=True)

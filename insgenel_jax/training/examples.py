@@ -134,22 +134,26 @@ def measure(
     of source tokens in prompt and target depends on tokenizer and links.
     Raises ConfigError where not one document gives an example.
     """
-    source, counts = _open(settings.documents), collections.Counter()
+    records, counts = _open(settings.documents), collections.Counter()
     instruction, budget = _budget(tokenizer, settings)
-    share = _Expand(expand, len(source), counts)
+    expanded = _Expand(expand, len(records), counts)
+    entity, end = tokenizer.entity, tokenizer.end
+    marks = [tokenizer.open, tokenizer.close, end, tokenizer.eos]
     tokens = filled = whole = 0
-    for number in range(len(source)):
+    for number in range(len(records)):
         if number >= MEASURED and filled:
             break
-        for example in share.flat_map(source[number]):
-            length, kinds = len(example["columns"]), example["columns"][:, 3]
-            # [NONE] BOS instruction source, then the targets: EOS is the last of them
-            tokens += int(np.count_nonzero(kinds == NONE)) - 1 - instruction
+        for example in expanded.flat_map(records[number]):
+            targets = example["columns"][example["columns"][:, 3] != NONE, 1]
+            in_title = np.cumsum(targets == entity) > np.cumsum(targets == end)
+            source = ~in_title & ~np.isin(targets, marks)
+            tokens += int(np.count_nonzero(source))
+            length = len(example["columns"])
             filled += length + 1 - instruction - 3
             whole += length
     per_step = settings.max_length * settings.batch
     read = counts["documents"] + counts["unreadable documents"]
-    steps = whole * len(source) / read / per_step
+    steps = whole * len(records) / read / per_step
     return max(int(budget * tokens / filled), 1), max(round(steps), 1)
 
 

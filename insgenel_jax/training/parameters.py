@@ -6,7 +6,9 @@ are; the base is the pretrained directory's and stays.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+from collections.abc import Iterator
 
 from jaxtyping import PRNGKeyArray
 
@@ -21,7 +23,8 @@ def init(
 ) -> dict:
     """What is trained, at its start, born in `shardings`."""
     if config.lora is not None:
-        return models.init_lora(config, key, shardings)
+        with _blaming("model.lora.targets"):
+            return models.init_lora(config, key, shardings)
     if pretrained:
         return _read(pretrained, config, shardings)
     return models.init_params(config, key, shardings)
@@ -40,7 +43,14 @@ def split(config: ModelConfig, tree: dict) -> tuple[dict, dict]:
 
 
 def _read(pretrained: str, config: ModelConfig, shardings: dict | None) -> dict:
-    try:
+    with _blaming("model.pretrained"):
         return hf.load_params(pretrained, config, shardings)
+
+
+@contextlib.contextmanager
+def _blaming(key: str) -> Iterator[None]:
+    """A ValueError is the user's to mend, at this key of the config."""
+    try:
+        yield
     except ValueError as error:
-        raise ConfigError(f"model.pretrained: {error}") from error
+        raise ConfigError(f"{key}: {error}") from error

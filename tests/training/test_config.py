@@ -129,3 +129,44 @@ def test_paths_that_are_needed_are_named(file, overrides, missing):
         config.check_paths(found)
     flags = " ".join(f"--set {name}=PATH" for name in missing)
     assert str(error.value) == f"paths not set: add {flags}"
+
+
+def section(task="generator", **model):
+    """A config whose model section is `model`."""
+    return {
+        "task": task,
+        "model": model,
+        "data": {"documents": "d", "batch": 8, "max_length": 64},
+        "optimizer": {"learning_rate": 1e-3, "warmup_steps": 5},
+        "loop": {"steps": 10},
+    }
+
+
+SHAPE = {"family": "llama", "dim": 8, "layers": 1, "heads": 2, "ffn": 8}
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ({"dim": 8, "heads": 2}, "scratch: model.family, model.layers, model.ffn$"),
+        (SHAPE | {"pretrained": "p", "kv_heads": 1}, "model.ffn, model.kv_heads: the "),
+        (SHAPE | {"lora": {"rank": 4}}, "model.lora needs the model.pretrained"),
+        ({"pretrained": "p", "lora": {"dropout": 2.0}}, "model.lora: contradictory"),
+        ({"pretrained": "p", "lora": {"targets": "query"}}, "model.lora.targets: "),
+        ({"pretrained": "p", "lora": 3}, "model.lora: expected a section of keys"),
+    ],
+)
+def test_a_model_is_from_scratch_or_pretrained(model, message):
+    with pytest.raises(config.ConfigError, match=message):
+        config.parse(section(**model))
+
+
+def test_a_pretrained_directory_brings_its_tokenizer():
+    found = config.parse(section(pretrained="p", lora={"targets": ["query"]})).model
+    assert found.tokenizer == "p" and found.shape == {}
+    assert found.lora == config.Lora(targets=("query",))
+    other = config.parse(section(pretrained="p", tokenizer="t", lora=None)).model
+    assert other.tokenizer == "t" and other.lora is None
+    config.check_paths(config.parse(section(pretrained="p")))
+    with pytest.raises(config.ConfigError, match="add --set model.pretrained=PATH$"):
+        config.check_paths(config.parse(section()))

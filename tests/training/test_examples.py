@@ -11,8 +11,10 @@ from insgenel_jax.document import Document, Mention, normalise
 from insgenel_jax.kb import KnowledgeBase, training_documents, world
 from insgenel_jax.linked_text import (
     Tokens,
+    align,
     encode_prompt,
     encode_source,
+    encode_titles,
     parse_target,
 )
 from insgenel_jax.tokenizer import load_tokenizer, load_wordpiece
@@ -99,6 +101,33 @@ def test_weights_follow_the_settings(make_config):
     assert weights() == [0, 1, 1, 1, 1, 1]
     assert weights(copy_loss_weight=0.25) == [0, 0.25, 1, 1, 1, 1]
     assert weights(mask_unlabelled_matches=True) == [0, 1, 0, 1, 1, 1]
+
+
+@pytest.mark.parametrize("measured", [10, 256])
+def test_what_fills_a_chunk_is_measured(
+    make_config, prepared, tokenizer, kb, monkeypatch, measured
+):
+    """Against counting in the documents: whole here, each a chunk."""
+    monkeypatch.setattr(examples, "MEASURED", measured)
+    data = make_config("generator", {"data.max_length": 512}).data
+    expand = examples.generator_expand(tokenizer, kb, data)
+    source = filled = rows = 0
+    instruction = len(encode_prompt(tokenizer, data.instruction, "")) - 2
+    documents = world.paragraphs("train", 60)
+    for document in documents[:measured]:
+        text = encode_source(tokenizer, document.text)
+        links, _ = align(text, [m for m in document.mentions if m.entity is not None])
+        titles = encode_titles(tokenizer, [m.entity for _, _, m in links])
+        source += len(text)
+        prompt = encode_prompt(tokenizer, data.instruction, document.text)
+        target = len(text) + sum(4 + len(title) for title in titles) + 1
+        filled += len(prompt) - 2 - instruction + target - 1
+        rows += (len(prompt) + target - 1) / 512
+    budget = 512 + 1 - instruction - 3
+    steps = rows * 60 / min(measured, 60) / data.batch
+    found = examples.measure(tokenizer, expand, data)
+    assert found == (int(budget * source / filled), round(steps))
+    assert 50 < found[0] < 256 and steps > 1
 
 
 def test_mentions_that_cannot_be_taught_are_counted(make_config, tokenizer, kb):

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import os
 import shutil
@@ -11,9 +12,11 @@ import numpy as np
 import pytest
 
 from insgenel_jax import artifact, cli, train
+from insgenel_jax.kb import KnowledgeBase
 from insgenel_jax.models import hf
 from insgenel_jax.tokenizer import load_tokenizer, load_wordpiece
-from insgenel_jax.training import loop
+from insgenel_jax.training import examples, loop
+from insgenel_jax.training.config import load
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 SMALL = ["model.dim=16", "model.layers=1", "model.heads=2", "model.ffn=16"]
@@ -48,6 +51,16 @@ def test_the_generator_command_writes_a_model_directory(prepared, tmp_path):
     assert np.isfinite(params["embed"]["embedding"]).all()
     settings = json.loads((tmp_path / "w" / "model" / "insgenel.json").read_text())
     assert settings["instruction"] and settings["max_length"] == 128
+    data = load(config, values).data
+    kb, bpe = (
+        KnowledgeBase.open(prepared / "kb"),
+        load_tokenizer(prepared / "generator"),
+    )
+    assert data.word_noise  # which is not measured
+    expand = examples.generator_expand(
+        bpe, kb, dataclasses.replace(data, word_noise=0.0)
+    )
+    assert settings["chunk_tokens"] == examples.measure(bpe, expand, data)[0] > 20
     assert model.max_positions == 2048  # of no table: longer texts may be linked too
     assert load_tokenizer(tmp_path / "w" / "model").size == model.vocabulary
     # the same command again changes nothing; another config is refused
