@@ -177,6 +177,7 @@ def test_chunks_are_as_long_as_those_trained_on(linker_path):
         linker = Linker.from_pretrained(
             linker_path, system="insgenel", chunk_tokens=chunk_tokens
         )
+        assert linker.generator.chunk_tokens == 175
         chunks = make_chunks(linker._parts, [Document("", text)], None)
         lengths = [
             len(encode_source(linker.generator.tokenizer, text[c.start : c.end]))
