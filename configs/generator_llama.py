@@ -10,11 +10,11 @@ keeps its settings, so begin again in a fresh one).
 
 Reaches: not trained here yet.
 
-Cost, estimated for eight GPUs of 80 GB, not measured: a step of 49,152 tokens takes
+Cost on eight GPUs of 80 GB, estimated, not measured: a step of 49,152 tokens takes
 6 x parameters x tokens = 2.0e15 FLOPs, 2.0 s at 40 % of the peak of A100s; with LoRA
-4 x, as no gradient of a frozen kernel is formed. Parameters, gradient and optimiser take
-13.5 GB a GPU over eight; with LoRA 13.5 GB too, as each has all of the base in bfloat16
-and gathers nothing. Activations: 10 and 20 GB more.
+4 x, as no gradient of a frozen kernel is formed. At most 39 GB a GPU, with LoRA 63, as
+benchmarks/memory.py has XLA count for a CPU: there each GPU has all of the base, in
+bfloat16, and gathers nothing.
 
 Rate, batch, no clipping, dropout, length and the linear decay are the paper's (table 5),
 but rows are packed: a batch of 96 rows holds more examples than one of 96 examples. LoRA
@@ -56,7 +56,7 @@ def get_config(arg: str = "7b") -> ml_collections.ConfigDict:
     config.loop = ml_collections.ConfigDict(
         {
             "steps": 10_000,
-            "microbatches": 1 if lora else 2,
+            "microbatches": 2,
             "evaluate_steps": 1000,
             "checkpoint_steps": 1000,
             "data": 8 if lora else 1,

@@ -10,10 +10,10 @@ keeps its settings, so begin again in a fresh one).
 
 Reaches: not trained here yet.
 
-Cost, estimated for eight GPUs of 80 GB, not measured: a step of 65,536 tokens takes
+Cost on eight GPUs of 80 GB, estimated, not measured: a step of 65,536 tokens takes
 6 x parameters x tokens = 1.3e14, 5.2e14, 1.0e15, 2.6e15 FLOPs, that is 0.1, 0.5, 1.0,
-2.6 s at 40 % of the peak of A100s. Parameters, gradient and optimiser take 16 bytes a
-parameter over eight: 0.7, 2.6, 5.3, 13.3 GB a GPU; activations 4 to 12 GB more.
+2.6 s at 40 % of the peak of A100s; and at most 13, 22, 36, 43 GB a GPU, as
+benchmarks/memory.py has XLA count for a CPU.
 
 Rate, batch, clipping, dropout, length and the linear decay are the paper's (table 5),
 but rows are packed: a batch of 128 rows holds more examples than one of 128 examples.

@@ -9,12 +9,11 @@ tokenizer.json included; both encoders begin with it.
 
 Reaches: not trained here yet.
 
-Cost, estimated for eight GPUs of 80 GB, not measured: a step reads 256 windows and 1,024
+Cost on eight GPUs of 80 GB, estimated, not measured: a step reads 256 windows and 1,024
 entities, up to 147,456 tokens, and takes 6 x parameters x tokens = 1e14 (base) or 3e14
-(large) FLOPs, 0.1 or 0.3 s at 40 % of the peak of A100s. Parameters, gradient and
-optimiser are whole on each GPU: 3.5 or 10.7 GB. To mine negatives all entities are
-embedded again, on one GPU: for six million that is many steps' time, so it is done
-seldom.
+(large) FLOPs, 0.1 or 0.3 s at 40 % of the peak of A100s; and at most 12 or 32 GB a GPU,
+as benchmarks/memory.py has XLA count for a CPU. To mine negatives all entities are
+embedded again, for six million the time of thousands of steps: so it is done seldom.
 
 Multi-label NCE, 90 % random and 10 % mined negatives, windows of 32 words every 16 are
 the paper's; the paper gives no sizes, so rate, batch, numbers of entities and lengths

@@ -250,10 +250,10 @@ def test_too_fine_for_the_model():
 
 
 @pytest.mark.parametrize(("fsdp", "tensor"), memory.MESHES)
-@pytest.mark.parametrize("name", memory.CONFIGS)
+@pytest.mark.parametrize("name", memory.MODELS)
 def test_training_fits(name, fsdp, tensor):
     """Large models on eight devices of 80 GB: nearly an eighth of the whole on each."""
-    config = memory.CONFIGS[name]
+    config = memory.MODELS[name]
     found = memory.measure_model(config, sharding.make_mesh(fsdp=fsdp, tensor=tensor))
     leaves = jax.tree.leaves(models.abstract_params(config))
     assert 6.5e9 < sum(leaf.size for leaf in leaves) < 7e9
