@@ -1,0 +1,139 @@
+"""The decoders against `generate(prefix_allowed_tokens_fn=...)` of transformers."""
+
+import functools
+
+import pytest
+
+from insgenel_jax import models
+from insgenel_jax.decoding import beam, step, tree, verify
+from insgenel_jax.decoding.call import Model
+from insgenel_jax.decoding.decisions import read_links
+from tests.decoding.test_beam import chunks_of, target_of
+
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+from tests.models.test_parity import write
+
+pytestmark = pytest.mark.torch
+
+CHUNKS = 48
+
+
+@pytest.fixture(scope="module")
+def chunks(tokenizer):
+    """Prompts, tables without biases, sources, and all legal targets."""
+    return chunks_of(tokenizer, 0, CHUNKS)
+
+
+@pytest.fixture(scope="module")
+def generators(tokenizer, tmp_path_factory):
+    """A random LLaMA that transformers wrote: theirs, and (model, params) of ours."""
+    config = transformers.LlamaConfig(
+        vocab_size=tokenizer.size,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=512,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos,
+        pad_token_id=tokenizer.eos,
+    )
+    theirs, config, params = write(
+        transformers.LlamaForCausalLM(config), tmp_path_factory.mktemp("llama")
+    )
+    module = models.build(config)
+    ours = Model(
+        forward=lambda p, *args: module.apply({"params": p}, *args),
+        unembed=functools.partial(models.unembed, config),
+        init_cache=functools.partial(models.init_cache, config),
+        move_slots=models.move_slots,
+    )
+    return theirs, (ours, params)
+
+
+@pytest.fixture(scope="module")
+def generated(tokenizer, chunks, generators):
+    """Beams -> of each chunk their target and its score (None of one beam)."""
+
+    @functools.cache
+    def generate(beams):
+        return [
+            _generate(generators[0], prompt, targets, tokenizer.eos, beams)
+            for prompt, targets in zip(chunks[0], chunks[3], strict=True)
+        ]
+
+    return generate
+
+
+def _generate(model, prompt, targets, eos, beams):
+    trie = {}
+    for target in targets:
+        node = trie
+        for token in target:
+            node = node.setdefault(token, {})
+
+    def allowed(_, ids):
+        node = trie
+        for token in ids[len(prompt) :].tolist():
+            node = node.get(token, {})
+        return list(node) or [eos]  # of a beam that is of no use
+
+    out = model.generate(
+        torch.tensor([prompt]),
+        attention_mask=torch.ones(1, len(prompt), dtype=torch.long),
+        prefix_allowed_tokens_fn=allowed,
+        num_beams=beams,
+        do_sample=False,
+        max_new_tokens=max(map(len, targets)) + 4,
+        return_dict_in_generate=True,
+        output_scores=True,
+    )
+    target = out.sequences[0, len(prompt) :].tolist()
+    score = out.sequences_scores.item() if beams > 1 else None
+    return tuple(target[: target.index(eos) + 1]), score
+
+
+@pytest.mark.parametrize("batch", [1, 8])
+@pytest.mark.parametrize("decoder", [step, tree, verify])
+def test_greedy(chunks, generators, generated, decoder, batch):
+    """At zero biases a decoder is greedy `generate`, token for token."""
+    prompts, tables, sources, _ = chunks
+    links = 0
+    for i in range(0, CHUNKS, batch):
+        part = slice(i, i + batch)
+        paths = decoder.decode(*generators[1], prompts[part], tables[part], batch=batch)
+        for j, path in enumerate(paths, i):
+            assert path.gap > 1e-4
+            target, _ = generated(1)[j]
+            assert target_of(tables[j], sources[j], path) == target
+            links += len(read_links(tables[j], path.edges, path.log_probs))
+    assert links > CHUNKS / 2
+
+
+@pytest.mark.parametrize("batch", [1, 8])
+@pytest.mark.parametrize("beams", [2, 6])
+def test_beam(chunks, generators, generated, beams, batch):
+    """`beam` is `generate(num_beams=...)`: tokens, and scores to 1e-4."""
+    prompts, tables, sources, _ = chunks
+    differ = links = 0
+    for i in range(0, CHUNKS, batch):
+        part = slice(i, i + batch)
+        found = beam.search(
+            *generators[1],
+            prompts[part],
+            tables[part],
+            sources[part],
+            batch=batch,
+            beams=beams,
+        )
+        for j, (path, score) in enumerate(found, i):
+            assert path.gap > 1e-4
+            target, expected = generated(beams)[j]
+            assert target_of(tables[j], sources[j], path) == target
+            assert score == pytest.approx(expected, abs=1e-4)
+            differ += target != generated(1)[j][0]
+            links += len(read_links(tables[j], path.edges, path.log_probs))
+    assert differ > CHUNKS / 8
+    assert links > CHUNKS / 8
