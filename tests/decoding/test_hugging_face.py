@@ -56,43 +56,63 @@ def generators(tokenizer, tmp_path_factory):
 @pytest.fixture(scope="module")
 def generated(tokenizer, chunks, generators):
     """Beams -> of each chunk their target and its score (None of one beam)."""
+    tries = list(map(_trie, chunks[3]))
+    longest = max(len(target) for targets in chunks[3] for target in targets)
 
     @functools.cache
     def generate(beams):
-        return [
-            _generate(generators[0], prompt, targets, tokenizer.eos, beams)
-            for prompt, targets in zip(chunks[0], chunks[3], strict=True)
-        ]
+        found = []
+        for i in range(0, CHUNKS, 16):
+            part = slice(i, i + 16)
+            found += _generate(
+                generators[0],
+                chunks[0][part],
+                tries[part],
+                eos_token_id=tokenizer.eos,
+                max_new_tokens=longest,
+                num_beams=beams,
+            )
+        return found
 
     return generate
 
 
-def _generate(model, prompt, targets, eos, beams):
+def _trie(targets):
     trie = {}
     for target in targets:
         node = trie
         for token in target:
             node = node.setdefault(token, {})
+    return trie
 
-    def allowed(_, ids):
-        node = trie
-        for token in ids[len(prompt) :].tolist():
+
+def _generate(model, prompts, tries, *, eos_token_id, num_beams, **options):
+    """Prompts are padded on the left, as transformers wants them."""
+    width, eos = max(map(len, prompts)), eos_token_id
+    real = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts])
+
+    def allowed(row, ids):
+        node = tries[row]
+        for token in ids[width:].tolist():
             node = node.get(token, {})
-        return list(node) or [eos]  # of a beam that is of no use
+        return list(node) or [eos]  # behind EOS, and of beams that are of no use
 
     out = model.generate(
-        torch.tensor([prompt]),
-        attention_mask=torch.ones(1, len(prompt), dtype=torch.long),
+        torch.tensor([[eos] * (width - len(p)) + p for p in prompts]),
+        attention_mask=real,
         prefix_allowed_tokens_fn=allowed,
-        num_beams=beams,
+        num_beams=num_beams,
         do_sample=False,
-        max_new_tokens=max(map(len, targets)) + 4,
         return_dict_in_generate=True,
         output_scores=True,
+        **options,
     )
-    target = out.sequences[0, len(prompt) :].tolist()
-    score = out.sequences_scores.item() if beams > 1 else None
-    return tuple(target[: target.index(eos) + 1]), score
+    scores = out.sequences_scores.tolist() if num_beams > 1 else [None] * len(prompts)
+    targets = out.sequences[:, width:].tolist()
+    return [
+        (tuple(target[: target.index(eos) + 1]), score)
+        for target, score in zip(targets, scores, strict=True)
+    ]
 
 
 @pytest.mark.parametrize("batch", [1, 8])
