@@ -337,8 +337,12 @@ def _decode(
         ran = ran + b.count * (b.score > -jnp.inf).sum(axis=1)
         hidden, sees, cache = run(b, cache)
         # one token of each beam at a time: all their vocabularies at once are large
-        normaliser = jax.lax.map(normalise, jnp.moveaxis(hidden, 1, 0))
-        normaliser = jnp.moveaxis(normaliser, 0, 1)  # [B C W]
+        normaliser = jax.lax.fori_loop(
+            0,
+            b.count.max(),
+            lambda i, found: found.at[:, i].set(normalise(hidden[:, i])),
+            jnp.zeros((B, block, W)),
+        )
         b, f = score_forced(b._replace(sees=sees), f, hidden, normaliser)
         last = jnp.arange(B), jnp.maximum(b.count - 1, 0)
         b, f = choose(b, f, hidden[last], normaliser[last])

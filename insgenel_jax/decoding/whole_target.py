@@ -35,9 +35,15 @@ def extend(
         new = _dead_ends(table, state, [int(token) for token in source])
         states += len(new)  # each leads to a new one
     at = last
+    if len(source) <= last:
+        raise ValueError(
+            f"a source of {len(source)} tokens, EOS included, for a table with decisions "
+            f"up to token {last}: give all source tokens of the target, then EOS"
+        )
     for token in source[last:]:
         new.append((at, int(token), states, COPY))
         at, states = states, states + 1
+    mention_bias = table.bias[table.kind == OPEN].max(initial=-np.inf)
     added = np.array(new, np.int32).reshape(-1, 4).T
     known = np.concatenate([np.arange(len(state)), np.full(len(new), -1)])
     token = np.concatenate([table.token, added[1]])
@@ -54,7 +60,7 @@ def extend(
             indptr=np.concatenate([[0], np.cumsum(degree)]).astype(np.int32),
             token=token.astype(np.int32)[order],
             next=join(table.next, added[2]),
-            bias=join(table.bias, np.zeros(len(new))),
+            bias=join(table.bias, np.where(added[3] == OPEN, mention_bias, 0)),
             kind=join(table.kind, added[3]),
             value=join(table.value, np.full(len(new), -1)),
             longest=table.longest + len(source) - last,
@@ -80,7 +86,8 @@ def _dead_ends(table: Table, state: np.ndarray, source: list[int]) -> list[tuple
     states, new = len(table.indptr) - 1, []
     for p, stop in enumerate(table.span_end.tolist()):
         at, q = p, p
-        while tuple(source[p : q + 1]) in prefixes.get(stop, ()):
+        known = prefixes[stop] if p < stop else ()  # else p is in no decision span
+        while q < len(source) and tuple(source[p : q + 1]) in known:
             steps = [(opening, OPEN)] if q == p else []
             for token, kind in [*steps, (source[q], COPY)]:
                 if (at, token) not in following:
