@@ -3,10 +3,12 @@
 import functools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from insgenel_jax.decoding import beam, step
+from insgenel_jax.decoding.call import Model
 from insgenel_jax.decoding.decisions import Weights, build_table, read_links
 from insgenel_jax.decoding.spans import CandidateMention, merge_spans
 from insgenel_jax.decoding.whole_target import extend
@@ -15,6 +17,7 @@ from tests.decoding.test_decisions import (
     TITLES,
     candidate,
     legal_outputs,
+    random_candidates,
 )
 from tests.decoding.test_decoders import (
     LENGTH,
@@ -23,6 +26,15 @@ from tests.decoding.test_decoders import (
     small_model,
     whole,
 )
+
+TEXTS = [
+    "York New York New York City",
+    "New York City, York City in York",
+    "in York York's City York York City New",
+]
+
+
+BIAS = 3.0
 
 
 @pytest.fixture(scope="module")
@@ -49,20 +61,28 @@ def target_of(table, source, path):
     return (*table.token[path.edges].tolist(), *source[last:])
 
 
+def run_anew(generator, prompt):
+    """ids -> ln p of every token behind prompt and ids, without a cache."""
+    model, params = generator
+
+    @functools.cache
+    def log_probs(ids):
+        tokens = np.zeros(LENGTH, np.int32)
+        sequence = [*prompt, *ids]
+        tokens[: len(sequence)] = sequence
+        logits = whole(model)(params, tokens, len(sequence))
+        return np.asarray(jax.nn.log_softmax(logits), np.float64)
+
+    return log_probs
+
+
 class Search:
     """Beam search as Hugging Face's, over given targets, in plain Python."""
 
-    def __init__(self, generator, prompt, targets, dead=(), bias=lambda i, t: 0.0):
-        self.model, self.params = generator
-        self.prompt, self.targets, self.dead, self.bias = prompt, targets, dead, bias
-        self.log_probs = functools.cache(self._log_probs)
-
-    def _log_probs(self, ids):
-        tokens = np.zeros(LENGTH, np.int32)
-        sequence = [*self.prompt, *ids]
-        tokens[: len(sequence)] = sequence
-        logits = whole(self.model)(self.params, tokens, len(sequence))
-        return np.asarray(jax.nn.log_softmax(logits), np.float64)
+    def __init__(self, log_probs, targets, dead=(), bias=lambda ids, token: 0.0):
+        self.log_probs, self.bias = log_probs, bias
+        self.targets, self.dead = targets, dead
+        self.calls = self.tokens = 0  # of the prompt: one call, no tokens
 
     def continuations(self, ids, score):
         n = len(ids)
@@ -75,6 +95,8 @@ class Search:
         """-> (mean of ln p, target) of the best that finishes; (-inf, ()) if none does."""
         running, finished = [(0.0, ())], []
         while running:
+            self.calls += 1
+            self.tokens += len(running) if self.calls > 1 else 0
             found = [
                 c for score, ids in running for c in self.continuations(ids, score)
             ]
@@ -103,7 +125,9 @@ def test_over_legal_outputs(generator, tokenizer, beams, block):
         *args, targets, found, strict=True
     ):
         search = Search(
-            generator, prompt, legal, bias=lambda i, t: 4.0 * (t == tokenizer.open)
+            run_anew(generator, prompt),
+            legal,
+            bias=lambda i, t: 4.0 * (t == tokenizer.open),
         )
         expected, target = search.find(beams)
         assert path.gap > 1e-4
@@ -113,6 +137,88 @@ def test_over_legal_outputs(generator, tokenizer, beams, block):
         np.testing.assert_allclose(path.vocabulary, full[: len(path.edges)], atol=1e-4)
         links += len(read_links(table, path.edges, path.log_probs))
     assert links > 4
+
+
+def toy_model(vocabulary, scale):
+    """Logits by the last token and its position alone: sharp, and soon compiled."""
+    rng = np.random.default_rng(0)
+    params = {
+        "hidden": rng.normal(size=(vocabulary, 8, 16)).astype(np.float32),
+        "unembed": rng.normal(size=(vocabulary, 16)).astype(np.float32) * scale,
+    }
+
+    def forward(params, tokens, positions, mask, cache):
+        return jnp.asarray(params["hidden"])[tokens, positions % 8], cache
+
+    def unembed(params, hidden, token_ids):
+        if token_ids is None:
+            return hidden @ params["unembed"].T
+        rows = jnp.asarray(params["unembed"])[token_ids]
+        return (hidden[..., None, :] * rows).sum(axis=-1)
+
+    def init_cache(batch, slots):
+        return {"length": jnp.zeros(batch, jnp.int32)}
+
+    return Model(forward, unembed, init_cache, None), params
+
+
+@pytest.mark.parametrize("beams", [1, 2, 3])
+def test_when_the_search_ends(tokenizer, beams):
+    """On 240 chunks: targets, scores, calls and tokens, where ln p varies widely.
+
+    So hypotheses are lost, finish late, and would still get better behind the end.
+    """
+    titles = encode_titles(tokenizer, TITLES)
+    rng = np.random.default_rng(beams)
+    model, params = toy_model(tokenizer.size, 1.0)
+    for _ in range(15):
+        chunks, targets = [], []
+        for i in range(16):
+            text = TEXTS[i % len(TEXTS)]
+            tokens = encode_source(tokenizer, text)
+            candidates = random_candidates(tokens, rng, int(rng.integers(1, 4)))
+            if rng.random() < 0.5:  # a mention that is given: its OPEN is forced
+                c = candidates[0]
+                candidates[0] = candidate(c.start, c.end, [0, 1], rng, optional=False)
+            table = build_table(
+                tokenizer,
+                tokens,
+                candidates,
+                titles.__getitem__,
+                Weights(mention_bias=BIAS),
+            )
+            source = [*tokens.ids.tolist(), tokenizer.eos]
+            chunks.append((encode_prompt(tokenizer, "link it", text), table, source))
+            outputs = legal_outputs(tokenizer, tokens, candidates, titles, True)
+            targets.append({(*ids, tokenizer.eos) for ids in outputs})
+        args = [list(x) for x in zip(*chunks, strict=True)]
+        one, eight = (
+            beam.search(model, params, *args, batch=16, beams=beams, block=block)
+            for block in (1, 8)
+        )
+        for (prompt, table, source), legal, a, b in zip(
+            chunks, targets, one, eight, strict=True
+        ):
+
+            def log_probs(ids, prompt=prompt):
+                sequence = [*prompt, *ids]
+                hidden = params["hidden"][sequence[-1], (len(sequence) - 1) % 8]
+                return np.asarray(jax.nn.log_softmax(params["unembed"] @ hidden))
+
+            search = Search(
+                functools.cache(log_probs),
+                legal,
+                bias=lambda i, t: BIAS * (t == tokenizer.open),
+            )
+            expected, target = search.find(beams)
+            for path, score in (a, b):
+                assert path.gap > 1e-5
+                assert target_of(table, source, path) == target
+                assert score == pytest.approx(expected, abs=1e-4)
+            assert a[0].calls == search.calls
+            assert a[0].tokens == len(prompt) + search.tokens
+            assert b[0].calls <= a[0].calls and b[0].tokens >= a[0].tokens
+            assert b[0].tokens - a[0].tokens < beams * 8
 
 
 def test_one_beam_is_greedy(tokenizer):
@@ -173,16 +279,6 @@ def test_calls_and_tokens_are_counted(generator, tokenizer, optional):
         )
         calls, ran = counts[block, optional]
         assert (path.calls, path.tokens) == (calls, len(prompt) + ran)
-
-
-TEXTS = [
-    "York New York New York City",
-    "New York City, York City in York",
-    "in York York's City York York City New",
-]
-
-
-BIAS = 3.0
 
 
 def looser_cases(tokenizer, count):
@@ -299,7 +395,10 @@ def test_dead_ends(generator, tokenizer, beams):
         *args, targets, dead, found, plain, strict=True
     ):
         expected, target = Search(
-            generator, prompt, legal, ends, lambda i, t: BIAS * (t == tokenizer.open)
+            run_anew(generator, prompt),
+            legal,
+            ends,
+            lambda i, t: BIAS * (t == tokenizer.open),
         ).find(beams)
         assert path.gap > 1e-4
         assert score == pytest.approx(expected, abs=1e-4)
