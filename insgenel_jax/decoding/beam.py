@@ -8,9 +8,9 @@ The beams of a chunk share one row of the cache. Each has its own slots behind t
 prompt, and knows which it sees; so nothing is copied when beams are chosen, and the
 prompt is run and kept once.
 
-    slots:      p p p p  0 1  0 1  0 1        two beams, three tokens each
-    beam 0:     1 1 1 1  1 .  . .  1 .        came from beam 0, then from beam 1, whose
-    beam 1:     1 1 1 1  1 .  1 .  . 1        first token was shared
+    slots:      p p p p  0 1  0 1  0 1      two beams, three tokens each: both went
+    beam 0:     1 1 1 1  1 .  . 1  1 .      on from beam 0, then they changed places
+    beam 1:     1 1 1 1  1 .  1 .  . 1
 """
 
 from __future__ import annotations
@@ -209,8 +209,11 @@ def _decode(
         rows = jnp.arange(B).reshape(-1, *[1] * (edges.ndim - 1))
         return column.at[rows, edges].get(mode="clip")
 
-    def normalise(hidden):
-        return jax.nn.logsumexp(model.unembed(params, hidden, None), axis=-1)
+    def log_probs(hidden: Float[Array, "B W D"], token_ids: Int[Array, "B W E"]):
+        """ln p of these tokens in the whole vocabulary."""
+        logits = model.unembed(params, hidden, None)
+        found = jnp.take_along_axis(logits, token_ids, axis=-1)
+        return found - jax.nn.logsumexp(logits, axis=-1, keepdims=True)
 
     def run(b: _Beams, cache):
         """Feed what is pending. -> hidden [B C W D], slots seen then, cache."""
@@ -232,14 +235,20 @@ def _decode(
         sees = b.sees | (own & (order < b.count[:, None])[:, None])
         return hidden.reshape(B, block, W, -1), sees, cache
 
-    def score_forced(b: _Beams, f: _Finished, hidden, normaliser):
+    def score_forced(b: _Beams, f: _Finished, hidden):
         """Score the pending tokens behind the first; the search may end at any."""
         later = jnp.arange(1, block)
         pending = later < b.count[:, None]  # [B C-1]
         at = (b.total - b.count)[:, None] + later
         edges = jnp.take_along_axis(b.taken.edges, at[:, None], axis=2, mode="clip")
-        logits = model.unembed(params, hidden[:, :-1], b.tokens[:, 1:, :, None])
-        full = jnp.moveaxis(logits[..., 0] - normaliser[:, :-1], 1, 2)  # [B W C-1]
+
+        def one(i, full):
+            found = log_probs(hidden[:, i - 1], b.tokens[:, i, :, None])
+            return full.at[:, :, i].set(found[..., 0])
+
+        # one after the other: the vocabularies of all at once are large
+        full = jnp.zeros((B, W, block))
+        full = jax.lax.fori_loop(1, b.count.max(), one, full)[..., 1:]
         gain = jnp.where(pending[:, None], full + look_up(tables.bias, edges), 0)
         best = (b.score[..., None] + jnp.cumsum(gain, axis=2)).max(axis=1)
         hopeful = best / (at + 1) > f.scores[:, -1:]
@@ -250,17 +259,14 @@ def _decode(
         live = f.live & (hopeful | ~pending).all(axis=1)
         return b._replace(taken=taken, score=score), f._replace(live=live)
 
-    def choose(b: _Beams, f: _Finished, hidden: Float[Array, "B W D"], normaliser):
+    def choose(b: _Beams, f: _Finished, hidden: Float[Array, "B W D"]):
         """The best 2 W of what may follow: some finish, and W of the others go on."""
         edges = tables.indptr[row, b.state][..., None] + jnp.arange(width)  # [B W E]
         exists = jnp.arange(width) < degree(b.state)[..., None]
-        bias = look_up(tables.bias, edges)
-        logits = model.unembed(params, hidden, look_up(tables.token, edges))
-        full = logits - normaliser[..., None]
-        taken = _Taken(
-            edges, jax.nn.log_softmax(jnp.where(exists, logits + bias, -1e30)), full
-        )
-        score = b.score[..., None] + full + bias
+        full = log_probs(hidden, look_up(tables.token, edges))
+        biased = full + look_up(tables.bias, edges)
+        allowed = jax.nn.log_softmax(jnp.where(exists, biased, -1e30))
+        score = b.score[..., None] + biased
         score = jnp.where(exists & f.live[:, None, None], score, -jnp.inf)
         score, index = jax.lax.top_k(score.reshape(B, -1), 2 * W)  # [B 2W]
         parent, total = index // width, b.total + f.live
@@ -272,7 +278,7 @@ def _decode(
             return past.at[row, jnp.arange(2 * W), at].set(new, mode="drop")
 
         last = jnp.take_along_axis(edges.reshape(B, -1), index, axis=1)
-        taken = jax.tree.map(grow, b.taken, taken)
+        taken = jax.tree.map(grow, b.taken, _Taken(edges, allowed, full))
         state = look_up(tables.next, last)
         ended = (state == ends[:, None]) & (score > -jnp.inf)
         # what ends and is not among the best W is lost
@@ -336,16 +342,8 @@ def _decode(
         b = b._replace(count=jnp.where(f.live, b.count, 0))
         ran = ran + b.count * (b.score > -jnp.inf).sum(axis=1)
         hidden, sees, cache = run(b, cache)
-        # one token of each beam at a time: all their vocabularies at once are large
-        normaliser = jax.lax.fori_loop(
-            0,
-            b.count.max(),
-            lambda i, found: found.at[:, i].set(normalise(hidden[:, i])),
-            jnp.zeros((B, block, W)),
-        )
-        b, f = score_forced(b._replace(sees=sees), f, hidden, normaliser)
-        last = jnp.arange(B), jnp.maximum(b.count - 1, 0)
-        b, f = choose(b, f, hidden[last], normaliser[last])
+        b, f = score_forced(b._replace(sees=sees), f, hidden)
+        b, f = choose(b, f, hidden[jnp.arange(B), jnp.maximum(b.count - 1, 0)])
         return b, f, cache, calls, ran
 
     real = jnp.arange(B) < rows
@@ -357,7 +355,6 @@ def _decode(
         hidden, cache = model.forward(params, prompts, order, mask, cache)
         cache = {**cache, "length": lengths}
         hidden = hidden[row, jnp.maximum(lengths - 1, 0)[:, None]]  # [B 1 D]
-        normaliser = jnp.broadcast_to(normalise(hidden), (B, W))
         hidden = jnp.broadcast_to(hidden, (B, W, hidden.shape[-1]))
         taken = _Taken(
             jnp.zeros((B, W, longest), jnp.int32), *jnp.zeros((2, B, W, longest))
@@ -381,7 +378,7 @@ def _decode(
             live=real,
             gap=jnp.full(B, jnp.inf),
         )
-        b, f = choose(b, f, hidden, normaliser)
+        b, f = choose(b, f, hidden)
     with jax.named_scope("decide"):
         carry = b, f, cache, real.astype(jnp.int32), lengths
         carry = jax.lax.while_loop(lambda carry: carry[1].live.any(), body, carry)

@@ -341,19 +341,24 @@ def copies(outputs, source, p, tokenizer):
 def test_the_longer_table(tokenizer):
     """Every way through it is a legal target, or with "first_token" a dead end."""
     ends = 0
-    for _, table, source, targets, dead in looser_cases(tokenizer, 30):
+    for prompt, table, source, targets, dead in looser_cases(tokenizer, 30):
         for openings, expected in (
             ("candidates", targets),
             ("first_token", targets | dead),
         ):
             longer, known = extend(table, source, openings)
+            static = beam.shape(prompt, table, source, openings)
+            assert static.prompt >= len(prompt)
+            assert static.longest >= longer.longest >= max(map(len, expected))
+            assert static.width >= np.diff(longer.indptr).max()
+            assert static.states >= len(longer.indptr)
+            assert static.edges >= len(longer.token)
             prefixes = {ids[:n] for ids in expected for n in range(len(ids) + 1)}
             found, finished = set(), set()
             stack = [(0, ())]
             while stack:
                 state, ids = stack.pop()
                 found.add(ids)
-                assert len(ids) <= longer.longest
                 row = slice(longer.indptr[state], longer.indptr[state + 1])
                 assert (np.diff(longer.token[row]) > 0).all()
                 if state == len(longer.indptr) - 2:
