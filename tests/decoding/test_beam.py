@@ -164,14 +164,14 @@ def toy_model(vocabulary, scale):
 
 @pytest.mark.parametrize("beams", [1, 2, 3])
 def test_when_the_search_ends(tokenizer, beams):
-    """On 240 chunks: targets, scores, calls and tokens, where ln p varies widely.
+    """On 128 chunks: targets, scores, calls and tokens, where ln p varies widely.
 
     So hypotheses are lost, finish late, and would still get better behind the end.
     """
     titles = encode_titles(tokenizer, TITLES)
     rng = np.random.default_rng(beams)
     model, params = toy_model(tokenizer.size, 1.0)
-    for _ in range(15):
+    for _ in range(8):
         chunks, targets = [], []
         for i in range(16):
             text = TEXTS[i % len(TEXTS)]
