@@ -48,6 +48,7 @@ class ModelSettings:
     dtype: str = "float32"
     param_dtype: str = "float32"
     remat: str = "none"
+    init_std: float = 0.02
 
 
 @dataclasses.dataclass(frozen=True)

@@ -139,11 +139,12 @@ def retriever_task(config: ModelConfig, pad: int) -> Task:
     """Multi-label NCE over two encoders that share nothing (*paper*, 3.2)."""
 
     def init(key, shardings):
-        keys = dict(zip(("mention", "entity"), jax.random.split(key)))
-        shardings = shardings or dict.fromkeys(keys)
+        # both begin alike, as from one pretrained model: a name in a window and the same
+        # name in a title are near each other from the start
+        shardings = shardings or dict.fromkeys(("mention", "entity"))
         return {
-            name: models.init_params(config, keys[name], shardings[name])
-            for name in keys
+            name: models.init_params(config, key, place)
+            for name, place in shardings.items()
         }
 
     def loss_sums(params, batch, key):
