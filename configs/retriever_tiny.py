@@ -52,7 +52,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     )
     config.loop = ml_collections.ConfigDict(
         {
-            "steps": 4000 if wiki else 250,
+            "steps": 1600 if wiki else 250,
             "evaluate_steps": 250,
             "checkpoint_steps": 250,
         }

@@ -12,7 +12,7 @@ from tests.decoding.test_beam import chunks_of, target_of
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
-from tests.models.test_parity import write
+from tests.models.torch_models import write
 
 pytestmark = pytest.mark.torch
 
@@ -41,7 +41,7 @@ def generators(tokenizer, tmp_path_factory):
         eos_token_id=tokenizer.eos,
         pad_token_id=tokenizer.eos,
     )
-    theirs, config, params = write(
+    theirs, _, config, params = write(
         transformers.LlamaForCausalLM(config), tmp_path_factory.mktemp("llama")
     )
     # sharp, so that hypotheses finish late, and are lost
