@@ -16,12 +16,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from jax.sharding import Mesh
+
 from insgenel_jax import artifact
-from insgenel_jax.decoding import decisions, spans, step, tree, verify
+from insgenel_jax.decoding import decisions, spans
 from insgenel_jax.decoding.call import bucket
 from insgenel_jax.document import Document, Mention, check_text
 from insgenel_jax.kb.knowledge_base import KnowledgeBase
 from insgenel_jax.linker_chunks import Chunk, Parts, add_name_parts, make_chunks
+from insgenel_jax.linker_decoders import choose_decoder
 from insgenel_jax.linker_directory import (
     VERSION,
     Generator,
@@ -37,8 +40,6 @@ from insgenel_jax.retrieval.index import Index, open_index
 __all__ = ["Linker", "Settings", "assemble"]
 
 Span = tuple[int, int]
-
-DECODERS = {"step": step, "tree": tree, "verify": verify}
 
 
 class Linker:
@@ -67,11 +68,17 @@ class Linker:
 
     @classmethod
     def from_pretrained(
-        cls, path: str | os.PathLike, *, verify: bool = False, **overrides: Any
+        cls,
+        path: str | os.PathLike,
+        *,
+        verify: bool = False,
+        mesh: Mesh | None = None,
+        **overrides: Any,
     ) -> Linker:
         """Open a linker directory; `overrides` replace its settings.
 
-        Raises ArtifactError for a part that is missing, damaged, of another version, or
+        mesh: shard the generator over several devices (see sharding.make_mesh).
+        preset="paper": see linker_directory.expand_preset. Raises ArtifactError for a part that is missing, damaged, of another version, or
         not made for the others; `verify` checks every hash.
         """
         path = Path(path)
@@ -89,7 +96,8 @@ class Linker:
                     )
             retriever = Retriever.load(path / "retriever")
             index = open_index(path / "index")
-        return cls(load_generator(path / "generator"), kb, retriever, index, settings)
+        generator = load_generator(path / "generator", mesh)
+        return cls(generator, kb, retriever, index, settings)
 
     def __call__(
         self,
@@ -161,24 +169,15 @@ class Linker:
 
     def _decode(self, chunks: Sequence[Chunk]) -> list[decisions.Path]:
         """Decode chunks in batches of one static shape each; in order on output."""
-        settings, name = self.settings, self.settings.decoder
-        decoder, paths = DECODERS[name], [None] * len(chunks)
-        options: dict[str, Any] = {"selection": settings.selection}
-        if name != "tree":
-            options = {}
-        shapes = [decoder.shape(chunk.prompt, chunk.table) for chunk in chunks]
+        settings, paths = self.settings, [None] * len(chunks)
+        shape, decode = choose_decoder(settings, self.generator)
+        shapes = [shape(chunk) for chunk in chunks]
         order = sorted(range(len(chunks)), key=lambda i: (shapes[i], i))
-        for shape, alike in itertools.groupby(order, key=shapes.__getitem__):
-            most = min(settings.batch, max(settings.batch_tokens // max(shape), 1))
+        for (slots, *_), alike in itertools.groupby(order, key=shapes.__getitem__):
+            most = min(settings.batch, max(settings.batch_tokens // slots, 1))
             while group := list(itertools.islice(alike, most)):
-                found = decoder.decode(
-                    self.generator.model,
-                    self.generator.params,
-                    [chunks[i].prompt for i in group],
-                    [chunks[i].table for i in group],
-                    batch=min(most, bucket(len(group), 1)),
-                    **options,
-                )
+                batch = min(most, bucket(len(group), 1))
+                found = decode([chunks[i] for i in group], batch)
                 for i, path in zip(group, found, strict=True):
                     paths[i] = path
                     self.stats["calls"] += path.calls

@@ -42,8 +42,9 @@ class Parts:
 class Chunk:
     """Characters [start, end) of document number `document`, ready to decode.
 
-    candidates are in the document's characters, the table's in the chunk's. cut: how
-    many candidate mentions a border of the chunk cuts.
+    candidates are in the document's characters, the table's in the chunk's. source: the
+    source tokens of the target, and EOS. cut: how many candidate mentions a border of
+    the chunk cuts.
     """
 
     document: int
@@ -51,6 +52,7 @@ class Chunk:
     end: int
     candidates: list[CandidateMention]
     prompt: list[int]
+    source: list[int]
     table: decisions.Table
     cut: int = 0
 
@@ -110,15 +112,17 @@ def build_chunk(
     ]
     generator = parts.generator
     _encode_titles(parts, candidates)
+    tokens = encode_source(generator.tokenizer, text[start:end])
     table = decisions.build_table(
         generator.tokenizer,
-        encode_source(generator.tokenizer, text[start:end]),
+        tokens,
         inside,
         parts.title_ids.__getitem__,
         parts.settings.weights,
     )
     prompt = encode_prompt(generator.tokenizer, generator.instruction, text[start:end])
-    return Chunk(number, start, end, list(candidates), prompt, table)
+    source = [*tokens.ids.tolist(), generator.tokenizer.eos]
+    return Chunk(number, start, end, list(candidates), prompt, source, table)
 
 
 def add_name_parts(

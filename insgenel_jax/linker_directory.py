@@ -15,9 +15,13 @@ import typing
 from pathlib import Path
 from typing import Any
 
+import jax
+from jax.sharding import Mesh
+
 from insgenel_jax import artifact, models
 from insgenel_jax.decoding import decisions
 from insgenel_jax.decoding.call import Model
+from insgenel_jax.decoding.whole_target import OPENINGS
 from insgenel_jax.kb.occurrences import CASES
 from insgenel_jax.models import hf
 from insgenel_jax.models.config import ModelConfig
@@ -37,10 +41,12 @@ class Settings:
     min_link_probability: filters of candidate mentions. mention_bias, prior_weight,
     retriever_weight, rest_of_span: see decoding.decisions.Weights.
 
-    decoder: "tree", "verify" or "step"; they give the same answer. selection: "greedy"
-    or "marginal" (see decoding.blocks; with the tree decoder). threshold: links below
-    this score are left out. consider_unlinked: the best link that each block passed
-    over counts like those taken, so that the threshold can move both ways. name_parts:
+    decoder: "tree", "verify" and "step" give the same answer, "auto" takes the fastest
+    of them; "beam" searches with `beams` over whole targets (openings: see
+    decoding.whole_target). selection: "greedy" or "marginal" (see decoding.blocks; with
+    the tree decoder). threshold: links below this score are left out.
+    consider_unlinked: the best link that each block passed over counts like those
+    taken, so that the threshold can move both ways (with the tree decoder). name_parts:
     once a name is linked, its unambiguous parts are candidates in the rest of the
     document.
 
@@ -57,7 +63,9 @@ class Settings:
     prior_weight: float = 0.0
     retriever_weight: float = 0.0
     rest_of_span: bool = True
-    decoder: str = "tree"
+    decoder: str = "auto"
+    beams: int = 2
+    openings: str = "candidates"
     selection: str = "greedy"
     threshold: float = 0.0
     consider_unlinked: bool = False
@@ -76,17 +84,20 @@ class Settings:
                     f"{field.name}: expected one of {CHOICES[field.name]}, found "
                     f"{found!r}"
                 )
-        for name in ("top_k", "chunk_tokens", "batch", "batch_tokens"):
+        for name in ("top_k", "beams", "chunk_tokens", "batch", "batch_tokens"):
             if (found := getattr(self, name)) is not None and found < 1:
                 raise ValueError(f"{name}: expected at least 1, found {found}")
-        if self.decoder != "tree":
-            needed = {"selection": "greedy", "consider_unlinked": False}
-            for name, only in needed.items():
-                if (found := getattr(self, name)) != only:
-                    raise ValueError(
-                        f'{name} = {found!r} needs decoder="tree", found '
-                        f"{self.decoder!r}"
-                    )
+        if self.needs_tree and self.decoder not in ("auto", "tree"):
+            raise ValueError(
+                f'decoder = {self.decoder!r}: expected "tree" or "auto" with '
+                f"selection = {self.selection!r} and consider_unlinked = "
+                f"{self.consider_unlinked}, which no other decoder can do"
+            )
+
+    @property
+    def needs_tree(self) -> bool:
+        """Whether only the tree decoder can do what is asked."""
+        return self.selection == "marginal" or self.consider_unlinked
 
     @functools.cached_property
     def weights(self) -> decisions.Weights:
@@ -99,8 +110,28 @@ CHOICES = {
     "system": ("insgenel-r", "insgenel"),
     "scope": ("window", "chunk", "document"),
     "case": CASES,
-    "decoder": ("tree", "verify", "step"),
+    "decoder": ("auto", "tree", "verify", "step", "beam"),
+    "openings": OPENINGS,
     "selection": ("greedy", "marginal"),
+}
+
+# What `preset` stands for. "paper": every departure from it set back.
+PRESETS: dict[str, dict[str, Any]] = {
+    "paper": {
+        "scope": "chunk",
+        "case": "capitalised",
+        "min_link_probability": 0.0,
+        "mention_bias": 0.0,
+        "prior_weight": 0.0,
+        "retriever_weight": 0.0,
+        "rest_of_span": False,
+        "selection": "greedy",
+        "threshold": 0.0,
+        "consider_unlinked": False,
+        "name_parts": False,
+        "chunk_tokens": 175,
+        "decoder": "auto",
+    }
 }
 
 
@@ -109,7 +140,8 @@ class Generator:
     """The instruction-tuned language model and its tokenizer.
 
     chunk_tokens: source tokens of a chunk like those trained on. max_positions: of the
-    model.
+    model. size: how many parameters it has. mesh: where they live, if on several
+    devices.
     """
 
     model: Model
@@ -118,10 +150,12 @@ class Generator:
     instruction: str
     chunk_tokens: int
     max_positions: int
+    size: int
+    mesh: Mesh | None = None
 
 
-def load_generator(path: str | os.PathLike) -> Generator:
-    """Open a generator's model directory.
+def load_generator(path: str | os.PathLike, mesh: Mesh | None = None) -> Generator:
+    """Open a generator's model directory; sharded over a mesh if one is given.
 
     Raises ValueError or FileNotFoundError that name the file and what is wrong with it.
     """
@@ -145,24 +179,36 @@ def load_generator(path: str | os.PathLike) -> Generator:
         ) from error
     tokenizer = load_tokenizer(path)
     hf.check_tokenizer(path, config, tokenizer.size)
+    places = None if mesh is None else models.param_shardings(config, mesh)
+    params = hf.load_params(path, config, places)
     return Generator(
-        model=decoder_model(config),
-        params=hf.load_params(path, config),
+        model=decoder_model(config, mesh),
+        params=params,
         tokenizer=tokenizer,
         instruction=instruction,
         chunk_tokens=chunk_tokens,
         max_positions=config.max_positions,
+        size=models.count(params),
+        mesh=mesh,
     )
 
 
 @functools.cache  # the same functions again, so that nothing is compiled twice
-def decoder_model(config: ModelConfig) -> Model:
-    """The functions that a decoder needs of a model."""
+def decoder_model(config: ModelConfig, mesh: Mesh | None = None) -> Model:
+    """The functions that a decoder needs of a model, its cache sharded over a mesh."""
     module = models.build(config)
+
+    def init_cache(batch: int, slots: int) -> dict:
+        cache = models.init_cache(config, batch, slots)
+        if mesh is None:
+            return cache
+        places = models.cache_shardings(cache, mesh)
+        return jax.lax.with_sharding_constraint(cache, places)
+
     return Model(
         forward=lambda params, *args: module.apply({"params": params}, *args),
         unembed=functools.partial(models.unembed, config),
-        init_cache=functools.partial(models.init_cache, config),
+        init_cache=init_cache,
         move_slots=models.move_slots,
     )
 
@@ -196,11 +242,34 @@ def assemble(
 def read_settings(path: Path, **overrides: Any) -> Settings:
     """The settings of a linker directory, with some of them replaced."""
     kept = json.loads((path / "linker.json").read_text())["settings"]
-    return make_settings(kept | overrides, path)
+    system = {"system": kept["system"]}
+    return make_settings(kept | expand_preset(system | overrides), path)
+
+
+def expand_preset(record: dict[str, Any]) -> dict[str, Any]:
+    """Settings with `preset` spelled out; the others given go before it.
+
+    "paper" sets every departure from the paper back: INSGENEL is decoded with two beams
+    that may walk into dead ends, INSGENEL-R greedily. Raises ValueError for another.
+    """
+    if record.get("preset") is None:
+        return {name: value for name, value in record.items() if name != "preset"}
+    if record["preset"] not in PRESETS:
+        raise ValueError(
+            f"preset: expected one of {tuple(PRESETS)}, found {record['preset']!r}"
+        )
+    meant = PRESETS[record["preset"]]
+    if record.get("system") == "insgenel":
+        meant = meant | {"decoder": "beam", "beams": 2, "openings": "first_token"}
+    return meant | {name: value for name, value in record.items() if name != "preset"}
 
 
 def make_settings(record: dict[str, Any], path: str | os.PathLike) -> Settings:
-    """Settings from their names. Raises ValueError for an unknown name or bad value."""
+    """Settings from their names, `preset` among them.
+
+    Raises ValueError for an unknown name or bad value.
+    """
+    record = expand_preset(record)
     known = {field.name for field in dataclasses.fields(Settings)}
     if unknown := sorted(record.keys() - known):
         raise ValueError(

@@ -34,6 +34,7 @@ MAY_IMPORT = {
 ROOM_OF = {
     "linker_directory": "linker",
     "linker_chunks": "linker",
+    "linker_decoders": "linker",
     "tokenizer_families": "tokenizer",
     "tokenizer_files": "tokenizer",
 }

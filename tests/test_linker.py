@@ -255,7 +255,9 @@ def test_settings_are_checked(linker_path):
         Linker.from_pretrained(linker_path, top_k=True)
     with pytest.raises(ValueError, match="threshold: expected float, found nan"):
         Linker.from_pretrained(linker_path, threshold=float("nan"))
-    with pytest.raises(ValueError, match="selection = 'marginal' needs decoder"):
+    with pytest.raises(
+        ValueError, match="expected .tree. or .auto. with selection = 'marginal'"
+    ):
         Linker.from_pretrained(linker_path, selection="marginal", decoder="step")
     assert Linker.from_pretrained(linker_path, threshold=0).settings.threshold == 0
 

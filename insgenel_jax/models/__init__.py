@@ -56,6 +56,11 @@ def abstract_params(config: ModelConfig) -> dict:
     return jax.eval_shape(lambda key: _init(config, key), jax.random.key(0))
 
 
+def count(params: dict) -> int:
+    """How many parameters there are."""
+    return sum(leaf.size for leaf in jax.tree.leaves(params))
+
+
 def param_shardings(config: ModelConfig, mesh: Mesh) -> dict:
     """A NamedSharding for every parameter, by its family's table of logical axes."""
     abstract = abstract_params(config)

@@ -55,7 +55,8 @@ class ModelConfig:
     LLaMA: `qkv_bias` (Qwen2); `qk_norm`, over each head (Qwen3); `sliding_window`: a
     token sees so many, itself among them, in the layers from `window_from` on (Mistral,
     Qwen).
-    `dropout` is of what attention and MLP add (and of BERT's and LLaMA's embeddings),
+    `init_std` is that of fresh maps and embeddings, which a model as narrow as 64 may
+    want larger than 0.02. `dropout` is of what attention and MLP add (and of BERT's and LLaMA's embeddings),
     never of attention weights.
     `dtype` is what is computed in, `param_dtype` what the parameters are kept in;
     `remat` says what the backward pass recomputes: nothing, all but the matrix
@@ -83,6 +84,7 @@ class ModelConfig:
     embed_dim: int | None = None
     pre_norm: bool = True
     token_types: int = 2
+    init_std: float = 0.02
     dropout: float = 0.0
     lora: Lora | None = None
     attention: str = "auto"

@@ -14,9 +14,6 @@ from insgenel_jax.models.config import ModelConfig
 from insgenel_jax.models.lora import Adapted
 from insgenel_jax.sharding import RULES, pin, pin_batch
 
-# As all of these families were initialised.
-INIT = nn.initializers.normal(0.02)
-
 _POLICIES = {
     "dots": jax.checkpoint_policies.checkpoint_dots_with_no_batch_dims,
     "full": jax.checkpoint_policies.nothing_saveable,
@@ -52,7 +49,7 @@ def project(config: ModelConfig, features, name: str, *, axis=-1, bias=False):
         use_bias=bias,
         dtype=config.dtype,
         param_dtype=config.param_dtype,
-        kernel_init=INIT,
+        kernel_init=nn.initializers.normal(config.init_std),
         name=name,
     )
 
@@ -67,7 +64,8 @@ class Embed(nn.Module):
     @nn.compact
     def __call__(self, numbers: Int[Array, "B T"]) -> Float[Array, "B T D"]:
         c = self.config
-        table = self.param("embedding", INIT, (self.rows, self.dim), c.param_dtype)
+        init, shape = nn.initializers.normal(c.init_std), (self.rows, self.dim)
+        table = self.param("embedding", init, shape, c.param_dtype)
         # gathered over D first, else XLA replicates what was looked up
         table = pin(table.astype(c.dtype), RULES["vocabulary"], None)
         return pin_batch(jnp.take(table, numbers, axis=0))

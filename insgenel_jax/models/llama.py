@@ -125,8 +125,8 @@ class Llama(nn.Module):
             (x, cache), jnp.arange(c.layers), shared
         )
         if not c.tie_embeddings:
-            shape = (c.vocabulary, c.dim)
-            self.param("unembed", layers.INIT, shape, c.param_dtype)
+            init, shape = nn.initializers.normal(c.init_std), (c.vocabulary, c.dim)
+            self.param("unembed", init, shape, c.param_dtype)
         with jax.named_scope("norm"):
             return layers.RMSNorm(c, name="norm")(x), cache
 

@@ -129,7 +129,8 @@ class Opt(nn.Module):
             (x, cache), jnp.arange(c.layers), mask
         )
         if not c.tie_embeddings:
-            self.param("unembed", layers.INIT, (c.vocabulary, width), c.param_dtype)
+            init, shape = nn.initializers.normal(c.init_std), (c.vocabulary, width)
+            self.param("unembed", init, shape, c.param_dtype)
         with jax.named_scope("norm"):
             if c.pre_norm:
                 x = layers.layer_norm(c, "norm")(x)

@@ -34,8 +34,9 @@ class ConfigError(ValueError):
 class ModelSettings:
     """The model (both encoders of a retriever), from scratch or pretrained.
 
-    From scratch: family, dim, layers, heads and ffn say its shape, kv_heads and
-    tie_embeddings may; `tokenizer` is the directory of one, the vocabulary is its size.
+    From scratch: family, dim, layers, heads and ffn say its shape; kv_heads,
+    tie_embeddings and init_std (of fresh weights) may be said too. `tokenizer` is the
+    directory of one, the vocabulary is its size.
 
     pretrained: a model directory as Hugging Face writes it, that both encoders of a
     retriever begin with. It says the shape, and has the tokenizer where none is named.
@@ -52,6 +53,7 @@ class ModelSettings:
     ffn: int | None = None
     kv_heads: int | None = None
     tie_embeddings: bool | None = None
+    init_std: float | None = None
     tokenizer: str = ""
     dropout: float = 0.0
     lora: Lora | None = None
@@ -62,14 +64,14 @@ class ModelSettings:
 
     @property
     def shape(self) -> dict[str, str | int | bool]:
-        """The settings that say a shape, where they do: name -> value."""
+        """What a model from scratch is told, as far as it is: name -> value."""
         found = {name: getattr(self, name) for name in (*_SHAPE, *_MORE_SHAPE)}
         return {name: value for name, value in found.items() if value is not None}
 
 
 # what a model from scratch has to say of its shape, and what it may
 _SHAPE = ("family", "dim", "layers", "heads", "ffn")
-_MORE_SHAPE = ("kv_heads", "tie_embeddings")
+_MORE_SHAPE = ("kv_heads", "tie_embeddings", "init_std")
 
 
 @dataclasses.dataclass(frozen=True)

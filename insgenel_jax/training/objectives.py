@@ -151,11 +151,12 @@ def retriever_task(config: ModelConfig, pad: int, pretrained: str = "") -> Task:
     """
 
     def init(key, shardings):
-        keys = dict(zip(("mention", "entity"), jax.random.split(key)))
-        shardings = shardings or dict.fromkeys(keys)
+        # both begin alike, as from one pretrained model: a name in a window and the same
+        # name in a title are near each other from the start
+        shardings = shardings or dict.fromkeys(("mention", "entity"))
         return {
-            name: parameters.init(config, pretrained, keys[name], shardings[name])
-            for name in keys
+            name: parameters.init(config, pretrained, key, place)
+            for name, place in shardings.items()
         }
 
     def load_frozen(shardings):

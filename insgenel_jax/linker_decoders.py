@@ -1,0 +1,73 @@
+"""Settings and a generator in; how chunks are decoded out."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+
+from insgenel_jax.decoding import beam, decisions, step, tree, verify
+from insgenel_jax.decoding.call import bucket
+from insgenel_jax.linker_chunks import Chunk
+from insgenel_jax.linker_directory import Generator, Settings
+
+Shape = Callable[[Chunk], tuple[int, ...]]
+Decode = Callable[[Sequence[Chunk], int], list[decisions.Path]]
+
+# On a CPU a model up to this size takes less time for a token than a call takes to set
+# up (benchmarks/decoding.py --shape tiny): then the one loop without a host wins.
+SMALL = 5_000_000
+
+
+def choose_decoder(settings: Settings, generator: Generator) -> tuple[Shape, Decode]:
+    """shape(chunk), of cache slots first, and decode(chunks of one shape, batch).
+
+    Chunks are batched by shape, which depends on nothing but the chunk. A batch has as
+    many rows as are asked for, or as the mesh wants.
+    """
+    name = settings.decoder
+    if name == "auto":
+        name = pick(settings, generator.size, jax.default_backend())
+    options: dict[str, Any] = {}
+    if name == "tree":
+        options["selection"] = settings.selection
+    if name == "beam":
+        options |= {"beams": settings.beams, "openings": settings.openings}
+    decoder = {"tree": tree, "verify": verify, "step": step, "beam": beam}[name]
+
+    def shape(chunk: Chunk) -> tuple[int, ...]:
+        if name == "beam":
+            found = beam.shape(
+                chunk.prompt, chunk.table, chunk.source, settings.openings
+            )
+            return found.prompt + settings.beams * found.longest, *found
+        found = decoder.shape(chunk.prompt, chunk.table)
+        return found if name != "step" else (found.prompt + found.longest, *found)
+
+    def decode(chunks: Sequence[Chunk], batch: int) -> list[decisions.Path]:
+        mesh, within = generator.mesh, contextlib.nullcontext()
+        if mesh is not None:
+            rows = mesh.shape["data"] * mesh.shape["fsdp"]
+            batch, within = rows * bucket(-(-batch // rows), 1), jax.set_mesh(mesh)
+        sources = [chunk.source for chunk in chunks]
+        with within:
+            return decoder.decode(
+                generator.model,
+                generator.params,
+                [chunk.prompt for chunk in chunks],
+                [chunk.table for chunk in chunks],
+                *([sources] if name == "beam" else []),
+                batch=batch,
+                **options,
+            )
+
+    return shape, decode
+
+
+def pick(settings: Settings, size: int, backend: str) -> str:
+    """The decoder that "auto" stands for; all of them give the same answer."""
+    if settings.needs_tree:
+        return "tree"
+    return "step" if backend == "cpu" and size <= SMALL else "tree"

@@ -1,0 +1,164 @@
+"""The decoders against `generate(prefix_allowed_tokens_fn=...)` of transformers."""
+
+import functools
+
+import pytest
+
+from insgenel_jax import models
+from insgenel_jax.decoding import beam, step, tree, verify
+from insgenel_jax.decoding.call import Model
+from insgenel_jax.decoding.decisions import read_links
+from tests.decoding.test_beam import chunks_of, target_of
+
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+from tests.models.torch_models import write
+
+pytestmark = pytest.mark.torch
+
+CHUNKS = 48
+SHARP = 4
+
+
+@pytest.fixture(scope="module")
+def chunks(tokenizer):
+    """Prompts, tables without biases, sources, and all legal targets."""
+    return chunks_of(tokenizer, 0, CHUNKS)
+
+
+@pytest.fixture(scope="module")
+def generators(tokenizer, tmp_path_factory):
+    """A random LLaMA that transformers wrote: theirs, and (model, params) of ours."""
+    config = transformers.LlamaConfig(
+        vocab_size=tokenizer.size,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=512,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos,
+        pad_token_id=tokenizer.eos,
+    )
+    theirs, _, config, params = write(
+        transformers.LlamaForCausalLM(config), tmp_path_factory.mktemp("llama")
+    )
+    # sharp, so that hypotheses finish late, and are lost
+    with torch.no_grad():
+        theirs.lm_head.weight *= SHARP
+    params["unembed"] = params["unembed"] * SHARP
+    module = models.build(config)
+    ours = Model(
+        forward=lambda p, *args: module.apply({"params": p}, *args),
+        unembed=functools.partial(models.unembed, config),
+        init_cache=functools.partial(models.init_cache, config),
+        move_slots=models.move_slots,
+    )
+    return theirs, (ours, params)
+
+
+@pytest.fixture(scope="module")
+def generated(tokenizer, chunks, generators):
+    """Beams -> of each chunk their target and its score (None of one beam)."""
+    tries = list(map(_trie, chunks[3]))
+    longest = max(len(target) for targets in chunks[3] for target in targets)
+
+    @functools.cache
+    def generate(beams):
+        found = []
+        for i in range(0, CHUNKS, 16):
+            part = slice(i, i + 16)
+            found += _generate(
+                generators[0],
+                chunks[0][part],
+                tries[part],
+                eos_token_id=tokenizer.eos,
+                max_new_tokens=longest,
+                num_beams=beams,
+            )
+        return found
+
+    return generate
+
+
+def _trie(targets):
+    trie = {}
+    for target in targets:
+        node = trie
+        for token in target:
+            node = node.setdefault(token, {})
+    return trie
+
+
+def _generate(model, prompts, tries, *, eos_token_id, num_beams, **options):
+    """Prompts are padded on the left, as transformers wants them."""
+    width, eos = max(map(len, prompts)), eos_token_id
+    real = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts])
+
+    def allowed(row, ids):
+        node = tries[row]
+        for token in ids[width:].tolist():
+            node = node.get(token, {})
+        return list(node) or [eos]  # behind EOS, and of beams that are of no use
+
+    out = model.generate(
+        torch.tensor([[eos] * (width - len(p)) + p for p in prompts]),
+        attention_mask=real,
+        prefix_allowed_tokens_fn=allowed,
+        num_beams=num_beams,
+        do_sample=False,
+        return_dict_in_generate=True,
+        output_scores=True,
+        **options,
+    )
+    scores = out.sequences_scores.tolist() if num_beams > 1 else [None] * len(prompts)
+    targets = out.sequences[:, width:].tolist()
+    return [
+        (tuple(target[: target.index(eos) + 1]), score)
+        for target, score in zip(targets, scores, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("batch", [1, 8])
+@pytest.mark.parametrize("decoder", [step, tree, verify])
+def test_greedy(chunks, generators, generated, decoder, batch):
+    """At zero biases a decoder is greedy `generate`, token for token."""
+    prompts, tables, sources, _ = chunks
+    links = 0
+    for i in range(0, CHUNKS, batch):
+        part = slice(i, i + batch)
+        paths = decoder.decode(*generators[1], prompts[part], tables[part], batch=batch)
+        for j, path in enumerate(paths, i):
+            assert path.gap > 1e-4
+            target, _ = generated(1)[j]
+            assert target_of(tables[j], sources[j], path) == target
+            links += len(read_links(tables[j], path.edges, path.log_probs))
+    assert links > CHUNKS / 2
+
+
+@pytest.mark.parametrize("batch", [1, 8])
+@pytest.mark.parametrize("beams", [2, 6])
+def test_beam(chunks, generators, generated, beams, batch):
+    """`beam` is `generate(num_beams=...)`: tokens, and scores to 1e-4."""
+    prompts, tables, sources, _ = chunks
+    differ = links = 0
+    for i in range(0, CHUNKS, batch):
+        part = slice(i, i + batch)
+        found = beam.search(
+            *generators[1],
+            prompts[part],
+            tables[part],
+            sources[part],
+            batch=batch,
+            beams=beams,
+        )
+        for j, (path, score) in enumerate(found, i):
+            assert path.gap > 1e-4
+            target, expected = generated(beams)[j]
+            assert target_of(tables[j], sources[j], path) == target
+            assert score == pytest.approx(expected, abs=1e-4)
+            differ += target != generated(1)[j][0]
+            links += len(read_links(tables[j], path.edges, path.log_probs))
+    assert differ > CHUNKS / 8
+    assert links > CHUNKS / 8
