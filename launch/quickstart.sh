@@ -25,7 +25,7 @@ tail -n 5 "$out/retriever.log"
 step "Index the entities, put the linker together"
 python -m insgenel_jax.index --kb "$out/data/kb" --retriever "$out/retriever/model" \
     --generator "$out/generator/model" --out "$out/index" --linker "$out/linker" \
-    --set top_k=20
+    --set top_k=20 --set chunk_tokens=60  # as the development paragraphs like it best
 step "Link"
 python -m insgenel_jax.link --linker "$out/linker" --input "$out/data/heldout.jsonl" \
     --output "$out/linked.jsonl" --show 5

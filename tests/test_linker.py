@@ -4,10 +4,13 @@ import dataclasses
 import json
 import shutil
 
+import numpy as np
 import pytest
+from jax.sharding import PartitionSpec as P
 
 from insgenel_jax import artifact
 from insgenel_jax.artifact import ArtifactError
+from insgenel_jax.decoding import call
 from insgenel_jax.decoding.spans import merge_spans
 from insgenel_jax.document import Document, Mention
 from insgenel_jax.kb import world
@@ -16,6 +19,7 @@ from insgenel_jax.linked_text import encode_source
 from insgenel_jax.linker import Linker, assemble
 from insgenel_jax.linker_chunks import add_name_parts, make_chunks
 from insgenel_jax.linker_directory import load_generator
+from insgenel_jax.sharding import make_mesh
 
 HARD = [
     "",
@@ -223,6 +227,66 @@ def test_the_best_unlinked_may_pass_the_threshold(linker_path, texts):
         (candidates,) = linker.candidates([document])
         merged = merge_spans([(c.start, c.end) for c in candidates])
         assert len(document.mentions) == len(merged)
+
+
+@pytest.mark.parametrize("mesh", [None, (2, 2, 2)], ids=["one", "eight"])
+@pytest.mark.parametrize("decoder", ["step", "tree", "verify"])
+def test_every_decoder_and_mesh_links_alike(linker_path, linker, texts, decoder, mesh):
+    """Three times the same answer; on eight devices every part lies in its sharding."""
+    if mesh is not None:
+        mesh = make_mesh(*mesh)
+    other = Linker.from_pretrained(
+        linker_path, mention_bias=3.0, decoder=decoder, batch=4, mesh=mesh
+    )
+    if mesh is not None:
+        kernel = other.generator.params["layers"]["mlp"]["up"]["kernel"]
+        assert kernel.sharding.spec == P(None, "fsdp", "tensor")
+    for one, two in zip(linker(texts[:6]), other(texts[:6]), strict=True):
+        same(one, two)
+
+
+def test_beam(linker_path, texts):
+    """One beam and no dead ends: sound links, and the paper's two beams as well."""
+    for settings in ({"decoder": "beam", "beams": 1}, {"preset": "paper"}):
+        linker = Linker.from_pretrained(
+            linker_path, **{"system": "insgenel", "mention_bias": 3.0} | settings
+        )
+        documents = linker(texts[:2])
+        assert sum(len(document.mentions) for document in documents) > 2
+        for document in documents:
+            check(linker, document)
+
+
+def test_the_papers_preset(linker_path):
+    """Sets back every departure, whatever the linker keeps; what is given goes before."""
+    settings = Linker.from_pretrained(linker_path, preset="paper").settings
+    assert (settings.case, settings.chunk_tokens) == ("capitalised", 175)
+    assert (settings.rest_of_span, settings.decoder) == (False, "auto")
+    settings = Linker.from_pretrained(
+        linker_path, preset="paper", system="insgenel", case="any"
+    ).settings
+    assert (settings.case, settings.decoder, settings.beams) == ("any", "beam", 2)
+    with pytest.raises(ValueError, match="preset: expected one of .* found 'papers'"):
+        Linker.from_pretrained(linker_path, preset="papers")
+
+
+@pytest.mark.slow
+def test_new_documents_compile_nothing(linker_path):
+    """The shapes of 200 varied documents are those of 100 others."""
+    paragraphs = [d.text for d in world.paragraphs("train", 600)]
+    rng = np.random.default_rng(0)
+    texts = [
+        " ".join(rng.choice(paragraphs, rng.choice([1, 1, 1, 2, 3])))
+        for _ in range(300)
+    ]
+    linker = Linker.from_pretrained(
+        linker_path, decoder="verify", mention_bias=3.0, batch=1
+    )
+    linker(texts[:200])
+    compiled = call.run._cache_size()
+    assert compiled < 40
+    linker(texts[200:])
+    assert call.run._cache_size() == compiled
 
 
 def test_filters(linker_path):
