@@ -41,13 +41,15 @@ __all__ = ["Linker", "Settings", "assemble"]
 
 Span = tuple[int, int]
 
+TIE = 1e-4  # a decision as close as this may fall either way on another machine
+
 
 class Linker:
     """Links texts against a knowledge base. Made by `Linker.from_pretrained`.
 
-    `stats` counts documents, chunks, generator calls, tokens, links, and the candidate
-    mentions lost inside a token ("dropped") or at the border of a chunk ("cut") since
-    the linker was opened.
+    `stats` counts documents, chunks, generator calls, tokens, links, chunks with a
+    decision too close to call ("ties"), and the candidate mentions lost inside a token
+    ("dropped") or at the border of a chunk ("cut") since the linker was opened.
     """
 
     def __init__(
@@ -182,6 +184,7 @@ class Linker:
                     paths[i] = path
                     self.stats["calls"] += path.calls
                     self.stats["tokens"] += path.tokens
+                    self.stats["ties"] += path.gap < TIE
         return paths
 
     def _collect(self, documents, chunks, decoded) -> list[list[Mention]]:

@@ -61,8 +61,11 @@ def linker_path(tmp_path_factory) -> Path:
     return add_random_models(root)
 
 
-def add_random_models(root: Path) -> Path:
-    """Put tiny random models beside the knowledge base root/kb; returns the linker."""
+def add_random_models(root: Path, family: str = "llama") -> Path:
+    """Put tiny random models beside the knowledge base root/kb; returns the linker.
+
+    family: of the generator.
+    """
     import jax
 
     from insgenel_jax import artifact, models, tokenizer
@@ -78,7 +81,7 @@ def add_random_models(root: Path) -> Path:
     shape = {"dim": 32, "layers": 2, "heads": 4, "ffn": 64, "max_positions": 512}
     with artifact.create(root / "generator", "generator", 1) as draft:
         words = tokenizer.train_bpe(texts, 500, root / "bpe")
-        config = ModelConfig("llama", words.size, **shape)
+        config = ModelConfig(family, words.size, **shape)
         params = models.init_params(config, jax.random.key(0))
         params = jax.tree.map(lambda p: p * 5, params)
         hf.save_model(draft.path, config, params)
