@@ -22,7 +22,7 @@ from insgenel_jax.formats import InputError, Rejects, decode_lines, read_documen
 from insgenel_jax.kb.knowledge_base import KnowledgeBase
 
 PRIOR = "prior"
-WIDTH = 100  # characters of a line in a log, where no terminal says how many
+WIDTH = 120  # characters of a line in a log, where no terminal says how many
 
 
 @dataclasses.dataclass(frozen=True)

@@ -80,8 +80,9 @@ class Linker:
         """Open a linker directory; `overrides` replace its settings.
 
         mesh: shard the generator over several devices (see sharding.make_mesh).
-        preset="paper": see linker_directory.expand_preset. Raises ArtifactError for a part that is missing, damaged, of another version, or
-        not made for the others; `verify` checks every hash.
+        preset="paper": see linker_directory.expand_preset. Raises ArtifactError for a
+        part that is missing, damaged, of another version, or not made for the others;
+        `verify` checks every hash.
         """
         path = Path(path)
         manifest = artifact.check(path, "linker", VERSION, verify=verify)
@@ -110,8 +111,9 @@ class Linker:
 
         mentions: the spans [start, end) to link (for several texts, a sequence for
         each) in place of the dictionary's. Each of them comes back, with entity None
-        (NIL) where no candidate is found, the score is below the threshold, or another
-        given span that overlaps it was linked.
+        (NIL) where no candidate is found, the score is below the threshold, another given
+        span that overlaps it was linked, or it cannot be marked: it starts or ends
+        inside a token or with a space, or no chunk holds it.
         Raises TypeError and ValueError that name the text, or the mention, at fault.
         """
         if isinstance(texts, str | Document):

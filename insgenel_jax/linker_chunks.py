@@ -154,16 +154,14 @@ def add_name_parts(
                     extra.setdefault(n, []).append(
                         CandidateMention(start, end, np.array([entity]), one, one)
                     )
-    return {
-        n: build_chunk(
-            parts,
-            chunks[n].document,
-            documents[chunks[n].document].text,
-            (chunks[n].start, chunks[n].end),
-            sorted(chunks[n].candidates + new, key=lambda c: (c.start, c.end)),
-        )
-        for n, new in extra.items()
-    }
+    again = {}
+    for n, new in extra.items():
+        old = chunks[n]
+        candidates = sorted(old.candidates + new, key=lambda c: (c.start, c.end))
+        text, span = documents[old.document].text, (old.start, old.end)
+        chunk = build_chunk(parts, old.document, text, span, candidates)
+        again[n] = dataclasses.replace(chunk, cut=old.cut)
+    return again
 
 
 def _name_parts(text: str, mentions: Sequence[Mention]) -> list[tuple[int, int, str]]:

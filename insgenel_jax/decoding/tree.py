@@ -64,8 +64,8 @@ def decode(
 ) -> list[Path]:
     """Decode at most `batch` chunks, each by its table. (*paper*, 3.3.)
 
-    selection: see `blocks.select`. vocabulary: give each edge of a link its ln p over the whole
-    vocabulary too; then every token of a link is run.
+    selection: see `blocks.select`. vocabulary: give each edge of a link its ln p over
+    the whole vocabulary too; then every token of a link is run.
     """
     rows = [
         _Row(table, list(prompt), Path.begin(vocabulary=vocabulary))

@@ -89,8 +89,8 @@ def score(
     """Score predictions by the rules of GERBIL's strong match.
 
     same: whether two mentions name one entity; by default `same_entity()`. titles: all
-    titles that exist, folded; a gold title that is not among them becomes NIL. within:
-    a gold mention for which it is false becomes NIL too ("F1 within our KB").
+    titles that exist, folded; a title that is not among them is NIL, in gold and in
+    predictions, which then cost nothing. within: a gold mention for which it is false becomes NIL too ("F1 within our KB").
     Raises InputError that names the documents when the two sides do not pair up.
     """
     if mode != "gerbil":
@@ -99,6 +99,7 @@ def score(
 
     if titles is not None:
         gold = make_nil(gold, lambda m: is_gone(m, titles))
+        predicted = make_nil(predicted, lambda m: is_gone(m, titles))
     if within is not None:
         gold = make_nil(gold, lambda m: not within(m))
     per_document, spans = [], []

@@ -56,8 +56,8 @@ class ModelConfig:
     token sees so many, itself among them, in the layers from `window_from` on (Mistral,
     Qwen).
     `init_std` is that of fresh maps and embeddings, which a model as narrow as 64 may
-    want larger than 0.02. `dropout` is of what attention and MLP add (and of BERT's and LLaMA's embeddings),
-    never of attention weights.
+    want larger than 0.02. `dropout` is of what attention and MLP add (and of BERT's and
+    LLaMA's embeddings), never of attention weights.
     `dtype` is what is computed in, `param_dtype` what the parameters are kept in;
     `remat` says what the backward pass recomputes: nothing, all but the matrix
     products with weights ("dots"), or everything inside a layer ("full").

@@ -117,8 +117,10 @@ def test_title_table_and_own_kb():
     gold = [(0, 3, "gone"), (8, 11, "B")]
     predicted = [(0, 3, "gone"), (8, 11, "B")]
     one = score([document(*gold)], [document(*predicted)], titles={"B"})
-    assert one.counts == Counts(1, 1, 0) and one.titles_checked
+    assert one.counts == Counts(1, 0, 0) and one.titles_checked
     assert one.golds == 1
+    other = [(0, 3, "B"), (8, 11, "B")]  # a known entity where the gold's is gone
+    assert counts(gold, other, titles={"B"}) == Counts(1, 1, 0)
     more = (24, 27, "B")
     within = counts([*gold, more], predicted, within=lambda m: m.entity == "B")
     assert within == Counts(1, 1, 1)
