@@ -4,6 +4,7 @@ import dataclasses
 import json
 import shutil
 
+import jax
 import numpy as np
 import pytest
 from jax.sharding import PartitionSpec as P
@@ -252,6 +253,20 @@ def test_every_decoder_and_mesh_links_alike(linker_path, linker, texts, decoder,
         assert kernel.sharding.spec == P(None, "fsdp", "tensor")
     for one, two in zip(linker(texts[:6]), other(texts[:6]), strict=True):
         same(one, two)
+
+
+def test_half_precision(linker_path, texts):
+    """Weights, cache and computation in bfloat16; sound, if not the same."""
+    linker = Linker.from_pretrained(
+        linker_path, mention_bias=3.0, dtype="bfloat16", decoder="tree"
+    )
+    leaves = jax.tree.leaves(linker.generator.params)
+    assert {leaf.dtype.name for leaf in leaves} == {"bfloat16"}
+    assert linker.generator.model.init_cache(1, 8)["k"].dtype == "bfloat16"
+    documents = linker(texts[:4])
+    assert any(document.mentions for document in documents)
+    for document in documents:
+        check(linker, document)
 
 
 def test_beam(linker_path, texts):
