@@ -141,7 +141,9 @@ def check_same_config(file: Path, record: dict[str, Any]) -> None:
     failed is mended and started again. record: nested dicts of JSON values.
     """
     record = json.loads(json.dumps(record))  # as it is read back: no tuples
-    saved = (p for name in ("checkpoints", "best") for p in file.parent.glob(f"{name}/*"))
+    saved = (
+        p for name in ("checkpoints", "best") for p in file.parent.glob(f"{name}/*")
+    )
     if not (file.is_file() and any(path.name.isdigit() for path in saved)):
         if jax.process_index() == 0:
             aside = file.with_suffix(".part")
