@@ -128,12 +128,12 @@ def test_a_linker(files, monkeypatch):
     )
     result = run(
         *("--documents", files / "gold.jsonl"),
-        *("--linker", path, "--system", "insgenel", "--set", "top_k=3"),
+        *("--linker", path, "--system", "insgenel", "--set", "top_k=3", "--verify"),
         *("--redirects", files / "redirects.tsv"),
         *("--json", files / "scores.json"),
     )
     assert result.exit_code == 0, (result.output, result.exception)
-    assert opened == [(path, {"system": "insgenel", "top_k": 3})]
+    assert opened == [(path, {"verify": True, "system": "insgenel", "top_k": 3})]
     assert [d.id for d in seen] == ["1", "2"] and not any(d.mentions for d in seen)
     (found,) = json.loads((files / "scores.json").read_text())["results"]
     assert found["calls"] == 7 and found["tp"] == 2
