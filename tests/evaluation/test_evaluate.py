@@ -140,6 +140,20 @@ def test_a_linker(files, monkeypatch):
     assert found["settings"] == {"system": "insgenel"}
 
 
+def test_verify_finds_a_flipped_bit(files):
+    file = files / "kb" / "entities.arrow"
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    arguments = (
+        *("--documents", files / "gold.jsonl", "--kb", files / "kb"),
+        *("--predictions", files / "linked.jsonl", "--verify"),
+    )
+    result = run(*arguments)
+    assert result.exit_code == 2, (result.output, result.exception)
+    assert "entities.arrow has another sha256" in result.stderr
+
+
 def test_lost_documents_are_named(files):
     write_documents(files / "linked.jsonl", PREDICTED[:1])
     result = run(
