@@ -247,9 +247,19 @@ def assemble(
 
 
 def read_settings(path: Path, **overrides: Any) -> Settings:
-    """The settings of a linker directory, with some of them replaced."""
-    kept = json.loads((path / "linker.json").read_text())["settings"]
-    system = {"system": kept["system"]}
+    """The settings of a linker directory, with some of them replaced.
+
+    Raises ArtifactError for a damaged linker.json, ValueError for a bad override.
+    """
+    file = path / "linker.json"
+    kept = artifact.read_json(file, "settings")["settings"]
+    try:
+        system = {"system": make_settings(kept, file).system}
+    except (ValueError, TypeError, AttributeError) as error:
+        raise artifact.ArtifactError(
+            f"{file}: expected the settings of a linker, found others ({error}); put "
+            "it together again"
+        ) from error
     return make_settings(kept | expand_preset(system | overrides), path)
 
 
@@ -324,7 +334,7 @@ def _check_type(name: str, found: Any, hint: Any) -> None:
     allowed = typing.get_args(hint) or (hint,)
     fits = type(found) in allowed or (found is None and type(None) in allowed)
     if float in allowed and type(found) in (int, float):
-        fits = not math.isnan(found)
+        fits = math.isfinite(found)
     if not fits:
         expected = " or ".join(getattr(t, "__name__", str(t)) for t in allowed)
         raise ValueError(f"{name}: expected {expected}, found {found!r}")

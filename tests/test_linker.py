@@ -343,6 +343,8 @@ def test_settings_are_checked(linker_path):
         Linker.from_pretrained(linker_path, top_k=True)
     with pytest.raises(ValueError, match="threshold: expected float, found nan"):
         Linker.from_pretrained(linker_path, threshold=float("nan"))
+    with pytest.raises(ValueError, match="mention_bias: expected float, found -inf"):
+        Linker.from_pretrained(linker_path, mention_bias=-float("inf"))
     with pytest.raises(
         ValueError, match="expected .tree. or .auto. with selection = 'marginal'"
     ):
@@ -402,4 +404,24 @@ def test_a_truncated_part_is_refused(linker_path, tmp_path):
         Linker.from_pretrained(copy)
     shutil.rmtree(copy / "kb")
     with pytest.raises(ArtifactError, match="kb/.* is missing"):
+        Linker.from_pretrained(copy)
+
+
+@pytest.mark.parametrize(
+    "name", ["linker.json", "index/index.json", "retriever/retriever.json"]
+)
+@pytest.mark.parametrize("damage", ["no JSON", "no object", "no settings"])
+def test_damaged_json_of_the_right_size_is_named(linker_path, tmp_path, name, damage):
+    copy = tmp_path / "linker"
+    shutil.copytree(linker_path, copy)
+    size = (copy / name).stat().st_size
+    content = {
+        "no JSON": "{",
+        "no object": "[]",
+        "no settings": '{"settings": {"a":1}}',
+    }
+    (copy / name).write_text(content[damage].ljust(size))
+    assert (copy / name).stat().st_size == size
+    expected = ValueError if name.startswith("retriever") else ArtifactError
+    with pytest.raises(expected, match=f"{name}: .*expected"):
         Linker.from_pretrained(copy)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import json
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -73,7 +72,7 @@ class Retriever:
         """
         path = Path(path)
         artifact.check(path, KIND, VERSION, verify=verify)
-        settings = json.loads((path / "retriever.json").read_text())
+        settings = artifact.read_json(path / "retriever.json")
         if settings.pop("pooling", "cls") != "cls":
             raise ValueError(f'{path}/retriever.json: only pooling "cls" is computed')
         wanted = ("window_length", "stride", "window_tokens", "entity_tokens")
