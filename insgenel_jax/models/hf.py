@@ -26,6 +26,7 @@ from insgenel_jax.models.tensors import INDEX, WEIGHTS, Tensor, open_tensors
 
 CONFIG = "config.json"
 SHARD_BYTES = 5_000_000_000
+COMPARED = 4096  # rows of a tied model's two embeddings compared at a time
 
 
 def load_config(path: str | os.PathLike) -> ModelConfig:
@@ -185,7 +186,7 @@ def _check_tied(tensors: dict[str, Tensor], names: dict) -> list[str]:
         return []
     shapes = {tensors[first].shape, tensors[second].shape}
     rows = tensors[first].shape[0]
-    blocks = (slice(i, min(i + 4096, rows)) for i in range(0, rows, 4096))
+    blocks = (slice(i, min(i + COMPARED, rows)) for i in range(0, rows, COMPARED))
     same = len(shapes) == 1 and all(
         np.array_equal(tensors[first].read((b,)), tensors[second].read((b,)))
         for b in blocks
