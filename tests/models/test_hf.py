@@ -55,6 +55,16 @@ def test_round_trip(config, tmp_path):
     }
 
 
+@pytest.mark.parametrize("rows", [1, 16])
+def test_transposed_by_blocks(rows, saved, monkeypatch):
+    """The last block short, a block less than one head."""
+    monkeypatch.setattr(hf, "TRANSPOSED", rows)
+    places = models.param_shardings(LLAMA, sharding.make_mesh(1, 2, 2))
+    for shardings in (None, places):
+        loaded = hf.load_params(saved, LLAMA, shardings)
+        jax.tree.map(np.testing.assert_array_equal, loaded, random_params(LLAMA))
+
+
 def test_layout_on_disk(saved):
     """[out, in], heads after each other, as transformers multiplies them."""
     params, tensors = random_params(LLAMA), load_file(saved / hf.WEIGHTS)
