@@ -135,12 +135,12 @@ def load_tokenizer(path: str | os.PathLike) -> Tokenizer:
 def copy_tokenizer(source: str | os.PathLike, target: str | os.PathLike) -> None:
     """Put the tokenizer of directory `source` into the directory `target`.
 
-    Files of a directory as Hugging Face writes it are copied. A family's bare files say
-    too little for `transformers` to open them rightly; they become a `tokenizer.json`,
-    with the same ids.
+    Files beside a `tokenizer.json` are copied. A family's own files `transformers` may
+    open with other ids (LLaMA's, on runs of spaces), whatever a config beside them says;
+    they become a `tokenizer.json`, with the same ids as here.
     """
     source, target = Path(source), Path(target)
-    if (source / "tokenizer.json").is_file() or (source / CONFIG).is_file():
+    if (source / "tokenizer.json").is_file():
         for name in FILES:
             if (source / name).is_file():
                 shutil.copyfile(source / name, target / name)

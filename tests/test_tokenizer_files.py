@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import shutil
 import unicodedata
 
 import numpy as np
@@ -18,18 +19,44 @@ def test_files_that_hugging_face_wrote_are_copied_as_they_are(tmp_path):
     source, target = tmp_path / "source", tmp_path / "target"
     source.mkdir()
     target.mkdir()
-    MAKERS["byte_bpe"](source)
-    config = {"tokenizer_class": "GPT2Tokenizer", "bos_token": "</s>"}
+    byte_level_json(source)
+    config = {"tokenizer_class": "GPT2Tokenizer", "eos_token": "</s>"}
     (source / "tokenizer_config.json").write_text(json.dumps(config))
-    size = len(json.loads((source / "vocab.json").read_text()))
-    (source / "added_tokens.json").write_text(json.dumps({"<extra>": size}))
+    (source / "vocab.json").write_text("{}")
     (source / "weights").write_text("not the tokenizer's")
     copy_tokenizer(source, target)
-    names = sorted(file.name for file in source.iterdir())
+    names = sorted(file.name for file in source.iterdir() if file.is_file())
     assert sorted(file.name for file in target.iterdir()) == names[:-1]
     for name in names[:-1]:
         assert (source / name).read_bytes() == (target / name).read_bytes()
-    assert load_tokenizer(target).size == size + 1
+    assert load_tokenizer(target).size == load_tokenizer(source).size
+
+
+@pytest.mark.parametrize("name", ["sentencepiece", "llama2"])
+def test_a_slow_directory_becomes_a_tokenizer_json(tmp_path, request, name):
+    """tokenizer.model with configs: transformers opens the copy with our ids."""
+    transformers = pytest.importorskip("transformers")
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.mkdir()
+    target.mkdir()
+    if name == "llama2":
+        model = request.getfixturevalue("data") / "tokenizers/llama2/tokenizer.model"
+        shutil.copyfile(model, source / "tokenizer.model")
+    else:
+        MAKERS["sentencepiece"](source)
+    roles = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<unk>"}
+    config = {"tokenizer_class": "LlamaTokenizer", "legacy": False, **roles}
+    (source / "tokenizer_config.json").write_text(json.dumps(config))
+    (source / "special_tokens_map.json").write_text(json.dumps(roles))
+    copy_tokenizer(source, target)
+    (target / "config.json").write_text('{"model_type": "llama"}')
+    theirs = transformers.AutoTokenizer.from_pretrained(target)
+    loaded = load_tokenizer(source)
+    assert theirs.pad_token_id == load_tokenizer(target).pad == loaded.pad == 0
+    for text in HOSTILE[1:]:
+        ((ids, _, _),) = loaded.encode_raw([f" {text}"])
+        expected = theirs(text, split_special_tokens=True).input_ids
+        assert [loaded.bos, *ids.tolist()] == expected, text
 
 
 @pytest.mark.parametrize("layout", ["prepend", "first", "always", "older"])
