@@ -11,7 +11,9 @@ import json
 import math
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import jax
 import numpy as np
@@ -97,10 +99,12 @@ def save_model(
     config: ModelConfig,
     params: dict,
     shard_bytes: int = SHARD_BYTES,
+    special: Mapping[str, int] = MappingProxyType({}),
 ) -> None:
     """Write config.json and safetensors, which transformers opens, to `path`.
 
-    In several files where the tensors are more than `shard_bytes`; no more than one
+    `special`: the ids that config.json names, as {"eos_token_id": 2}; generation in
+    transformers stops and pads by them. In several files where the tensors are more than `shard_bytes`; no more than one
     file is held in memory. Raises ValueError when the parameters are not those of
     `config`.
     """
@@ -147,7 +151,7 @@ def save_model(
             "weight_map": {t: f for f, s in zip(files, shards, strict=True) for t in s},
         }
         _write_json(path / INDEX, index)
-    _write_json(path / CONFIG, record)
+    _write_json(path / CONFIG, record | special)
 
 
 def _write_json(file: Path, record: dict) -> None:

@@ -240,6 +240,18 @@ def test_saved_in_several_files(tmp_path):
     jax.tree.map(np.testing.assert_array_equal, loaded, params)
 
 
+@pytest.mark.torch
+def test_generation_stops_where_the_tokenizer_says(tmp_path):
+    """transformers takes the special ids from config.json."""
+    pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
+    special = {"bos_token_id": 5, "eos_token_id": 7, "pad_token_id": 3}
+    hf.save_model(tmp_path, LLAMA, random_params(LLAMA), special=special)
+    model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path)
+    found = model.generation_config.to_dict()
+    assert {name: found[name] for name in special} == special
+
+
 def test_tokenizer_of_another_size(tmp_path):
     """A padded vocabulary is legal, a token without a row is not."""
     hf.check_tokenizer(tmp_path, LLAMA, 64)
