@@ -152,7 +152,9 @@ def run_generator(
     }
     write_lora(workdir, model, {"": params}, made_from)
     with artifact.create(workdir / "model", "generator", GENERATOR_VERSION) as draft:
-        special = {f"{r}_token_id": getattr(tokenizer, r) for r in ("bos", "eos", "pad")}
+        special = {
+            f"{r}_token_id": getattr(tokenizer, r) for r in ("bos", "eos", "pad")
+        }
         hf.save_model(draft.path, *merge_lora(model, params), special=special)
         _finish(draft, config, "insgenel.json", settings | {"measured": measured})
         draft.made_from = made_from

@@ -24,7 +24,7 @@ from insgenel_jax import models
 from insgenel_jax.models.config import ModelConfig
 from insgenel_jax.models.hf_config import from_hf, to_hf
 from insgenel_jax.models.names import IGNORED, NAMES, SPELLINGS
-from insgenel_jax.models.tensors import INDEX, WEIGHTS, Tensor, open_tensors
+from insgenel_jax.models.tensors import FLOATS, INDEX, WEIGHTS, Tensor, open_tensors
 
 CONFIG = "config.json"
 SHARD_BYTES = 5_000_000_000
@@ -57,8 +57,8 @@ def check_tokenizer(path: str | os.PathLike, config: ModelConfig, size: int) -> 
 def load_params(path: str | os.PathLike, config: ModelConfig, shardings=None) -> dict:
     """The parameters of a model directory, read tensor by tensor into `shardings`.
 
-    Raises ValueError that names every tensor that is missing, left over or of another
-    shape than `config` asks for, and every file that cannot be read.
+    Raises ValueError that names every tensor that is missing, left over, of another
+    shape than `config` asks for or quantised, and every file that cannot be read.
     """
     path, names = Path(path), NAMES[config.family]
     tensors = _spell(open_tensors(path), config)
@@ -69,6 +69,11 @@ def load_params(path: str | os.PathLike, config: ModelConfig, shardings=None) ->
             expected.add(tensor)
             if tensor not in tensors:
                 problems.append(f"{tensor} is missing")
+            elif tensors[tensor].dtype not in FLOATS:
+                problems.append(
+                    f"{tensor} holds {tensors[tensor].dtype} instead of floating-point "
+                    "numbers (a quantised model? fetch the one it was made from)"
+                )
             elif tensors[tensor].shape != shape:
                 found = tensors[tensor].shape
                 problems.append(f"{tensor} has shape {found} instead of {shape}")

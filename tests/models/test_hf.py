@@ -149,6 +149,25 @@ def test_everything_wrong_at_once(saved):
     assert str(error.value).count("model.") == 4
 
 
+def test_quantised(saved):
+    """Integers are no weights, whatever their shape."""
+    norm = np.ones(24, np.int8)
+    change(saved, **{"model.norm.weight": norm})
+    with pytest.raises(ValueError, match=r"model\.norm\.weight holds I8 instead of fl"):
+        hf.load_params(saved, LLAMA)
+
+
+@pytest.mark.torch
+def test_quantised_bin(saved):
+    torch = pytest.importorskip("torch")
+    held = {n: torch.tensor(t) for n, t in load_file(saved / hf.WEIGHTS).items()}
+    (saved / hf.WEIGHTS).unlink()
+    held["model.norm.weight"] = held["model.norm.weight"].to(torch.int8)
+    torch.save(held, saved / "pytorch_model.bin")
+    with pytest.raises(ValueError, match=r"model\.norm\.weight holds torch.int8 inst"):
+        hf.load_params(saved, LLAMA)
+
+
 @pytest.mark.parametrize("cut", [1, 1000, -4])
 def test_truncated(saved, cut):
     """Cut in the header, in the data, by a few bytes: named as such."""
