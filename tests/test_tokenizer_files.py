@@ -11,7 +11,7 @@ import tokenizers
 from tokenizers import normalizers, pre_tokenizers, processors
 
 from insgenel_jax.linked_text import encode_source, find_tokens
-from insgenel_jax.tokenizer import copy_tokenizer, load_tokenizer
+from insgenel_jax.tokenizer import copy_tokenizer, load_tokenizer, load_wordpiece
 from tests.tokenizer_directories import HOSTILE, MAKERS, TEXTS
 
 
@@ -84,6 +84,56 @@ def test_layouts_of_a_dummy_prefix(tmp_path, layout):
         loaded.encode_raw(texts), again.encode_raw(texts), strict=True
     ):
         np.testing.assert_array_equal(np.stack(ours), np.stack(theirs))
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {},
+        {"do_lower_case": False},
+        {"do_lower_case": True, "strip_accents": False},
+        {"tokenize_chinese_chars": False},
+    ],
+    ids=str,
+)
+def test_bert_with_its_vocabulary_alone(tmp_path, config):
+    """vocab.txt: the ids of transformers' BertTokenizer, of texts and pairs; a copy."""
+    transformers = pytest.importorskip("transformers")
+    letters = sorted({c for text in HOSTILE for c in text if not c.isspace()} - {"東"})
+    words = ["york", "York", "##s", "spaces", "cafe", "é", "##é", "東京", "日本", "東"]
+    words += ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "\u2028", "x" * 100]
+    pieces = [*words, *letters, *(f"##{c}" for c in letters), "york"]
+    (tmp_path / "vocab.txt").write_text("".join(f"{p}\n" for p in pieces))
+    if config:
+        (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
+    theirs = transformers.BertTokenizer.from_pretrained(tmp_path)
+    texts = [t for t in HOSTILE if len(t) < 1000] + [
+        "York's CAFÉ",
+        "x" * 100,
+        "x" * 101,
+    ]
+    (tmp_path / "copy").mkdir()
+    copy_tokenizer(tmp_path, tmp_path / "copy")
+    for path in (tmp_path, tmp_path / "copy"):
+        ours = load_wordpiece(path)
+        assert ours.size == len(pieces) and ours.cls == pieces.index("[CLS]")
+        for pairs in (None, texts[::-1]):
+            expected = theirs(
+                texts,
+                pairs,
+                split_special_tokens=True,
+                padding="max_length",
+                truncation="longest_first",
+                max_length=64,
+            ).input_ids
+            found = ours.encode(texts, 64, pairs)
+            np.testing.assert_array_equal(found, expected)
+
+
+def test_a_vocabulary_that_is_not_berts(tmp_path):
+    (tmp_path / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[MASK]\na\n")
+    with pytest.raises(ValueError, match=r"vocab.txt: .* found no \['\[SEP\]'\]"):
+        load_wordpiece(tmp_path)
 
 
 def byte_level_json(path, **parts):
