@@ -75,9 +75,11 @@ def shardings(shapes, axes: dict[str, tuple], mesh: Mesh, rules=RULES):
         for size, logical, entry in zip(leaf.shape, row, spec):
             parts = math.prod(mesh.shape[axis] for axis in mesh_axes(entry))
             if size % parts:
+                fit = [n for n in range(1, mesh.size + 1) if size % n == 0]
                 problems.append(
                     f"{name}: mesh axis {' x '.join(mesh_axes(entry))} = {parts} does "
-                    f"not divide {logical} = {size}"
+                    f"not divide {logical} = {size} (of up to {mesh.size}, "
+                    f"{', '.join(map(str, fit))} would)"
                 )
         return NamedSharding(mesh, P(*spec))
 

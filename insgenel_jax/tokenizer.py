@@ -135,12 +135,12 @@ def load_tokenizer(path: str | os.PathLike) -> Tokenizer:
 def copy_tokenizer(source: str | os.PathLike, target: str | os.PathLike) -> None:
     """Put the tokenizer of directory `source` into the directory `target`.
 
-    Files of a directory as Hugging Face writes it are copied. A family's bare files say
-    too little for `transformers` to open them rightly; they become a `tokenizer.json`,
-    with the same ids.
+    Files beside a `tokenizer.json` are copied. A family's own files `transformers` may
+    open with other ids (LLaMA's, on runs of spaces), whatever a config beside them says;
+    they become a `tokenizer.json`, with the same ids as here.
     """
     source, target = Path(source), Path(target)
-    if (source / "tokenizer.json").is_file() or (source / CONFIG).is_file():
+    if (source / "tokenizer.json").is_file():
         for name in FILES:
             if (source / name).is_file():
                 shutil.copyfile(source / name, target / name)
@@ -152,17 +152,17 @@ def copy_tokenizer(source: str | os.PathLike, target: str | os.PathLike) -> None
 
 
 def load_wordpiece(path: str | os.PathLike) -> WordPiece:
-    """Load the retriever tokenizer of a model or tokenizer directory."""
+    """Load the retriever tokenizer of a model or tokenizer directory.
+
+    Raises FileNotFoundError where no tokenizer's files are there, ValueError where they
+    cannot be read or are not BERT's.
+    """
     path = Path(path)
-    file = path / "tokenizer.json"
-    if not file.is_file():
-        raise FileNotFoundError(
-            f"{file}: expected the tokenizer of a retriever, found no such file"
-        )
+    content, _ = read_files(path)
     try:
-        backend = tokenizers.Tokenizer.from_file(str(file))
+        backend = tokenizers.Tokenizer.from_str(json.dumps(content))
     except Exception as error:  # the library raises nothing narrower
-        raise ValueError(f"{file}: not a readable tokenizer ({error})") from error
+        raise ValueError(f"{path}: not a readable tokenizer ({error})") from error
     # "[SEP]" spelled out in a document is text, not the end of it
     backend.encode_special_tokens = True
     ids = {name: backend.token_to_id(f"[{name}]") for name in ("PAD", "CLS", "SEP")}
@@ -184,7 +184,8 @@ def load_wordpiece(path: str | os.PathLike) -> WordPiece:
         return np.array(rows, np.int32).reshape(len(rows), length)
 
     return WordPiece(
-        size=backend.get_vocab_size(with_added_tokens=True),
+        # ids may have holes here too
+        size=1 + max(backend.get_vocab(with_added_tokens=True).values()),
         pad=ids["PAD"],
         cls=ids["CLS"],
         sep=ids["SEP"],

@@ -1,8 +1,9 @@
 """A tokenizer in its family's own files in; the content of a `tokenizer.json` out.
 
-One reader for SentencePiece models, Llama-3's tiktoken file and GPT-2's vocabulary and
-merges. Each gives the content and the tokens of the roles BOS, EOS and padding. All
-three become byte-pair encodings of one library, with ids as the family's own gives.
+One reader for SentencePiece models, Llama-3's tiktoken file, GPT-2's vocabulary and
+merges, and BERT's vocabulary. Each gives the content and the tokens of the roles BOS,
+EOS and padding (BERT's: of all its roles). The first three become byte-pair encodings
+of one library, the last its WordPiece, with ids as the family's own gives.
 """
 
 from __future__ import annotations
@@ -268,6 +269,57 @@ def read_byte_bpe(vocabulary: dict[str, int], merges: str, file: Path) -> Family
         decoder=_byte_level(True),
     )
     return content, special
+
+
+def read_wordpiece(text: str, config: Mapping, file: Path) -> Family:
+    """BERT's vocab.txt, a piece a line; `config` is tokenizer_config.json, or empty."""
+    lines = text.removesuffix("\n").split("\n")
+    vocabulary = {piece: token_id for token_id, piece in enumerate(lines)}
+    names = ("pad", "unk", "cls", "sep", "mask")
+    special = {f"{name}_token": f"[{name.upper()}]" for name in names}
+    missing = [token for token in special.values() if token not in vocabulary]
+    if missing:
+        raise ValueError(f"{file}: expected BERT's special tokens, found no {missing}")
+    cls, first, sep, second = (
+        {kind: {"id": name, "type_id": type_id}}
+        for kind, name, type_id in (
+            ("SpecialToken", "[CLS]", 0),
+            ("Sequence", "A", 0),
+            ("SpecialToken", "[SEP]", 0),
+            ("Sequence", "B", 1),
+        )
+    )
+    end = {"SpecialToken": {"id": "[SEP]", "type_id": 1}}
+    content = {
+        "version": "1.0",
+        "added_tokens": [added_token(t, vocabulary[t]) for t in special.values()],
+        "normalizer": {
+            "type": "BertNormalizer",
+            "clean_text": True,
+            "handle_chinese_chars": config.get("tokenize_chinese_chars", True),
+            "strip_accents": config.get("strip_accents"),  # None: as lowercase
+            "lowercase": config.get("do_lower_case", True),
+        },
+        "pre_tokenizer": {"type": "BertPreTokenizer"},
+        "post_processor": {
+            "type": "TemplateProcessing",
+            "single": [cls, first, sep],
+            "pair": [cls, first, sep, second, end],
+            "special_tokens": {
+                token: {"id": token, "ids": [vocabulary[token]], "tokens": [token]}
+                for token in ("[CLS]", "[SEP]")
+            },
+        },
+        "decoder": {"type": "WordPiece", "prefix": "##", "cleanup": True},
+        "model": {
+            "type": "WordPiece",
+            "unk_token": "[UNK]",
+            "continuing_subword_prefix": "##",
+            "max_input_chars_per_word": 100,
+            "vocab": vocabulary,
+        },
+    }
+    return content, {"bos_token": None, "eos_token": None} | special
 
 
 def _byte_level(use_regex: bool) -> dict:

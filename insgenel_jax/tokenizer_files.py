@@ -4,6 +4,7 @@
     tokenizer.model, SentencePiece    LLaMA 1 and 2
     tokenizer.model, tiktoken         Llama-3's raw file
     vocab.json + merges.txt           OPT
+    vocab.txt                         BERT
 
 The content is what Hugging Face's library would hold: it begins a text with BOS and,
 where the family does so, a dummy prefix. `make_literal` takes both away.
@@ -23,6 +24,7 @@ from insgenel_jax.tokenizer_families import (
     read_byte_bpe,
     read_sentencepiece,
     read_tiktoken,
+    read_wordpiece,
 )
 
 ROLES = ("bos_token", "eos_token", "pad_token")
@@ -49,10 +51,14 @@ def read_files(path: Path) -> Family:
         content, special = read(data, path / "tokenizer.model")
     elif (path / "vocab.json").is_file() or (path / "merges.txt").is_file():
         content, special = _read_vocabulary_and_merges(path)
+    elif (file := path / "vocab.txt").is_file():
+        config = _config(path, "tokenizer_config.json")
+        content, special = read_wordpiece(file.read_text("utf-8"), config, file)
     else:
         raise FileNotFoundError(
             f"{path}: expected the tokenizer of a model directory (tokenizer.json, "
-            "tokenizer.model, or vocab.json and merges.txt), found no such file"
+            "tokenizer.model, or vocab.json and merges.txt, or BERT's vocab.txt), found "
+            "no such file"
         )
     special |= _named(path)
     _add_tokens(content, path)

@@ -152,7 +152,10 @@ def run_generator(
     }
     write_lora(workdir, model, {"": params}, made_from)
     with artifact.create(workdir / "model", "generator", GENERATOR_VERSION) as draft:
-        hf.save_model(draft.path, *merge_lora(model, params))
+        special = {
+            f"{r}_token_id": getattr(tokenizer, r) for r in ("bos", "eos", "pad")
+        }
+        hf.save_model(draft.path, *merge_lora(model, params), special=special)
         _finish(draft, config, "insgenel.json", settings | {"measured": measured})
         draft.made_from = made_from
     return counts
@@ -206,7 +209,11 @@ def run_retriever(
     with artifact.create(workdir / "model", embed.KIND, embed.VERSION) as draft:
         for part in ("mention", "entity"):
             (draft.path / part).mkdir()
-            hf.save_model(draft.path / part, *merge_lora(model, params[part]))
+            hf.save_model(
+                draft.path / part,
+                *merge_lora(model, params[part]),
+                special={"pad_token_id": wordpiece.pad},
+            )
         _finish(draft, config, "retriever.json", settings | {"measured": measured})
         draft.made_from = made_from
     return counts

@@ -245,6 +245,10 @@ def test_too_fine_for_the_model():
     """Two key heads do not go on four devices; on one device any model fits."""
     with pytest.raises(ValueError, match="tensor = 4 does not divide kv_heads = 2"):
         models.param_shardings(LLAMA, sharding.make_mesh(tensor=4))
+    fits = r"tensor = 4 does not divide vocabulary = 30522 \(of up to 8, 1, 2, 3, 6 "
+    bert = dataclasses.replace(BERT, vocabulary=30522)
+    with pytest.raises(ValueError, match=fits):
+        models.param_shardings(bert, sharding.make_mesh(fsdp=2, tensor=4))
     odd = dataclasses.replace(LLAMA, vocabulary=61, dim=20, ffn=7)
     models.param_shardings(odd, sharding.make_mesh())
 

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import shutil
 import unicodedata
 
 import numpy as np
@@ -10,7 +11,7 @@ import tokenizers
 from tokenizers import normalizers, pre_tokenizers, processors
 
 from insgenel_jax.linked_text import encode_source, find_tokens
-from insgenel_jax.tokenizer import copy_tokenizer, load_tokenizer
+from insgenel_jax.tokenizer import copy_tokenizer, load_tokenizer, load_wordpiece
 from tests.tokenizer_directories import HOSTILE, MAKERS, TEXTS
 
 
@@ -18,18 +19,44 @@ def test_files_that_hugging_face_wrote_are_copied_as_they_are(tmp_path):
     source, target = tmp_path / "source", tmp_path / "target"
     source.mkdir()
     target.mkdir()
-    MAKERS["byte_bpe"](source)
-    config = {"tokenizer_class": "GPT2Tokenizer", "bos_token": "</s>"}
+    byte_level_json(source)
+    config = {"tokenizer_class": "GPT2Tokenizer", "eos_token": "</s>"}
     (source / "tokenizer_config.json").write_text(json.dumps(config))
-    size = len(json.loads((source / "vocab.json").read_text()))
-    (source / "added_tokens.json").write_text(json.dumps({"<extra>": size}))
+    (source / "vocab.json").write_text("{}")
     (source / "weights").write_text("not the tokenizer's")
     copy_tokenizer(source, target)
-    names = sorted(file.name for file in source.iterdir())
+    names = sorted(file.name for file in source.iterdir() if file.is_file())
     assert sorted(file.name for file in target.iterdir()) == names[:-1]
     for name in names[:-1]:
         assert (source / name).read_bytes() == (target / name).read_bytes()
-    assert load_tokenizer(target).size == size + 1
+    assert load_tokenizer(target).size == load_tokenizer(source).size
+
+
+@pytest.mark.parametrize("name", ["sentencepiece", "llama2"])
+def test_a_slow_directory_becomes_a_tokenizer_json(tmp_path, request, name):
+    """tokenizer.model with configs: transformers opens the copy with our ids."""
+    transformers = pytest.importorskip("transformers")
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.mkdir()
+    target.mkdir()
+    if name == "llama2":
+        model = request.getfixturevalue("data") / "tokenizers/llama2/tokenizer.model"
+        shutil.copyfile(model, source / "tokenizer.model")
+    else:
+        MAKERS["sentencepiece"](source)
+    roles = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<unk>"}
+    config = {"tokenizer_class": "LlamaTokenizer", "legacy": False, **roles}
+    (source / "tokenizer_config.json").write_text(json.dumps(config))
+    (source / "special_tokens_map.json").write_text(json.dumps(roles))
+    copy_tokenizer(source, target)
+    (target / "config.json").write_text('{"model_type": "llama"}')
+    theirs = transformers.AutoTokenizer.from_pretrained(target)
+    loaded = load_tokenizer(source)
+    assert theirs.pad_token_id == load_tokenizer(target).pad == loaded.pad == 0
+    for text in HOSTILE[1:]:
+        ((ids, _, _),) = loaded.encode_raw([f" {text}"])
+        expected = theirs(text, split_special_tokens=True).input_ids
+        assert [loaded.bos, *ids.tolist()] == expected, text
 
 
 @pytest.mark.parametrize("layout", ["prepend", "first", "always", "older"])
@@ -57,6 +84,56 @@ def test_layouts_of_a_dummy_prefix(tmp_path, layout):
         loaded.encode_raw(texts), again.encode_raw(texts), strict=True
     ):
         np.testing.assert_array_equal(np.stack(ours), np.stack(theirs))
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {},
+        {"do_lower_case": False},
+        {"do_lower_case": True, "strip_accents": False},
+        {"tokenize_chinese_chars": False},
+    ],
+    ids=str,
+)
+def test_bert_with_its_vocabulary_alone(tmp_path, config):
+    """vocab.txt: the ids of transformers' BertTokenizer, of texts and pairs; a copy."""
+    transformers = pytest.importorskip("transformers")
+    letters = sorted({c for text in HOSTILE for c in text if not c.isspace()} - {"東"})
+    words = ["york", "York", "##s", "spaces", "cafe", "é", "##é", "東京", "日本", "東"]
+    words += ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "\u2028", "x" * 100]
+    pieces = [*words, *letters, *(f"##{c}" for c in letters), "york"]
+    (tmp_path / "vocab.txt").write_text("".join(f"{p}\n" for p in pieces))
+    if config:
+        (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
+    theirs = transformers.BertTokenizer.from_pretrained(tmp_path)
+    texts = [t for t in HOSTILE if len(t) < 1000] + [
+        "York's CAFÉ",
+        "x" * 100,
+        "x" * 101,
+    ]
+    (tmp_path / "copy").mkdir()
+    copy_tokenizer(tmp_path, tmp_path / "copy")
+    for path in (tmp_path, tmp_path / "copy"):
+        ours = load_wordpiece(path)
+        assert ours.size == len(pieces) and ours.cls == pieces.index("[CLS]")
+        for pairs in (None, texts[::-1]):
+            expected = theirs(
+                texts,
+                pairs,
+                split_special_tokens=True,
+                padding="max_length",
+                truncation="longest_first",
+                max_length=64,
+            ).input_ids
+            found = ours.encode(texts, 64, pairs)
+            np.testing.assert_array_equal(found, expected)
+
+
+def test_a_vocabulary_that_is_not_berts(tmp_path):
+    (tmp_path / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[MASK]\na\n")
+    with pytest.raises(ValueError, match=r"vocab.txt: .* found no \['\[SEP\]'\]"):
+        load_wordpiece(tmp_path)
 
 
 def byte_level_json(path, **parts):

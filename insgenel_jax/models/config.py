@@ -139,6 +139,8 @@ class ModelConfig:
             problems.append(
                 f"kv_heads = {self.kv_heads} does not divide heads = {self.heads}"
             )
+        if self.head_dim < 1:
+            problems.append(f"head_dim is {self.head_dim}, must be at least 1")
         if self.family == "opt":
             problems += _even_heads(self)
             if self.norm_eps != _NORM_EPS["opt"]:

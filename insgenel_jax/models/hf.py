@@ -11,7 +11,9 @@ import json
 import math
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import jax
 import numpy as np
@@ -22,7 +24,7 @@ from insgenel_jax import models
 from insgenel_jax.models.config import ModelConfig
 from insgenel_jax.models.hf_config import from_hf, to_hf
 from insgenel_jax.models.names import IGNORED, NAMES, SPELLINGS
-from insgenel_jax.models.tensors import INDEX, WEIGHTS, Tensor, open_tensors
+from insgenel_jax.models.tensors import FLOATS, INDEX, WEIGHTS, Tensor, open_tensors
 
 CONFIG = "config.json"
 SHARD_BYTES = 5_000_000_000
@@ -60,8 +62,8 @@ def load_params(path: str | os.PathLike, config: ModelConfig, shardings=None) ->
     At its peak the host holds one parameter, stacked: all its layers, beside those
     that are placed.
 
-    Raises ValueError that names every tensor that is missing, left over or of another
-    shape than `config` asks for, and every file that cannot be read.
+    Raises ValueError that names every tensor that is missing, left over, of another
+    shape than `config` asks for or quantised, and every file that cannot be read.
     """
     path, names = Path(path), NAMES[config.family]
     tensors = _spell(open_tensors(path), config)
@@ -72,6 +74,11 @@ def load_params(path: str | os.PathLike, config: ModelConfig, shardings=None) ->
             expected.add(tensor)
             if tensor not in tensors:
                 problems.append(f"{tensor} is missing")
+            elif tensors[tensor].dtype not in FLOATS:
+                problems.append(
+                    f"{tensor} holds {tensors[tensor].dtype} instead of floating-point "
+                    "numbers (a quantised model? fetch the one it was made from)"
+                )
             elif tensors[tensor].shape != shape:
                 found = tensors[tensor].shape
                 problems.append(f"{tensor} has shape {found} instead of {shape}")
@@ -102,10 +109,12 @@ def save_model(
     config: ModelConfig,
     params: dict,
     shard_bytes: int = SHARD_BYTES,
+    special: Mapping[str, int] = MappingProxyType({}),
 ) -> None:
     """Write config.json and safetensors, which transformers opens, to `path`.
 
-    In several files where the tensors are more than `shard_bytes`; no more than one
+    `special`: the ids that config.json names, as {"eos_token_id": 2}; generation in
+    transformers stops and pads by them. In several files where the tensors are more than `shard_bytes`; no more than one
     file is held in memory. Raises ValueError when the parameters are not those of
     `config`.
     """
@@ -152,7 +161,7 @@ def save_model(
             "weight_map": {t: f for f, s in zip(files, shards, strict=True) for t in s},
         }
         _write_json(path / INDEX, index)
-    _write_json(path / CONFIG, record)
+    _write_json(path / CONFIG, record | special)
 
 
 def _write_json(file: Path, record: dict) -> None:

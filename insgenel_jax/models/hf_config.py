@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 from insgenel_jax.models.config import ModelConfig, RopeScaling
 
@@ -55,6 +55,7 @@ _FIELDS: dict[str, dict[str, tuple[str, Any]]] = {
         "dropout": ("hidden_dropout_prob", 0.1),
     },
 }
+_TYPES = get_type_hints(ModelConfig) | get_type_hints(RopeScaling)
 # What a model type is to us: the family, and the fields that it always has so.
 _FAMILY: dict[str, dict[str, Any]] = {
     "opt": {"family": "opt"},
@@ -86,6 +87,8 @@ _ASSUMED: dict[str, dict[str, tuple]] = {
         "is_decoder": (False,),
     },
 }
+# The same of every model type, and never written.
+_NOT_COMPUTED: dict[str, tuple] = {"quantization_config": (None,)}
 _ARCHITECTURES = {
     "opt": "OPTForCausalLM",
     "llama": "LlamaForCausalLM",
@@ -109,14 +112,14 @@ _ROPE = {
 def from_hf(record: Mapping[str, Any]) -> ModelConfig:
     """The ModelConfig of a Hugging Face `config.json`, parsed.
 
-    Raises ValueError that names every key that is missing or asks for what the family
-    here does not compute.
+    Raises ValueError that names every key that is missing, of another type, or asks for
+    what the family here does not compute.
     """
     kind = record.get("model_type")
     if kind not in _FIELDS:
         raise ValueError(f"model_type is {kind!r}; this release knows {(*_FIELDS,)}")
     problems: list[str] = []
-    for key, fine in _ASSUMED[kind].items():
+    for key, fine in (_ASSUMED[kind] | _NOT_COMPUTED).items():
         if record.get(key, fine[0]) not in fine:
             problems.append(f"{key} = {record[key]!r} (only {fine[0]!r} is computed)")
     fields = dict(_FAMILY[kind])
@@ -125,10 +128,11 @@ def from_hf(record: Mapping[str, Any]) -> ModelConfig:
         if value is None and default is None:
             problems.append(f"{key} is missing")
         elif value is not None and value is not ...:
+            _check(key, value, _TYPES[name], problems)
             fields[name] = value
     if fields["family"] == "llama":
         fields |= _read_rope(record, problems)
-    if kind in ("mistral", "qwen2", "qwen3"):
+    if kind in ("mistral", "qwen2", "qwen3") and not problems:
         fields |= _read_window(kind, record, problems)
     if problems:
         raise ValueError(f"model_type {kind!r}: {'; '.join(problems)}")
@@ -173,13 +177,27 @@ def to_hf(config: ModelConfig) -> dict[str, Any]:
     return record
 
 
+def _check(key: str, value: Any, hint: Any, problems: list[str]) -> None:
+    """Name a value that is not of the type `hint`, or one of a union of types."""
+    types = set(get_args(hint) or (hint,)) - {type(None)}
+    if float in types:
+        types.add(int)  # as JSON writes 10000.0
+    if type(value) not in types:
+        names = " or ".join(sorted(kind.__name__ for kind in types))
+        problems.append(f"{key} = {value!r} (expected {names})")
+
+
 def _read_rope(record: Mapping[str, Any], problems: list[str]) -> dict[str, Any]:
     """The rotary fields: `rope_parameters` of transformers 5, or what 4 wrote."""
     rope = {"rope_theta": record.get("rope_theta")}
-    rope |= record.get("rope_scaling") or {}
-    rope |= record.get("rope_parameters") or {}
+    for key in ("rope_scaling", "rope_parameters"):
+        if isinstance(given := record.get(key) or {}, Mapping):
+            rope |= given
+        else:
+            problems.append(f"{key} = {given!r} (expected an object)")
     rope = {key: value for key, value in rope.items() if value is not None}
     fields = {"rope_theta": rope.get("rope_theta", 10000.0)}
+    _check("rope_theta", fields["rope_theta"], float, problems)
     kind = rope.get("rope_type", rope.get("type", "default"))
     if rope.get("partial_rotary_factor", 1.0) != 1.0:
         problems.append(f"partial_rotary_factor in {rope} (only 1.0 is computed)")
@@ -195,6 +213,12 @@ def _read_rope(record: Mapping[str, Any], problems: list[str]) -> dict[str, Any]
         problems.append(f"{', '.join(missing)} missing in the rotary settings {rope}")
         return fields
     scaling = {name: rope[key] for name, key in _ROPE[kind].items()}
+    wrong: list[str] = []
+    for name, key in _ROPE[kind].items():
+        _check(key, rope[key], _TYPES[name], wrong)
+    problems += wrong
+    if wrong:
+        return fields
     return fields | {"rope_scaling": RopeScaling(kind, **scaling)}
 
 
@@ -203,14 +227,21 @@ def _read_window(
 ) -> dict[str, Any]:
     """The sliding window: of all layers in Mistral, in Qwen from one layer on."""
     window = record.get("sliding_window", 4096)
+    if window is not None:
+        _check("sliding_window", window, int, problems)
     if kind == "mistral":
         return {"sliding_window": window}
-    if not record.get("use_sliding_window", False):
+    used = record.get("use_sliding_window", False)
+    _check("use_sliding_window", used, bool, problems)
+    if not used:
         window = None
     layers = record.get("num_hidden_layers") or 0
     types = record.get("layer_types")
     if types is None:
         first = record.get("max_window_layers", 28)
+        _check("max_window_layers", first, int, problems)
+    elif type(types) is not list:
+        _check("layer_types", types, list, problems)
     else:  # it is what transformers goes by where it is there
         first = types.count("full_attention")
         narrow = "sliding_attention"
@@ -221,6 +252,6 @@ def _read_window(
             )
         elif first < layers and window is None:
             problems.append(f"layer_types = {types}, but no sliding_window is in use")
-    if window is None or first >= layers:
+    if problems or window is None or first >= layers:
         return {}
     return {"sliding_window": window, "window_from": first}

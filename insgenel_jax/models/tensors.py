@@ -20,14 +20,19 @@ from safetensors import SafetensorError, safe_open
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
+# what parameters are kept in, as safetensors and PyTorch name it; not float8, which
+# means nothing without scales
+FLOATS = {"F64", "F32", "F16", "BF16"}
+FLOATS |= {f"torch.{kind}" for kind in ("float64", "float32", "float16", "bfloat16")}
 TORCH_WEIGHTS = "pytorch_model.bin"
 TORCH_INDEX = "pytorch_model.bin.index.json"
 
 
 class Tensor(NamedTuple):
-    """A tensor on disk: read(index) gives that part of it."""
+    """A tensor on disk: read(index) gives that part of it. dtype: as the file says."""
 
     shape: tuple[int, ...]
+    dtype: str
     read: Callable[[tuple[slice, ...]], np.ndarray]
 
 
@@ -85,7 +90,9 @@ def _scan_safetensors(file: Path) -> dict[str, Tensor]:
     with safe_open(file, framework="numpy") as opened:
         return {
             name: Tensor(
-                tuple(opened.get_slice(name).get_shape()), functools.partial(read, name)
+                tuple(opened.get_slice(name).get_shape()),
+                opened.get_slice(name).get_dtype(),
+                functools.partial(read, name),
             )
             for name in opened.keys()  # noqa: SIM118 (not a dictionary)
         }
@@ -101,7 +108,7 @@ def _scan_torch(file: Path) -> dict[str, Tensor]:
     )
     try:
         held = load()
-        shapes = {name: tuple(tensor.shape) for name, tensor in held.items()}
+        kinds = {name: (tuple(t.shape), str(t.dtype)) for name, t in held.items()}
     except FileNotFoundError:
         raise
     except Exception as error:  # a damaged pickle can raise anything
@@ -116,6 +123,6 @@ def _scan_torch(file: Path) -> dict[str, Tensor]:
         return part.numpy()
 
     return {
-        name: Tensor(shape, functools.partial(read, name))
-        for name, shape in shapes.items()
+        name: Tensor(*kind, functools.partial(read, name))
+        for name, kind in kinds.items()
     }

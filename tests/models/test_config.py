@@ -53,6 +53,7 @@ def test_round_trip(config):
         ({"heads": 5, "kv_heads": None, "head_dim": None}, "5 does not divide dim"),
         ({"kv_heads": 3}, "kv_heads = 3 does not divide heads = 4"),
         ({"kv_heads": 0}, "kv_heads = 0"),
+        ({"head_dim": 0}, "head_dim is 0, must be at least 1"),
         ({"head_dim": 5}, "head_dim = 5 is odd"),
         ({"layers": 0}, "layers is 0"),
         ({"dropout": 1.0}, "dropout is 1.0"),
@@ -81,6 +82,31 @@ def test_bert_has_no_grouped_heads():
         ({"rope_scaling": {"type": "yarn"}, "rope_parameters": None}, "'yarn' in"),
         ({"rope_parameters": {"rope_type": "linear"}}, "factor missing in the rotary"),
         ({"hidden_size": None, "vocab_size": None}, "vocab_size is missing; hidden_"),
+        (
+            {"quantization_config": {"quant_method": "gptq"}},
+            "quantization_config = {'q",
+        ),
+        ({"tie_word_embeddings": "false"}, "tie_word_embeddings = 'false' .*ed bool"),
+        ({"tie_word_embeddings": 1}, r"tie_word_embeddings = 1 \(expected bool"),
+        ({"hidden_size": "4096"}, r"hidden_size = '4096' \(expected int\)"),
+        ({"num_hidden_layers": True}, r"num_hidden_layers = True \(expected int\)"),
+        ({"rms_norm_eps": "1e-5"}, r"rms_norm_eps = '1e-5' \(expected float or int"),
+        ({"head_dim": 0}, "head_dim is 0, must be at least 1"),
+        ({"rope_scaling": "linear"}, r"rope_scaling = 'linear' \(expected an object"),
+        ({"rope_parameters": {"rope_theta": "1e4"}}, "rope_theta = '1e4'"),
+        (
+            {"rope_parameters": {"rope_type": "linear", "factor": "2"}},
+            r"factor = '2' \(expected float or int",
+        ),
+        (
+            {"model_type": "mistral", "sliding_window": "4096"},
+            "sliding_window = '4096'",
+        ),
+        (
+            {"model_type": "qwen2", "use_sliding_window": "no"},
+            "use_sliding_window = 'n",
+        ),
+        ({"model_type": "qwen2", "layer_types": "full"}, "layer_types = 'full'"),
     ],
 )
 def test_what_is_not_computed_is_refused(change, message):

@@ -159,6 +159,25 @@ def test_everything_wrong_at_once(saved):
     assert str(error.value).count("model.") == 4
 
 
+def test_quantised(saved):
+    """Integers are no weights, whatever their shape."""
+    norm = np.ones(24, np.int8)
+    change(saved, **{"model.norm.weight": norm})
+    with pytest.raises(ValueError, match=r"model\.norm\.weight holds I8 instead of fl"):
+        hf.load_params(saved, LLAMA)
+
+
+@pytest.mark.torch
+def test_quantised_bin(saved):
+    torch = pytest.importorskip("torch")
+    held = {n: torch.tensor(t) for n, t in load_file(saved / hf.WEIGHTS).items()}
+    (saved / hf.WEIGHTS).unlink()
+    held["model.norm.weight"] = held["model.norm.weight"].to(torch.int8)
+    torch.save(held, saved / "pytorch_model.bin")
+    with pytest.raises(ValueError, match=r"model\.norm\.weight holds torch.int8 inst"):
+        hf.load_params(saved, LLAMA)
+
+
 @pytest.mark.parametrize("cut", [1, 1000, -4])
 def test_truncated(saved, cut):
     """Cut in the header, in the data, by a few bytes: named as such."""
@@ -250,6 +269,18 @@ def test_saved_in_several_files(tmp_path):
     hf.save_model(tmp_path, LLAMA, params)  # over it, in one file
     loaded = hf.load_params(tmp_path, LLAMA)
     jax.tree.map(np.testing.assert_array_equal, loaded, params)
+
+
+@pytest.mark.torch
+def test_generation_stops_where_the_tokenizer_says(tmp_path):
+    """transformers takes the special ids from config.json."""
+    pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
+    special = {"bos_token_id": 5, "eos_token_id": 7, "pad_token_id": 3}
+    hf.save_model(tmp_path, LLAMA, random_params(LLAMA), special=special)
+    model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path)
+    found = model.generation_config.to_dict()
+    assert {name: found[name] for name in special} == special
 
 
 def test_tokenizer_of_another_size(tmp_path):

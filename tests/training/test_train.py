@@ -63,6 +63,9 @@ def test_the_generator_command_writes_a_model_directory(prepared, tmp_path):
     assert settings["chunk_tokens"] == examples.measure(bpe, expand, data)[0] > 20
     assert model.max_positions == 2048  # of no table: longer texts may be linked too
     assert load_tokenizer(tmp_path / "w" / "model").size == model.vocabulary
+    record = json.loads((tmp_path / "w" / "model" / "config.json").read_text())
+    for role in ("bos", "eos", "pad"):  # what generation in transformers stops by
+        assert record[f"{role}_token_id"] == getattr(bpe, role)
     # the same command again changes nothing; another config is refused
     train.main(config, tmp_path / "w", values)
     assert artifact.identity(tmp_path / "w" / "model") == manifest.identity
@@ -86,6 +89,8 @@ def test_the_retriever_command_writes_two_encoders(prepared, tmp_path):
     names = {"window_length", "stride", "window_tokens", "entity_tokens", "pooling"}
     assert names <= set(settings)
     assert load_wordpiece(model).size == one.shape[0]
+    record = json.loads((model / "entity" / "config.json").read_text())
+    assert record["pad_token_id"] == load_wordpiece(model).pad
 
 
 @pytest.mark.parametrize(
