@@ -59,8 +59,8 @@ def check_tokenizer(path: str | os.PathLike, config: ModelConfig, size: int) -> 
 def load_params(path: str | os.PathLike, config: ModelConfig, shardings=None) -> dict:
     """The parameters of a model directory, read tensor by tensor into `shardings`.
 
-    At its peak the host holds one parameter, stacked: all its layers, beside those
-    that are placed.
+    At its peak the host holds, beside the parameters that are placed, one more: a
+    stacked one, all its layers.
 
     Raises ValueError that names every tensor that is missing, left over, of another
     shape than `config` asks for or quantised, and every file that cannot be read.

@@ -351,6 +351,7 @@ def test_parameters():
 @pytest.mark.parametrize("tokens", [1, 3, 4])
 def test_a_window_over_all_keys_is_no_mask(tokens, monkeypatch):
     """So that a flash kernel may be chosen; one token more and it is said again."""
+    params = {"params": params_of(WINDOWED)}
     seen, attend = [], attention.attend
 
     def watched(query, key, value, mask, backend):
@@ -360,7 +361,6 @@ def test_a_window_over_all_keys_is_no_mask(tokens, monkeypatch):
     monkeypatch.setattr(attention, "attend", watched)
     inputs = TOKENS[:, :tokens], POSITIONS[:, :tokens]
     module = models.build(WINDOWED)
-    params = {"params": params_of(WINDOWED)}
     found, _ = module.apply(params, *inputs, attention.Mask(causal=True))
     assert seen
     assert all((mask.dense is None) == (tokens <= 3) for mask in seen)

@@ -174,6 +174,7 @@ def test_a_vector_does_not_depend_on_padding():
 
 def test_encode_asks_nothing_that_cudnn_lacks(monkeypatch):
     """Lengths alone; the vectors are those of a mask of pairs, of empty rows finite."""
+    params = models.init_params(BERT, KEY)
     seen = []
     attend = attention.attend
     monkeypatch.setattr(
@@ -181,7 +182,6 @@ def test_encode_asks_nothing_that_cudnn_lacks(monkeypatch):
         "attend",
         lambda q, k, v, mask, b: seen.append(mask) or attend(q, k, v, mask, b),
     )
-    params = models.init_params(BERT, KEY)
     tokens = jnp.array([[2, 5, 6, 3, 0, 0], [2, 9, 7, 8, 4, 3], [0] * 6])
     found = objectives.encode(BERT, params, tokens, pad=0)
     query = jnp.zeros((3, 6, 2, 8), jnp.bfloat16)
