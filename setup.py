@@ -30,7 +30,7 @@ setup(
         "jaxtyping>=0.3,<0.4",  # shapes in signatures
         "ml_dtypes>=0.5",  # bfloat16 in numpy
         "absl-py>=2.1",  # grain's workers read its flags
-        "typer>=0.15,<1",  # command lines
+        "typer>=0.19,<1",  # command lines
         "rich>=13.7",  # tables, progress and highlighted mentions in the terminal
     ],
     extras_require={

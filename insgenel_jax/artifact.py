@@ -173,6 +173,27 @@ def identity(path: str | os.PathLike) -> str:
     return digest.hexdigest()
 
 
+def read_json(file: Path, *names: str) -> dict[str, Any]:
+    """The JSON object in a file of an artifact, with at least these names.
+
+    Raises ArtifactError that names the file.
+    """
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ArtifactError(
+            f"{file}: expected JSON, found something else ({error}); the file is "
+            "damaged: make the directory it is in again"
+        ) from error
+    if not isinstance(found, dict) or not found.keys() >= set(names):
+        raise ArtifactError(
+            f"{file}: expected a JSON object with {', '.join(names) or 'settings'}, "
+            f"found {str(found)[:200]}; the file is damaged: make the directory it "
+            "is in again"
+        )
+    return found
+
+
 def hash_file(file: Path) -> str:
     """The sha256 of a file, as hexadecimal digits."""
     with file.open("rb") as stream:

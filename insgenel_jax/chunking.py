@@ -99,8 +99,9 @@ def chunks(
             last = next(filter(None, (_last_in(at, first, last) for at in levels)))
         end = int(starts[last]) if last < count else len(text)
         start = int(starts[first]) if first else 0
-        start = _skip_spaces(text, start)
-        end = start + len(text[start:end].rstrip())
+        piece = text[start:end]
+        start += len(piece) - len(piece.lstrip())
+        end = start + len(piece.strip())
         if start < end:
             spans.append((start, end))
         first = last
@@ -110,9 +111,3 @@ def chunks(
 def _last_in(at: np.ndarray, first: int, last: int) -> int | None:
     i = bisect.bisect_right(at, last)
     return int(at[i - 1]) if i and at[i - 1] > first else None
-
-
-def _skip_spaces(text: str, i: int) -> int:
-    while i < len(text) and text[i].isspace():
-        i += 1
-    return i

@@ -183,11 +183,20 @@ def parse_settings(settings: Iterable[str]) -> dict[str, Any]:
     return parsed
 
 
-def check_settings(settings: dict[str, Any], linker: str | os.PathLike) -> None:
-    """Refuse unknown names and bad values of a linker's settings."""
-    from insgenel_jax.linker_directory import make_settings
+def check_settings(
+    settings: dict[str, Any], linker: str | os.PathLike, *, new: bool = False
+) -> None:
+    """Refuse unknown names, bad values, and what clashes with the settings the linker
+    keeps; `new`: one that is to be written, in place of another perhaps."""
+    from insgenel_jax.linker_directory import make_settings, read_settings
 
+    linker = Path(linker)
     try:
-        make_settings(settings, linker)
+        if new or not (linker / "linker.json").is_file():
+            make_settings(settings, linker)
+        else:
+            read_settings(linker, **settings)
+    except ArtifactError:
+        raise
     except (ValueError, TypeError) as error:
         raise InputError(f"{error}; mend --set") from error

@@ -71,6 +71,9 @@ def main(
     set: Annotated[
         list[str] | None, typer.Option(help="linker setting, key=value; repeatable")
     ] = None,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="compare the hash of every file first")
+    ] = False,
     json: Annotated[Path | None, typer.Option(help="write all numbers here")] = None,
     rejects: Annotated[
         Path | None,
@@ -109,7 +112,7 @@ def main(
         opened = None
         if part := linker / "kb" if kb is None and linker is not None else kb:
             with cli.opening(part, "knowledge base"):
-                opened = KnowledgeBase.open(part)
+                opened = KnowledgeBase.open(part, verify=verify)
         table = None if redirects is None else read_redirects(redirects, rejected)
         known = None if titles is None else read_titles(titles, rejected)
         resolve = scoring.make_resolve(table, opened)
@@ -130,7 +133,7 @@ def main(
                 console.print(Text(told))
             else:
                 with cli.opening(linker, "linker"):
-                    running = open_linker(linker, name, settings)
+                    running = open_linker(linker, name, settings, verify)
             for dataset in sets:
                 add(dataset, running)
         for dataset, name, found in zip(
@@ -199,11 +202,13 @@ def run(
     )
 
 
-def open_linker(path: Path, name: str, settings: dict[str, Any]) -> System:
-    """INSGENEL or INSGENEL-R from a linker directory."""
+def open_linker(
+    path: Path, name: str, settings: dict[str, Any], verify: bool = False
+) -> System:
+    """INSGENEL or INSGENEL-R from a linker directory; `verify` compares hashes."""
     from insgenel_jax.linker import Linker
 
-    linker = Linker.from_pretrained(path, system=name, **settings)
+    linker = Linker.from_pretrained(path, verify=verify, system=name, **settings)
 
     def offer(documents: Sequence[Document]) -> list[scoring.Offered]:
         return [

@@ -37,6 +37,9 @@ def main(
         list[str] | None,
         typer.Option(help="setting that --linker keeps, key=value; repeatable"),
     ] = None,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="compare the hash of every file first")
+    ] = False,
 ) -> None:
     """Embed all entities, write their index, and put a linker together if asked to."""
     if (generator is None) != (linker is None):
@@ -52,9 +55,9 @@ def main(
     cli.check_apart(targets.values(), parts.values())
     settings = cli.parse_settings(set or [])
     if linker is not None:
-        cli.check_settings(settings, linker)
+        cli.check_settings(settings, linker, new=True)
     with cli.opening(kb, "knowledge base"):
-        opened = KnowledgeBase.open(kb)
+        opened = KnowledgeBase.open(kb, verify=verify)
 
     from insgenel_jax.linker_directory import assemble, load_generator
     from insgenel_jax.retrieval.embed import Retriever
@@ -63,9 +66,12 @@ def main(
     console = Console()
     if generator is not None:  # an error of it is not to come after the embedding
         with cli.opening(generator, "generator"):
+            if verify:
+                found = artifact.read(generator)
+                artifact.check(generator, found.kind, found.version, verify=True)
             load_generator(generator)
     with cli.opening(retriever, "retriever"):
-        model = Retriever.load(retriever)
+        model = Retriever.load(retriever, verify=verify)
     made_from = {
         "knowledge-base": opened.identity,
         "retriever": artifact.identity(retriever),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -36,6 +36,13 @@ def main(
             help="bad input [OUTPUT.rejects.jsonl, link.rejects.jsonl for stdout]"
         ),
     ] = None,
+    format: Annotated[
+        Literal["jsonl", "text"] | None,
+        typer.Option(help="of the input; text: a document a paragraph [by its ending]"),
+    ] = None,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="compare the hash of every file first")
+    ] = False,
     show: Annotated[int, typer.Option(help="linked documents to print")] = 0,
 ) -> None:
     """Link every document of a file; bad lines go to the rejects file.
@@ -59,7 +66,7 @@ def main(
 
     console = Console(stderr=output == "-")
     with cli.opening(linker, "linker"):
-        opened = Linker.from_pretrained(linker, **settings)
+        opened = Linker.from_pretrained(linker, verify=verify, **settings)
     began = time.perf_counter()
     with (
         cli.rejecting(rejects, console) as rejected,
@@ -71,7 +78,7 @@ def main(
             transient=True,
         ) as progress,
     ):
-        documents = read_documents(input, rejected)
+        documents = read_documents(input, rejected, format=format)
         linked = _watch(opened.stream(documents), progress, show, console)
         count = write_documents(output, linked)
         seconds = time.perf_counter() - began

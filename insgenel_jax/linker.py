@@ -99,7 +99,7 @@ class Linker:
                     )
             retriever = Retriever.load(path / "retriever")
             index = open_index(path / "index")
-        generator = load_generator(path / "generator", mesh)
+        generator = load_generator(path / "generator", mesh, settings.dtype)
         return cls(generator, kb, retriever, index, settings)
 
     def __call__(

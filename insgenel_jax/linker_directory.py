@@ -24,7 +24,7 @@ from insgenel_jax.decoding.call import Model
 from insgenel_jax.decoding.whole_target import OPENINGS
 from insgenel_jax.kb.occurrences import CASES
 from insgenel_jax.models import hf
-from insgenel_jax.models.config import ModelConfig
+from insgenel_jax.models.config import DTYPES, ModelConfig
 from insgenel_jax.tokenizer import Tokenizer, load_tokenizer
 
 VERSION = 1
@@ -51,7 +51,8 @@ class Settings:
     document.
 
     chunk_tokens: source tokens the generator is given at once; None takes what it was
-    trained with. batch, batch_tokens: chunks, and cache slots, decoded together.
+    trained with. batch, batch_tokens: chunks, and cache slots, decoded together. dtype:
+    what the generator computes in and keeps its weights and cache in.
     """
 
     system: str = "insgenel-r"
@@ -73,6 +74,7 @@ class Settings:
     chunk_tokens: int | None = None
     batch: int = 16
     batch_tokens: int = 32_768
+    dtype: str = "float32"
 
     def __post_init__(self):
         hints = typing.get_type_hints(type(self))
@@ -112,6 +114,7 @@ CHOICES = {
     "case": CASES,
     "decoder": ("auto", "tree", "verify", "step", "beam"),
     "openings": OPENINGS,
+    "dtype": DTYPES,
     "selection": ("greedy", "marginal"),
 }
 
@@ -154,13 +157,17 @@ class Generator:
     mesh: Mesh | None = None
 
 
-def load_generator(path: str | os.PathLike, mesh: Mesh | None = None) -> Generator:
+def load_generator(
+    path: str | os.PathLike, mesh: Mesh | None = None, dtype: str = "float32"
+) -> Generator:
     """Open a generator's model directory; sharded over a mesh if one is given.
+
+    dtype: what is computed in, and what weights and cache are kept in.
 
     Raises ValueError or FileNotFoundError that name the file and what is wrong with it.
     """
     path = Path(path)
-    config = hf.load_config(path)
+    config = dataclasses.replace(hf.load_config(path), dtype=dtype, param_dtype=dtype)
     file = path / "insgenel.json"
     if not file.is_file():
         raise FileNotFoundError(
@@ -240,9 +247,19 @@ def assemble(
 
 
 def read_settings(path: Path, **overrides: Any) -> Settings:
-    """The settings of a linker directory, with some of them replaced."""
-    kept = json.loads((path / "linker.json").read_text())["settings"]
-    system = {"system": kept["system"]}
+    """The settings of a linker directory, with some of them replaced.
+
+    Raises ArtifactError for a damaged linker.json, ValueError for a bad override.
+    """
+    file = path / "linker.json"
+    kept = artifact.read_json(file, "settings")["settings"]
+    try:
+        system = {"system": make_settings(kept, file).system}
+    except (ValueError, TypeError, AttributeError) as error:
+        raise artifact.ArtifactError(
+            f"{file}: expected the settings of a linker, found others ({error}); put "
+            "it together again"
+        ) from error
     return make_settings(kept | expand_preset(system | overrides), path)
 
 
@@ -317,7 +334,7 @@ def _check_type(name: str, found: Any, hint: Any) -> None:
     allowed = typing.get_args(hint) or (hint,)
     fits = type(found) in allowed or (found is None and type(None) in allowed)
     if float in allowed and type(found) in (int, float):
-        fits = not math.isnan(found)
+        fits = math.isfinite(found)
     if not fits:
         expected = " or ".join(getattr(t, "__name__", str(t)) for t in allowed)
         raise ValueError(f"{name}: expected {expected}, found {found!r}")

@@ -98,12 +98,15 @@ def entities(
         cli.check_input(documents)
     with _writing(out, [input, documents], (), ("kb",)) as rejects:
         labelled = [] if documents is None else list(read_documents(documents, rejects))
+        listed = list(read_entities(input, rejects))
         counts = build_from_entities(
             out / "kb",
-            read_entities(input, rejects),
+            [(entity, aliases) for entity, aliases, _ in listed],
             rejects,
             documents=labelled,
             case=case,
+            source=str(input),
+            lines=[line for _, _, line in listed],
         )
         _report(out, counts, rejects, begin)
 

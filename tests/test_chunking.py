@@ -84,6 +84,16 @@ def test_chunks(text, budget, data):
         assert all(any(a <= s and e <= b for a, b in found) for s, e in joined)
 
 
+@pytest.mark.parametrize("space", [" ", "\t", "\n"])
+def test_a_run_of_spaces_is_passed_over_once(space):
+    """Half a million tokens, each a space, in seconds: no chunk looks past its end."""
+    text = space * 500_000 + "Paris"
+    began = time.process_time()
+    found = chunks(text, range(len(text)), np.ones(len(text)), 4)
+    assert time.process_time() - began < 20
+    assert "".join(text[a:b] for a, b in found) == "Paris"
+
+
 def test_chunks_are_whole_sentences_where_they_fit():
     text = "One two. Three four five. Six seven eight nine ten eleven."
     starts = words(text)

@@ -150,3 +150,16 @@ def test_settings():
     for bad in ({"top_kk": 3}, {"verify": True}, {"top_k": "x"}, {"scope": []}):
         with pytest.raises(InputError, match="mend --set"):
             cli.check_settings(bad, "linker")
+
+
+def test_settings_are_checked_with_those_the_linker_keeps(tmp_path):
+    file = tmp_path / "linker.json"
+    file.write_text('{"settings": {"system": "insgenel", "consider_unlinked": true}}')
+    for good in ({}, {"decoder": "tree"}, {"decoder": "step", "preset": "paper"}):
+        cli.check_settings(good, tmp_path)
+    with pytest.raises(InputError, match="decoder = 'step': .*; mend --set"):
+        cli.check_settings({"decoder": "step"}, tmp_path)
+    cli.check_settings({"decoder": "step"}, tmp_path, new=True)
+    file.write_text('{"settings": {"top_k": 0}}')
+    with pytest.raises(artifact.ArtifactError, match=f"^{file}: .* found 0"):
+        cli.check_settings({"decoder": "step"}, tmp_path)

@@ -83,6 +83,12 @@ GOOD = {"start": 0, "end": 2, "entity": "E"}
         ({"mentions": [GOOD | {"external_id": []}]}, "external_id"),
         ({"mentions": [GOOD | {"score": "1"}]}, "score"),
         ({"mentions": [GOOD | {"score": float("nan")}]}, "score"),
+        ({"mentions": [GOOD | {"score": float("-inf")}]}, "score"),
+        ({"mentions": [GOOD | {"score": 10**400}]}, "score: expected a number"),
+        (
+            {"mentions": [GOOD | {"candidates": [{"entity": "E", "score": 10**400}]}]},
+            r"mentions\[0\].candidates: expected",
+        ),
         ({"mentions": [GOOD | {"candidates": [{"entity": "E"}]}]}, "candidates"),
         (
             {"mentions": [GOOD | {"candidates": [{"entity": "\ud800", "score": 1}]}]},

@@ -35,10 +35,12 @@ GOOD = [
 ]
 
 
-def run(*arguments):
+def run(*arguments, input=None):
     app = typer.Typer()
     app.command()(link.main)
-    return CliRunner(env={"COLUMNS": "200"}).invoke(app, [str(a) for a in arguments])
+    return CliRunner(env={"COLUMNS": "200"}).invoke(
+        app, [str(a) for a in arguments], input=input
+    )
 
 
 def test_hostile_lines(linker_path, tmp_path):
@@ -118,6 +120,33 @@ def test_user_errors_are_one_line_before_any_work(
         "kb",
     ]
     assert Path("in.jsonl").read_text() == '{"id": 1, "text": "Paris"}\n'
+
+
+def test_plain_text_on_standard_input(linker_path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    arguments = ("--linker", linker_path, "--input", "-", "--output", "-")
+    result = run(*arguments, "--format", "text", input="Paris\nand Java.\n\nMercury\n")
+    assert result.exit_code == 0, (result.output, result.exception)
+    rows = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [row["text"] for row in rows] == ["Paris\nand Java.", "Mercury"]
+    assert run(*arguments, input="Paris").exit_code == 3  # JSONL, where nothing is said
+
+
+def test_verify_finds_a_flipped_bit(linker_path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("in.jsonl").write_text('{"id": 1, "text": "Paris"}\n')
+    shutil.copytree(linker_path, "linker")
+    arguments = ["--linker", "linker", "--input", "in.jsonl", "--output", "out"]
+    assert run(*arguments, "--verify").exit_code == 0
+    file = Path("linker/generator/model.safetensors")
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    assert run(*arguments).exit_code == 0  # of the same size: only the hash tells
+    Path("out").unlink()
+    result = run(*arguments, "--verify")
+    assert result.exit_code == 2 and not Path("out").exists()
+    assert "generator/model.safetensors has another sha256" in result.stderr
 
 
 def test_a_text_does_not_steer_the_terminal():

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import shutil
 
+import jax
 import numpy as np
 import pytest
 from jax.sharding import PartitionSpec as P
@@ -254,6 +255,20 @@ def test_every_decoder_and_mesh_links_alike(linker_path, linker, texts, decoder,
         same(one, two)
 
 
+def test_half_precision(linker_path, texts):
+    """Weights, cache and computation in bfloat16; sound, if not the same."""
+    linker = Linker.from_pretrained(
+        linker_path, mention_bias=3.0, dtype="bfloat16", decoder="tree"
+    )
+    leaves = jax.tree.leaves(linker.generator.params)
+    assert {leaf.dtype.name for leaf in leaves} == {"bfloat16"}
+    assert linker.generator.model.init_cache(1, 8)["k"].dtype == "bfloat16"
+    documents = linker(texts[:4])
+    assert any(document.mentions for document in documents)
+    for document in documents:
+        check(linker, document)
+
+
 def test_beam(linker_path, texts):
     """One beam and no dead ends: sound links, and the paper's two beams as well."""
     for settings in ({"decoder": "beam", "beams": 1}, {"preset": "paper"}):
@@ -328,6 +343,8 @@ def test_settings_are_checked(linker_path):
         Linker.from_pretrained(linker_path, top_k=True)
     with pytest.raises(ValueError, match="threshold: expected float, found nan"):
         Linker.from_pretrained(linker_path, threshold=float("nan"))
+    with pytest.raises(ValueError, match="mention_bias: expected float, found -inf"):
+        Linker.from_pretrained(linker_path, mention_bias=-float("inf"))
     with pytest.raises(
         ValueError, match="expected .tree. or .auto. with selection = 'marginal'"
     ):
@@ -387,4 +404,24 @@ def test_a_truncated_part_is_refused(linker_path, tmp_path):
         Linker.from_pretrained(copy)
     shutil.rmtree(copy / "kb")
     with pytest.raises(ArtifactError, match="kb/.* is missing"):
+        Linker.from_pretrained(copy)
+
+
+@pytest.mark.parametrize(
+    "name", ["linker.json", "index/index.json", "retriever/retriever.json"]
+)
+@pytest.mark.parametrize("damage", ["no JSON", "no object", "no settings"])
+def test_damaged_json_of_the_right_size_is_named(linker_path, tmp_path, name, damage):
+    copy = tmp_path / "linker"
+    shutil.copytree(linker_path, copy)
+    size = (copy / name).stat().st_size
+    content = {
+        "no JSON": "{",
+        "no object": "[]",
+        "no settings": '{"settings": {"a":1}}',
+    }
+    (copy / name).write_text(content[damage].ljust(size))
+    assert (copy / name).stat().st_size == size
+    expected = ValueError if name.startswith("retriever") else ArtifactError
+    with pytest.raises(expected, match=f"{name}: .*expected"):
         Linker.from_pretrained(copy)

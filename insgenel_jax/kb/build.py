@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -116,7 +117,11 @@ def build(
 
 
 def title_forms(title: str) -> Iterator[str]:
-    """The surface forms that a title gives: whole, without parenthesis or comma part."""
+    """The surface forms that a title gives: whole, without parenthesis or comma part.
+
+    Underscores are spaces, as in `title_key`: texts have spaces there.
+    """
+    title = title.replace("_", " ")
     yield title
     short = title
     if short.endswith(")") and " (" in short:
@@ -128,23 +133,27 @@ def title_forms(title: str) -> Iterator[str]:
 
 
 def unique_titles(
-    entities: Iterable[Entity], rejects: Rejects, source: str
+    entities: Iterable[Entity],
+    rejects: Rejects,
+    source: str,
+    lines: Iterable[int] = (),
 ) -> list[Entity]:
     """Entities with titles unique by `title_key`: the later gets " (2)", " (3)" ...
 
-    Each changed title is reported to `rejects`; the entity stays.
+    Each changed title is reported to `rejects`; the entity stays. source, lines: where
+    the entities stand, a line each; without lines the reports have none.
     """
     entities = list(entities)
     taken = {title_key(entity.title) for entity in entities}
     used: set[str] = set()
     unique = []
-    for entity in entities:
+    for entity, line in itertools.zip_longest(entities, lines):
         title, number = entity.title, 2
         if title_key(title) in used:
             while title_key(title := f"{entity.title} ({number})") in taken:
                 number += 1
             taken.add(title_key(title))
-            rejects.add(source, None, f"title taken: made {title!r}", entity.title)
+            rejects.add(source, line, f"title taken: made {title!r}", entity.title)
         used.add(title_key(title))
         unique.append(dataclasses.replace(entity, title=title))
     return unique

@@ -44,8 +44,8 @@ _FIELDS = ("id", "title", "description", "aliases")
 
 def read_entities(
     path: str | os.PathLike, rejects: Rejects
-) -> Iterator[tuple[Entity, tuple[str, ...]]]:
-    """(entity, aliases) of a list, by its ending: .csv with a header, else JSONL.
+) -> Iterator[tuple[Entity, tuple[str, ...], int]]:
+    """(entity, aliases, line) of a list, by its ending: .csv with a header, else JSONL.
 
     What is wrong goes to `rejects`, an entity whole, an alias alone. Raises InputError
     for a CSV without a `title` column and FileNotFoundError for a missing file.
@@ -71,7 +71,7 @@ def read_entities(
                 rejects.add(str(path), line, f"alias left out: {wrong}", alias)
             else:
                 good.append(alias)
-        yield entity, tuple(good)
+        yield entity, tuple(good), line
 
 
 def build_from_entities(
@@ -82,29 +82,31 @@ def build_from_entities(
     documents: Sequence[Document] = (),
     redirects: Mapping[str, str] | None = None,
     case: Case = "any",
+    source: str = "entities",
+    lines: Sequence[int] = (),
 ) -> dict[str, int]:
     """Write a knowledge base of (entity, aliases); returns its counts.
 
     documents: labelled ones; their links to titles of these entities are counted, and
     add forms.
     redirects: other titles (old titles, ids of another list) -> title.
+    source, lines: where the entities stand, for `rejects`.
     """
     entities = list(entities)
-    aliases = [names for _, names in entities]
-    unique = unique_titles((entity for entity, _ in entities), rejects, "entities")
+    unique = unique_titles((entity for entity, _ in entities), rejects, source, lines)
     names = [
-        {form_key(name) for name in (*title_forms(given.title), *others)} - {""}
-        for (given, _), others in zip(entities, aliases)
+        _forms(given.title, *title_forms(given.title), *others)
+        for given, others in entities
     ]
     counts = Counter(
         (form, entity.title) for entity, forms in zip(unique, names) for form in forms
     )
     inlinks: Counter[str] = Counter()
     titles = {title_key(entity.title): entity.title for entity in unique}
-    for source, target in (redirects or {}).items():
+    for old, target in (redirects or {}).items():
         title = _find(titles, target)
-        if title is not None and check_name(source) is None:
-            counts[form_key(source), title] += 1
+        if title is not None and check_name(old) is None:
+            counts.update((form, title) for form in _forms(old))
     for document in documents:
         for mention in document.mentions:
             title = _find(titles, mention.entity or "")
@@ -138,6 +140,12 @@ def build_from_entities(
         case=case,
         count_documents=functools.partial(_count, documents, case),
     )
+
+
+def _forms(*names: str) -> set[str]:
+    """Keys of the names as written, and with spaces for the underscores of titles."""
+    spellings = (*names, *(name.replace("_", " ") for name in names))
+    return {form_key(name) for name in spellings} - {""}
 
 
 def _find(titles: Mapping[str, str], title: str) -> str | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import tokenize
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -26,13 +27,14 @@ VERSION = 1
 
 Case = Literal["any", "capitalised"]
 
-# what json, arrow, marisa (RuntimeError) and numpy raise on a damaged file
+# what json, arrow, marisa (RuntimeError) and numpy (TokenError) raise on a damaged file
 _UNREADABLE = (
     OSError,
     ValueError,
     TypeError,
     KeyError,
     RuntimeError,
+    tokenize.TokenError,
     pa.ArrowException,
 )
 

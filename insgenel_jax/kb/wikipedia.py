@@ -163,6 +163,7 @@ class Page:
     id: str
     title: str
     paragraphs: tuple[Document, ...]
+    line: int  # of its header
 
     def article(self) -> Document:
         """The page as one document, a paragraph a line."""
@@ -207,10 +208,11 @@ def read_pages(path: str | os.PathLike, rejects: Rejects) -> Iterator[Page]:
     lines: list[tuple[int, str]] = []
     number = 0
     for number, line in decode_lines(path, rejects):
-        if line.startswith("<doc "):
+        opening = _OPENING.fullmatch(line)
+        # within a page, what is no whole header is the page's text
+        if opening or (header is None and line.startswith("<doc ")):
             if header is not None:
                 rejects.add(source, header[0], "page is never closed", header[2])
-            opening = _OPENING.fullmatch(line)
             title = article_title(html.unescape(opening[2])) if opening else ""
             page_id = opening[1].strip() if opening else ""
             wrong = "no id or title"
@@ -223,7 +225,7 @@ def read_pages(path: str | os.PathLike, rejects: Rejects) -> Iterator[Page]:
             lines = []
         elif line.startswith("</doc>"):
             if header is not None and header[2]:
-                yield _parse_page(header[1], header[2], lines, source, rejects)
+                yield _parse_page(*header, lines, source, rejects)
             elif header is None and not skipping:
                 rejects.add(source, number, "end of a page that never began", line)
             header, skipping = None, False
@@ -318,6 +320,7 @@ def article_title(name: str) -> str:
 
 
 def _parse_page(
+    line: int,
     page_id: str,
     title: str,
     lines: list[tuple[int, str]],
@@ -327,14 +330,14 @@ def _parse_page(
     if lines and article_title(html.unescape(lines[0][1])) == title:
         lines = lines[1:]  # the page's heading
     paragraphs = []
-    for number, line in lines:
-        text, mentions, problems = parse_paragraph(line)
+    for number, raw in lines:
+        text, mentions, problems = parse_paragraph(raw)
         for problem in problems:
-            rejects.add(source, number, problem, line)
+            rejects.add(source, number, problem, raw)
         if text.strip():
             name = f"{page_id}:{len(paragraphs)}"
             paragraphs.append(Document(name, text, title, tuple(mentions)))
-    return Page(page_id, title, tuple(paragraphs))
+    return Page(page_id, title, tuple(paragraphs), line)
 
 
 def _plain(piece: str) -> str:

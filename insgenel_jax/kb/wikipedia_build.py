@@ -3,7 +3,8 @@
 Two passes over the files, each a pure function of a file over a pool of processes: the
 first counts links and writes paragraphs, the second counts in how many articles each
 surface form is linked and seen. Results are taken in order, so the output is the same
-whatever the number of processes.
+whatever the number of processes. Of pages of one id the first counts; a file with pages
+that an earlier file had is read again without them.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ class Extract:
 
     links: pa.Table  # form, title, count: build.FORMS
     pages: pa.Table  # title, lead
+    ids: frozenset[str]  # of the pages
     training: list[bytes]  # Document JSON
     held_back: list[Document]
     rejected: list[tuple[str, int | None, str, str]]
@@ -67,10 +69,17 @@ def build_from_wikipedia(
     held_back: list[Document] = []
     links: list[pa.Table] = []
     pages: list[pa.Table] = []
+    ids: set[str] = set()  # of all pages so far
+    parts: list[tuple[Path, frozenset[str]]] = []  # files, pages to leave out of each
 
     def training() -> Iterator[bytes]:
         extract = functools.partial(extract_file, dev_share=dev_share)
-        for found in ordered_map(extract, files, workers):
+        for file, found in zip(files, ordered_map(extract, files, workers)):
+            seen = found.ids & ids
+            if seen:
+                found = extract(file, seen=seen)
+            ids.update(found.ids)
+            parts.append((file, seen))
             for entry in found.rejected:
                 rejects.add(*entry)
             links.append(found.links)
@@ -91,7 +100,7 @@ def build_from_wikipedia(
             entities,
             pa.concat_tables([link_table, title_form_table(entities["title"])]),
             case=case,
-            count_documents=functools.partial(count_files, files, case, workers),
+            count_documents=functools.partial(count_files, parts, case, workers),
         )
         draft.counts = {"documents": written}
         draft.made_from = {"knowledge-base": artifact.identity(out / "kb")}
@@ -105,15 +114,19 @@ def build_from_wikipedia(
     }
 
 
-def extract_file(file: Path, dev_share: float) -> Extract:
-    """Links, leads and paragraphs of one file."""
+def extract_file(
+    file: Path, dev_share: float, seen: frozenset[str] = frozenset()
+) -> Extract:
+    """Links, leads and paragraphs of one file, without the pages of the ids `seen`."""
     rejects = Rejects()
     links: Counter[tuple[str, str]] = Counter()
     titles: list[str] = []
     leads: list[str] = []
     training: list[bytes] = []
     held_back: list[Document] = []
-    for page in read_pages(file, rejects):
+    ids: set[str] = set()
+    for page in _new_pages(file, seen, rejects):
+        ids.add(page.id)
         titles.append(page.title)
         leads.append(_own_lead(page))
         links.update(_links(page))
@@ -138,6 +151,7 @@ def extract_file(file: Path, dev_share: float) -> Extract:
                 [("title", pa.large_string()), ("lead", pa.large_string())]
             ),
         ),
+        frozenset(ids),
         training,
         held_back,
         rejects.entries,
@@ -145,23 +159,32 @@ def extract_file(file: Path, dev_share: float) -> Extract:
 
 
 def count_files(
-    files: list[Path], case: Case, workers: int, matcher: Matcher, trie: Path
+    parts: list[tuple[Path, frozenset[str]]],
+    case: Case,
+    workers: int,
+    matcher: Matcher,
+    trie: Path,
 ) -> build.DocumentCounts:
     """In how many articles each form is linked and seen; other processes map the trie."""
     count = functools.partial(
         count_file, case=case, trie=str(trie), longest=matcher.longest
     )
     total: list[build.DocumentCounts] = []
-    for counts in ordered_map(count, files, workers):
+    for counts in ordered_map(count, parts, workers):
         total.append(counts)
         if sum(len(ids) for ids, _, _ in total) > _COMPACT:
             total = [build.add_counts(total)]
     return build.add_counts(total)
 
 
-def count_file(file: Path, case: Case, trie: str, longest: int) -> build.DocumentCounts:
-    """In how many articles of one file each form is linked and seen."""
-    articles = (page.article() for page in read_pages(file, Rejects()))
+def count_file(
+    part: tuple[Path, frozenset[str]], case: Case, trie: str, longest: int
+) -> build.DocumentCounts:
+    """In how many articles of one file each form is linked and seen.
+
+    part: the file and the ids of pages to leave out.
+    """
+    articles = (page.article() for page in _new_pages(*part, Rejects()))
     return build.count_documents(_open_matcher(trie, longest), articles, case)
 
 
@@ -236,6 +259,18 @@ def ordered_map(function: Callable, items: Iterable, workers: int) -> Iterator:
                 yield pending.popleft().result()
         while pending:
             yield pending.popleft().result()
+
+
+def _new_pages(file: Path, seen: frozenset[str], rejects: Rejects) -> Iterator[Page]:
+    """The pages of a file whose id is neither in `seen` nor that of one before."""
+    ids = set(seen)
+    for page in read_pages(file, rejects):
+        if page.id in ids:
+            reason = f"page seen before: id {page.id}"
+            rejects.add(str(file), page.line, reason, page.title)
+        else:
+            ids.add(page.id)
+            yield page
 
 
 def _links(page: Page) -> Iterator[tuple[str, str]]:

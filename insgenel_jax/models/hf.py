@@ -28,6 +28,8 @@ from insgenel_jax.models.tensors import FLOATS, INDEX, WEIGHTS, Tensor, open_ten
 
 CONFIG = "config.json"
 SHARD_BYTES = 5_000_000_000
+COMPARED = 4096  # rows of a tied model's two embeddings compared at a time
+TRANSPOSED = 64  # rows of a tensor transposed at a time; of 16 to 256 the fastest
 
 
 def load_config(path: str | os.PathLike) -> ModelConfig:
@@ -56,6 +58,9 @@ def check_tokenizer(path: str | os.PathLike, config: ModelConfig, size: int) -> 
 
 def load_params(path: str | os.PathLike, config: ModelConfig, shardings=None) -> dict:
     """The parameters of a model directory, read tensor by tensor into `shardings`.
+
+    At its peak the host holds one parameter, stacked: all its layers, beside those
+    that are placed.
 
     Raises ValueError that names every tensor that is missing, left over, of another
     shape than `config` asks for or quantised, and every file that cannot be read.
@@ -194,7 +199,7 @@ def _check_tied(tensors: dict[str, Tensor], names: dict) -> list[str]:
         return []
     shapes = {tensors[first].shape, tensors[second].shape}
     rows = tensors[first].shape[0]
-    blocks = (slice(i, min(i + 4096, rows)) for i in range(0, rows, 4096))
+    blocks = (slice(i, min(i + COMPARED, rows)) for i in range(0, rows, COMPARED))
     same = len(shapes) == 1 and all(
         np.array_equal(tensors[first].read((b,)), tensors[second].read((b,)))
         for b in blocks
@@ -215,9 +220,8 @@ def _reader(tensors: dict[str, Tensor], pattern: str, inputs: int | None, leaf):
         index = index[1:] if layered else index
         part = _aligned([len(numbers), *(i.stop - i.start for i in index)], leaf.dtype)
         for row, number in enumerate(numbers):
-            part[row] = _read_part(
-                tensors[pattern.format(number)], inputs, shape, index
-            )
+            tensor = tensors[pattern.format(number)]
+            _copy(part[row], _read_part(tensor, inputs, shape, index), inputs)
         return part if layered else part[0]
 
     return read
@@ -239,6 +243,16 @@ def _read_part(tensor: Tensor, inputs: int | None, shape: tuple, index: list):
         sizes += [first.stop - first.start, *sizes_of_rest]
         inner += [slice(None), *rest]
     return tensor.read(tuple(bounds[::-1])).T.reshape(sizes)[tuple(inner)]
+
+
+def _copy(target: np.ndarray, source: np.ndarray, inputs: int | None) -> None:
+    """target[...] = source; what is transposed goes by blocks that a cache holds."""
+    axis = inputs or 0
+    width = math.prod(source.shape[axis + 1 :])  # the tensor's rows of one output
+    step = max(TRANSPOSED // width, 1) if inputs else source.shape[axis]
+    for start in range(0, source.shape[axis], step):
+        block = (slice(None),) * axis + (slice(start, start + step),)
+        target[block] = source[block]
 
 
 def _aligned(shape: list[int], dtype) -> np.ndarray:

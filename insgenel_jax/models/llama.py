@@ -109,16 +109,21 @@ class Llama(nn.Module):
         *,
         deterministic: bool = True,
     ) -> tuple[Float[Array, "B T D"], dict | None]:
-        """S = T without a cache, else the cache's slots."""
+        """S = T without a cache, else the cache's slots.
+
+        Without a cache the positions of tokens that see each other are consecutive.
+        """
         c = self.config
         with jax.named_scope("embed"):
             x = layers.Embed(c, c.vocabulary, c.dim, name="embed")(tokens)
             x = nn.Dropout(c.dropout, deterministic=deterministic)(x)
-        near = None
-        if c.sliding_window is not None:
-            cache, seen = (
-                (cache, positions) if cache is None else _place(cache, positions)
-            )
+        near, seen = None, positions
+        # a window that holds all T keys hides none of them
+        if c.sliding_window is not None and (
+            cache is not None or tokens.shape[1] > c.sliding_window
+        ):
+            if cache is not None:
+                cache, seen = _place(cache, positions)
             near = positions[:, :, None] - seen[:, None, :] < c.sliding_window
         shared = layers.rotary_angles(c, positions), mask, near
         (x, cache), _ = layers.stack(Layer, c, deterministic)(

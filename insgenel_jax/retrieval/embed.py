@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import json
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -30,6 +29,7 @@ from insgenel_jax import artifact, models, sharding
 from insgenel_jax.document import normalise
 from insgenel_jax.kb.knowledge_base import KnowledgeBase
 from insgenel_jax.models import hf
+from insgenel_jax.models.attention import Mask
 from insgenel_jax.models.config import ModelConfig
 from insgenel_jax.tokenizer import WordPiece, load_wordpiece
 
@@ -73,7 +73,7 @@ class Retriever:
         """
         path = Path(path)
         artifact.check(path, KIND, VERSION, verify=verify)
-        settings = json.loads((path / "retriever.json").read_text())
+        settings = artifact.read_json(path / "retriever.json")
         if settings.pop("pooling", "cls") != "cls":
             raise ValueError(f'{path}/retriever.json: only pooling "cls" is computed')
         wanted = ("window_length", "stride", "window_tokens", "entity_tokens")
@@ -188,9 +188,8 @@ class Retriever:
 def encode(
     config: ModelConfig, place, params, ids: Int[Array, "B T"], pad
 ) -> Float[Array, "B D"]:
-    """The hidden state of the first token, in float32; padding is not seen."""
-    seen = ids != pad
-    mask = jnp.broadcast_to(seen[:, None, :], (*ids.shape, ids.shape[1]))
+    """The hidden state of the first token, in float32; padding (at the end) is unseen."""
+    mask = Mask(lengths=jnp.sum(ids != pad, axis=1))
     positions = jnp.broadcast_to(jnp.arange(ids.shape[1]), ids.shape)
     hidden, _ = models.build(config).apply({"params": params}, ids, positions, mask)
     first = hidden[:, 0].astype(jnp.float32)

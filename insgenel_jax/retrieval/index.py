@@ -132,7 +132,7 @@ def open_index(path: str | os.PathLike, *, verify: bool = False) -> Index:
     """
     path = Path(path)
     manifest = artifact.check(path, KIND, VERSION, verify=verify)
-    facts = json.loads((path / "index.json").read_text())
+    facts = artifact.read_json(path / "index.json", "method", "recall")
     if facts["method"] == "scann" and not _has_scann(path):
         facts = {"method": "exact", "recall": 1.0}
     if facts["method"] == "scann":

@@ -137,10 +137,14 @@ def _readable(path: Path, remedy: str) -> Iterator[None]:
 def check_same_config(file: Path, record: dict[str, Any]) -> None:
     """Write the settings and the identities of a new workdir; refuse to go on with others.
 
-    record: nested dicts of JSON values.
+    A workdir without checkpoints is new, whatever was tried in it: a first start that
+    failed is mended and started again. record: nested dicts of JSON values.
     """
     record = json.loads(json.dumps(record))  # as it is read back: no tuples
-    if not file.is_file():
+    saved = (
+        p for name in ("checkpoints", "best") for p in file.parent.glob(f"{name}/*")
+    )
+    if not (file.is_file() and any(path.name.isdigit() for path in saved)):
         if jax.process_index() == 0:
             aside = file.with_suffix(".part")
             aside.write_text(json.dumps(record, indent=1) + "\n")

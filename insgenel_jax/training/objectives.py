@@ -14,7 +14,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from insgenel_jax import models
-from insgenel_jax.models.attention import bidirectional_mask, causal_mask
+from insgenel_jax.models.attention import Mask, causal_mask
 from insgenel_jax.models.config import ModelConfig
 from insgenel_jax.training import parameters
 from insgenel_jax.training.examples import FORCED, OPEN, SKIP, SPAN, TITLE
@@ -197,13 +197,13 @@ def encode(
     pad: int,
     key: PRNGKeyArray | None = None,
 ) -> Float[Array, "N D"]:
-    """Texts as token ids [N T] -> their [CLS] vectors, float32."""
+    """Texts as token ids [N T], padded at their ends -> their [CLS] vectors, float32."""
     positions = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
     hidden, _ = models.build(config).apply(
         {"params": params},
         tokens,
         positions,
-        bidirectional_mask((tokens != pad).astype(jnp.int32)),
+        Mask(lengths=jnp.sum(tokens != pad, axis=1)),  # not segments: cuDNN has none
         deterministic=key is None or not config.dropout,
         rngs={} if key is None else {"dropout": key},
     )

@@ -90,7 +90,7 @@ def test_without_redirects_and_with_titles(files):
     )
     assert result.exit_code == 0, result.output
     (found,) = json.loads((files / "scores.json").read_text())["results"]
-    assert (found["tp"], found["fp"], found["fn"]) == (1, 1, 1)
+    assert (found["tp"], found["fp"], found["fn"]) == (1, 0, 1)
     assert found["titles_checked"] and found["golds"] == 2
     assert found["within_our_kb"] is None and found["losses"] is None
 
@@ -128,16 +128,30 @@ def test_a_linker(files, monkeypatch):
     )
     result = run(
         *("--documents", files / "gold.jsonl"),
-        *("--linker", path, "--system", "insgenel", "--set", "top_k=3"),
+        *("--linker", path, "--system", "insgenel", "--set", "top_k=3", "--verify"),
         *("--redirects", files / "redirects.tsv"),
         *("--json", files / "scores.json"),
     )
     assert result.exit_code == 0, (result.output, result.exception)
-    assert opened == [(path, {"system": "insgenel", "top_k": 3})]
+    assert opened == [(path, {"verify": True, "system": "insgenel", "top_k": 3})]
     assert [d.id for d in seen] == ["1", "2"] and not any(d.mentions for d in seen)
     (found,) = json.loads((files / "scores.json").read_text())["results"]
     assert found["calls"] == 7 and found["tp"] == 2
     assert found["settings"] == {"system": "insgenel"}
+
+
+def test_verify_finds_a_flipped_bit(files):
+    file = files / "kb" / "entities.arrow"
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    arguments = (
+        *("--documents", files / "gold.jsonl", "--kb", files / "kb"),
+        *("--predictions", files / "linked.jsonl", "--verify"),
+    )
+    result = run(*arguments)
+    assert result.exit_code == 2, (result.output, result.exception)
+    assert "entities.arrow has another sha256" in result.stderr
 
 
 def test_lost_documents_are_named(files):

@@ -12,7 +12,7 @@ from insgenel_jax.kb.entity_list import _csv_records, build_from_entities, read_
 
 def read(path):
     rejects = Rejects()
-    return list(read_entities(path, rejects)), rejects
+    return [found[:2] for found in read_entities(path, rejects)], rejects
 
 
 def test_jsonl(tmp_path):
@@ -169,6 +169,24 @@ def test_titles_are_made_unique():
     assert rejects.by_reason == {"title taken": 4}
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("list.jsonl", '{"title": "Ada"}\n\n{"title": "Bo"}\n{"title": "Ada"}'),
+        ("list.csv", "title\nBo\nAda\nAda"),
+    ],
+)
+def test_a_title_taken_is_reported_with_its_place(tmp_path, name, text):
+    path = tmp_path / name
+    path.write_text(text)
+    rejects = Rejects()
+    *entities, lines = zip(*read_entities(path, rejects))
+    build_from_entities(
+        tmp_path / "kb", zip(*entities), rejects, source=str(path), lines=lines
+    )
+    assert rejects.entries == [(str(path), 4, "title taken: made 'Ada (2)'", "Ada")]
+
+
 def test_entities_of_one_title_share_their_form(tmp_path):
     pair = [(Entity("Ada", "one"), ()), (Entity("Ada", "two"), ())]
     build_from_entities(tmp_path / "kb", pair, Rejects())
@@ -192,10 +210,25 @@ def test_entities_of_one_title_share_their_form(tmp_path):
         ("Bo(x)", ["Bo(x)"]),
         (" (x)", [" (x)"]),
         (", x", [", x"]),
+        ("New_York_City", ["New York City"]),
+        ("Bo,_Ada_(film)", ["Bo, Ada (film)", "Bo, Ada", "Bo"]),
     ],
 )
 def test_forms_of_a_title(title, forms):
     assert list(title_forms(title)) == forms
+
+
+def test_underscores_of_names_are_spaces_in_texts(tmp_path):
+    entities = [(Entity("New_York_City"), ("Big_Apple",)), (Entity("_"), ("_",))]
+    redirects = {"Old_York": "New York City", "__": "_"}
+    build_from_entities(tmp_path / "kb", entities, Rejects(), redirects=redirects)
+    kb = KnowledgeBase.open(tmp_path / "kb")
+    names = ("New York City", "New_York_City", "Big Apple", "Big_Apple", "Old York")
+    for name in names:  # an identifier may stand in a text as it is written
+        found = kb.matches(f"In {name}.")
+        assert (found.starts.tolist(), found.ends.tolist()) == ([3], [3 + len(name)])
+        assert kb.candidates(kb.form(name))[0].tolist() == [0]
+    assert kb.form("") is None
 
 
 def test_build_refuses_nothing_and_twins(tmp_path):

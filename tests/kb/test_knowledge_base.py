@@ -295,6 +295,15 @@ def test_a_file_of_the_right_size_but_wrong_content_is_refused(path, tmp_path, n
         KnowledgeBase.open(tmp_path / "kb", verify=True)
 
 
+def test_an_array_with_a_damaged_header_is_refused(path, tmp_path):
+    """numpy parses the header as Python, whose tokenizer has errors of its own."""
+    shutil.copytree(path, tmp_path / "kb")
+    file = tmp_path / "kb" / "form_counts.npy"
+    file.write_bytes(file.read_bytes().replace(b"}", b"(", 1))
+    with pytest.raises(ArtifactError, match="cannot be read"):
+        KnowledgeBase.open(tmp_path / "kb")
+
+
 def test_files_that_do_not_fit_each_other_are_refused(path, tmp_path):
     shutil.copytree(path, tmp_path / "kb")
     manifest = tmp_path / "kb" / "manifest.json"

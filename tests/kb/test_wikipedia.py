@@ -231,6 +231,22 @@ def test_broken_pages_are_rejected_with_their_place(tmp_path):
     assert {source for source, _, _, _ in rejects.entries} == {str(path)}
 
 
+def test_a_line_that_only_looks_like_a_header_is_text(tmp_path):
+    path = tmp_path / "wiki_00"
+    path.write_text(
+        '<doc id="1" url="u" title="Tags">\none\n<doc > and <doc id="2">\n</doc>\n'
+        '<doc id="3">\n<doc >\n</doc>\n'
+    )
+    rejects = Rejects()
+    (page,) = read_pages(path, rejects)
+    texts = [paragraph.text for paragraph in page.paragraphs]
+    assert texts == ["one", '<doc > and <doc id="2">']
+    assert [entry[1:3] for entry in rejects.entries] == [
+        (5, "page left out: no id or title"),
+        (6, "page left out: no id or title"),
+    ]
+
+
 def test_files_of_a_dump(tmp_path):
     for name in ("b/wiki_00", "a/wiki_01.bz2", "a/.hidden"):
         (tmp_path / name).parent.mkdir(exist_ok=True)

@@ -122,6 +122,36 @@ def test_the_same_bytes_whatever_the_number_of_processes(source, tmp_path):
     assert rejects[0].entries == rejects[1].entries
 
 
+def test_a_page_that_occurs_twice_counts_once(source, tmp_path):
+    """Whether twice in one file or in two, the output is that of the page once."""
+    again = tmp_path / "again"
+    again.mkdir()
+    for file in source.iterdir():
+        (again / file.name).write_bytes(file.read_bytes())
+    text = dump({"6 New": PAGES["1 Ada"], **PAGES})
+    twice = text + dump({"6 New": "Another text."})
+    (source / "wiki_02").write_text(dump({"6 New": PAGES["1 Ada"]}))
+    (again / "wiki_02").write_text(twice)
+    results, rejects = [], [Rejects(), Rejects(), Rejects()]
+    for i, (folder, workers) in enumerate([(source, 1), (again, 1), (again, 2)]):
+        out = tmp_path / str(i)
+        counts = build_from_wikipedia(folder, out, rejects[i], workers=workers)
+        files = (file for file in sorted(out.rglob("*")) if file.is_file())
+        content = {file.relative_to(out): file.read_bytes() for file in files}
+        results.append((counts, content))
+    assert results[0] == results[1] == results[2]
+    assert rejects[1].entries == rejects[2].entries
+    lines = twice.split("\n")
+    seen = [entry for entry in rejects[1].entries if "seen" in entry[2]]
+    assert seen == [
+        (str(again / "wiki_02"), i + 1, f"page seen before: id {page}", title)
+        for i, line in enumerate(lines)
+        if line.startswith("<doc ") and i > 0
+        for page, title in [(line.split('"')[1], line.split('"')[5])]
+    ]
+    assert rejects[1].by_reason["page seen before"] == 6
+
+
 def test_results_come_in_order():
     items = [10**6, *range(12)]
     assert list(ordered_map(_slow, items, 2)) == list(ordered_map(_slow, items, 1))

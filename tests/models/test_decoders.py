@@ -346,3 +346,26 @@ def test_parameters():
     assert {leaf.dtype for leaf in jax.tree.leaves(one)} == {jnp.bfloat16.dtype}
     kernel = np.array(one["layers"]["mlp"]["up"]["kernel"], np.float32)
     assert np.abs(kernel[0] - kernel[1]).max() > 0.01  # layers differ
+
+
+@pytest.mark.parametrize("tokens", [1, 3, 4])
+def test_a_window_over_all_keys_is_no_mask(tokens, monkeypatch):
+    """So that a flash kernel may be chosen; one token more and it is said again."""
+    seen, attend = [], attention.attend
+
+    def watched(query, key, value, mask, backend):
+        seen.append(mask)
+        return attend(query, key, value, mask, backend)
+
+    monkeypatch.setattr(attention, "attend", watched)
+    inputs = TOKENS[:, :tokens], POSITIONS[:, :tokens]
+    module = models.build(WINDOWED)
+    params = {"params": params_of(WINDOWED)}
+    found, _ = module.apply(params, *inputs, attention.Mask(causal=True))
+    assert seen
+    assert all((mask.dense is None) == (tokens <= 3) for mask in seen)
+    every = dataclasses.replace(WINDOWED, sliding_window=None, window_from=0)
+    expected, _ = models.build(every).apply(
+        params, *inputs, attention.Mask(causal=True)
+    )
+    assert np.allclose(found, expected, atol=1e-6) == (tokens <= 3)

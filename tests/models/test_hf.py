@@ -55,6 +55,16 @@ def test_round_trip(config, tmp_path):
     }
 
 
+@pytest.mark.parametrize("rows", [1, 16])
+def test_transposed_by_blocks(rows, saved, monkeypatch):
+    """The last block short, a block less than one head."""
+    monkeypatch.setattr(hf, "TRANSPOSED", rows)
+    places = models.param_shardings(LLAMA, sharding.make_mesh(1, 2, 2))
+    for shardings in (None, places):
+        loaded = hf.load_params(saved, LLAMA, shardings)
+        jax.tree.map(np.testing.assert_array_equal, loaded, random_params(LLAMA))
+
+
 def test_layout_on_disk(saved):
     """[out, in], heads after each other, as transformers multiplies them."""
     params, tensors = random_params(LLAMA), load_file(saved / hf.WEIGHTS)
@@ -228,8 +238,10 @@ def test_bases_without_their_head(tmp_path):
         jax.tree.map(np.testing.assert_array_equal, loaded, params)
 
 
-def test_two_embeddings_of_a_tied_model(tmp_path):
-    """The config says that they are one; the weights do not."""
+@pytest.mark.parametrize("block", [16, 40])
+def test_two_embeddings_of_a_tied_model(block, tmp_path, monkeypatch):
+    """The config says that they are one; the weights do not, in the last row alone."""
+    monkeypatch.setattr(hf, "COMPARED", block)
     hf.save_model(tmp_path, TIED, random_params(TIED))
     other = np.array(random_params(TIED)["embed"]["embedding"])
     other[63, 23] += 1

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from insgenel_jax import artifact, models
-from insgenel_jax.models import hf
+from insgenel_jax.models import attention, hf
 from insgenel_jax.models.config import ModelConfig
 from insgenel_jax.retrieval import embed
 from insgenel_jax.retrieval.embed import Retriever, batches, buckets
@@ -112,6 +112,24 @@ def test_windows_against_a_plain_call(retriever):
     alone = reference(retriever, "mention", row[None])
     np.testing.assert_allclose(embedded[-1:], alone, atol=2e-5)
     assert retriever.embed_windows([]).shape == (0, 24)
+
+
+def test_padding_is_said_by_lengths(retriever, monkeypatch):
+    """So that cuDNN may compute the attention."""
+    seen = []
+    attend = attention.attend
+    monkeypatch.setattr(
+        attention,
+        "attend",
+        lambda q, k, v, mask, b: seen.append(mask) or attend(q, k, v, mask, b),
+    )
+    ids = jnp.array([[2, 3, 4, retriever.tokenizer.pad]])
+    config, params = retriever.configs["mention"], retriever.params["mention"]
+    embed.encode.__wrapped__(config, None, params, ids, retriever.tokenizer.pad)
+    query = jnp.zeros((1, 4, 3, 8), jnp.bfloat16)
+    assert seen
+    for mask in seen:
+        assert not attention.objections("cudnn", mask, query, query, "gpu")
 
 
 def test_windows_do_not_depend_on_their_batch(retriever):

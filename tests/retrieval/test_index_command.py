@@ -126,6 +126,31 @@ def test_user_errors_are_one_line_before_any_work(
     assert sorted(Path().rglob("*")) == before
 
 
+FLIPPED = {
+    "kb": "entities.arrow",
+    "retriever": "mention/model.safetensors",
+    "generator": "model.safetensors",
+}
+
+
+@pytest.mark.parametrize("part", FLIPPED)
+def test_verify_finds_a_flipped_bit(linker_path, tmp_path, monkeypatch, part):
+    monkeypatch.chdir(tmp_path)
+    for name in FLIPPED:
+        shutil.copytree(linker_path / name, name)
+    monkeypatch.setattr(Retriever, "embed_entities", None)
+    arguments = f"{LINKER} --generator generator --verify".split()
+    result = run(*arguments)
+    assert isinstance(result.exception, TypeError)  # all is well: it begins to embed
+    file = Path(part, FLIPPED[part])
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    result = run(*arguments)
+    assert result.exit_code == 2 and not Path("index").exists()
+    assert f"{part}: damaged" in result.stderr and "another sha256" in result.stderr
+
+
 def test_sample_windows(tmp_path):
     kb = KnowledgeBase.open(make_kb(tmp_path / "kb"))
     texts = index.sample_windows(kb, 5, 10)

@@ -104,6 +104,7 @@ def test_a_workdir_remembers_what_it_was_begun_with(tmp_path):
     record = {"seed": 0, "data": {"batch": 4}, "made_from": {"tokenizer": "ab"}}
     checkpoint.check_same_config(file, record)
     assert json.loads(file.read_text()) == record
+    (tmp_path / "checkpoints" / "2").mkdir(parents=True)
     checkpoint.check_same_config(file, record)
     other = record | {"data": {"batch": 8}, "made_from": {"tokenizer": "cd", "kb": "e"}}
     told = r"data.batch: 4 -> 8; made_from.tokenizer: 'ab' -> 'cd'; made_from.kb: None"
@@ -112,3 +113,17 @@ def test_a_workdir_remembers_what_it_was_begun_with(tmp_path):
     halve(file)
     with pytest.raises(ConfigError, match="config.json: not a readable record"):
         checkpoint.check_same_config(file, record)
+
+
+@pytest.mark.parametrize("name", ["checkpoints", "best"])
+def test_a_first_start_that_failed_may_be_mended(tmp_path, name):
+    file = tmp_path / "config.json"
+    checkpoint.check_same_config(file, {"seed": 0})
+    (tmp_path / name / "2.being-written").mkdir(parents=True)
+    checkpoint.check_same_config(file, {"seed": 1})
+    assert json.loads(file.read_text()) == {"seed": 1}
+    halve(file)
+    checkpoint.check_same_config(file, {"seed": 2})
+    (tmp_path / name / "2").mkdir()
+    with pytest.raises(ConfigError, match="seed: 2 -> 3"):
+        checkpoint.check_same_config(file, {"seed": 3})

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from insgenel_jax import models
+from insgenel_jax.models import attention
 from insgenel_jax.models.config import ModelConfig
 from insgenel_jax.training import objectives
 from insgenel_jax.training.examples import FORCED, OPEN, SKIP, SPAN, TITLE
@@ -169,6 +170,28 @@ def test_a_vector_does_not_depend_on_padding():
     short = objectives.encode(BERT, params, jnp.array([[2, 5, 6, 3]]), pad=0)
     long = objectives.encode(BERT, params, jnp.array([[2, 5, 6, 3, 0, 0]]), pad=0)
     np.testing.assert_allclose(short, long, atol=1e-5)
+
+
+def test_encode_asks_nothing_that_cudnn_lacks(monkeypatch):
+    """Lengths alone; the vectors are those of a mask of pairs, of empty rows finite."""
+    seen = []
+    attend = attention.attend
+    monkeypatch.setattr(
+        attention,
+        "attend",
+        lambda q, k, v, mask, b: seen.append(mask) or attend(q, k, v, mask, b),
+    )
+    params = models.init_params(BERT, KEY)
+    tokens = jnp.array([[2, 5, 6, 3, 0, 0], [2, 9, 7, 8, 4, 3], [0] * 6])
+    found = objectives.encode(BERT, params, tokens, pad=0)
+    query = jnp.zeros((3, 6, 2, 8), jnp.bfloat16)
+    for mask in seen:
+        assert not attention.objections("cudnn", mask, query, query, "gpu")
+    pairs = jnp.repeat((tokens != 0)[:, None], 6, axis=1)
+    positions = jnp.tile(jnp.arange(6), (3, 1))
+    expected, _ = models.build(BERT).apply({"params": params}, tokens, positions, pairs)
+    np.testing.assert_allclose(found, expected[:, 0], atol=1e-6)
+    assert seen and np.isfinite(found).all()
 
 
 def test_the_two_encoders_begin_alike_and_share_nothing():
