@@ -104,7 +104,7 @@ class Bert(nn.Module):
         if cache is not None:
             raise ValueError("BERT sees both sides of a token and so has no cache")
         with jax.named_scope("embed"):
-            x = layers.Embed(c, c.vocabulary, c.dim, name="embed")(tokens)
+            x = layers.Embed(c, c.vocabulary, c.dim, "vocabulary", name="embed")(tokens)
             x += layers.Embed(c, c.max_positions, c.dim, name="embed_position")(
                 positions
             )

@@ -55,11 +55,15 @@ def project(config: ModelConfig, features, name: str, *, axis=-1, bias=False):
 
 
 class Embed(nn.Module):
-    """A table of `rows` vectors. A number outside of it gives NaN, so that it shows."""
+    """A table of `rows` vectors. A number outside of it gives NaN, so that it shows.
+
+    axis: the logical axis of the rows, as the family's table has it.
+    """
 
     config: ModelConfig
     rows: int
     dim: int
+    axis: str | None = None
 
     @nn.compact
     def __call__(self, numbers: Int[Array, "B T"]) -> Float[Array, "B T D"]:
@@ -67,7 +71,7 @@ class Embed(nn.Module):
         init, shape = nn.initializers.normal(c.init_std), (self.rows, self.dim)
         table = self.param("embedding", init, shape, c.param_dtype)
         # gathered over D first, else XLA replicates what was looked up
-        table = pin(table.astype(c.dtype), RULES["vocabulary"], None)
+        table = pin(table.astype(c.dtype), RULES.get(self.axis), None)
         return pin_batch(jnp.take(table, numbers, axis=0))
 
 

@@ -115,7 +115,7 @@ class Llama(nn.Module):
         """
         c = self.config
         with jax.named_scope("embed"):
-            x = layers.Embed(c, c.vocabulary, c.dim, name="embed")(tokens)
+            x = layers.Embed(c, c.vocabulary, c.dim, "vocabulary", name="embed")(tokens)
             x = nn.Dropout(c.dropout, deterministic=deterministic)(x)
         near, seen = None, positions
         # a window that holds all T keys hides none of them

@@ -119,7 +119,7 @@ class Opt(nn.Module):
         c = self.config
         width = c.embed_dim or c.dim
         with jax.named_scope("embed"):
-            x = layers.Embed(c, c.vocabulary, width, name="embed")(tokens)
+            x = layers.Embed(c, c.vocabulary, width, "vocabulary", name="embed")(tokens)
             if width != c.dim:
                 x = layers.project(c, c.dim, "project_in")(x)
             x += layers.Embed(
