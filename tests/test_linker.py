@@ -239,7 +239,11 @@ def test_the_best_unlinked_may_pass_the_threshold(linker_path, texts):
         assert len(document.mentions) == len(merged)
 
 
-@pytest.mark.parametrize("mesh", [None, (2, 2, 2)], ids=["one", "eight"])
+@pytest.mark.parametrize(
+    "mesh",
+    [None, pytest.param((2, 2, 2), marks=pytest.mark.slow)],
+    ids=["one", "eight"],
+)
 @pytest.mark.parametrize("decoder", ["step", "tree", "verify"])
 def test_every_decoder_and_mesh_links_alike(linker_path, linker, texts, decoder, mesh):
     """Three times the same answer; on eight devices every part lies in its sharding."""
