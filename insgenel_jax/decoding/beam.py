@@ -26,7 +26,7 @@ from jaxtyping import Array, Float, Int
 
 from insgenel_jax.decoding.call import Model, bucket
 from insgenel_jax.decoding.decisions import Path, Table
-from insgenel_jax.decoding.step import Shape, Tables, pack_tables
+from insgenel_jax.decoding.step import Shape, Tables, bucket_shape, pack_tables
 from insgenel_jax.decoding.whole_target import extend
 
 
@@ -37,7 +37,7 @@ def shape(
     openings: str = "candidates",
 ) -> Shape:
     """The static shape that a chunk is decoded with, which depends on nothing else."""
-    return _shape(prompt, extend(table, source, openings)[0])
+    return bucket_shape(len(prompt), extend(table, source, openings)[0])
 
 
 def decode(
@@ -60,42 +60,17 @@ def decode(
     `whole_target.extend`.
     block: tokens that a call runs of each beam: one decided, the others forced.
 
-    A path's `vocabulary` has ln p of every edge. Its `gap` is the closest that a
-    hypothesis came to being kept, or the second to winning, in ln p (of the mean). If
-    all beams ended in dead ends a path has no edges.
+    A path's `score` is the mean of ln p (with bias) to EOS, -inf if all beams ended in
+    dead ends: then it has no edges. Its `vocabulary` has ln p of every edge. Its `gap`
+    is the closest that a hypothesis came to being kept, or the second to winning, in
+    ln p (of the mean).
     """
-    found = search(
-        model,
-        params,
-        prompts,
-        tables,
-        sources,
-        batch=batch,
-        beams=beams,
-        openings=openings,
-        block=block,
-    )
-    return [path for path, _ in found]
-
-
-def search(
-    model: Model,
-    params,
-    prompts: Sequence[Sequence[int]],
-    tables: Sequence[Table],
-    sources: Sequence[Sequence[int]],
-    *,
-    batch: int,
-    beams: int = 2,
-    openings: str = "candidates",
-    block: int = 8,
-) -> list[tuple[Path, float]]:
-    """As `decode`; each path with its score, the mean of ln p (with bias) to EOS."""
     longer, known = zip(
         *(extend(*pair, openings) for pair in zip(tables, sources, strict=True)),
         strict=True,
     )
-    shapes = [_shape(*pair) for pair in zip(prompts, longer, strict=True)]
+    sizes = map(len, prompts)
+    shapes = [bucket_shape(*pair) for pair in zip(sizes, longer, strict=True)]
     static = Shape(*map(max, zip(*shapes, strict=True)))
     tokens = np.zeros((batch, static.prompt), np.int32)
     lengths, ends = np.zeros((2, batch), np.int32)
@@ -125,18 +100,9 @@ def search(
         path.extend(numbers[own], *(x[own] for x in taken[1:]))
         path.gap = float(finished.gap[row])
         path.calls, path.tokens = int(calls[row]), int(ran[row])
-        found.append((path, float(finished.scores[row, 0])))
+        path.score = float(finished.scores[row, 0])
+        found.append(path)
     return found
-
-
-def _shape(prompt: Sequence[int], table: Table) -> Shape:
-    return Shape(
-        bucket(len(prompt), 64),
-        bucket(table.longest, 64),
-        bucket(int(np.diff(table.indptr).max()), 8, 4),
-        bucket(len(table.indptr), 256, 4),
-        bucket(len(table.token), 256, 4),
-    )
 
 
 class _Taken(NamedTuple):

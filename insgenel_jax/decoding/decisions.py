@@ -79,7 +79,8 @@ class Path:
     vocabulary, without biases (0 for other edges); None where it was not asked for.
     unlinked: (edges, log_probs, vocabulary) from OPEN to END of the best link that each
     block passed over. gap: of the closest decision, between the best and the second.
-    calls: forwards the chunk took part in; tokens: run in them.
+    score: of a hypothesis of beam search, else None. calls: forwards the chunk took
+    part in; tokens: run in them.
     """
 
     edges: list[int]
@@ -89,6 +90,7 @@ class Path:
         default_factory=list
     )
     gap: float = float("inf")
+    score: float | None = None
     calls: int = 0
     tokens: int = 0
 

@@ -42,8 +42,13 @@ class Shape(NamedTuple):
 def shape(prompt: Sequence[int], table: Table) -> Shape:
     """The shape for a chunk, which depends on nothing else."""
     _, forced = follow(table, 0)
+    return bucket_shape(len(prompt) + len(forced), table)
+
+
+def bucket_shape(tokens: int, table: Table) -> Shape:
+    """The shape for a table and the `tokens` that are run before its first decision."""
     return Shape(
-        bucket(len(prompt) + len(forced), 64),
+        bucket(tokens, 64),
         bucket(table.longest, 64),
         bucket(int(np.diff(table.indptr).max()), 8, 4),
         bucket(len(table.indptr), 256, 4),

@@ -233,11 +233,6 @@ def causal_mask(segments: Int[Array, "B T"]) -> Mask:
     return Mask(causal=True, segments=segments)
 
 
-def bidirectional_mask(segments: Int[Array, "B T"]) -> Mask:
-    """Each token sees all of its own segment; segment 0 (padding) is not seen."""
-    return Mask(segments=segments)
-
-
 def extend_cache(
     cache: dict,
     layer: Int[Array, ""],

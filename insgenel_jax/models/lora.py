@@ -111,11 +111,6 @@ def join(base: dict, additions: dict) -> dict:
     return unflatten_dict(flatten_dict(base) | flatten_dict(additions))
 
 
-def trainable(params: dict) -> dict:
-    """True at the LoRA leaves, False elsewhere: a mask for optax."""
-    return unflatten_dict({path: path[-1] in LEAVES for path in flatten_dict(params)})
-
-
 def merge(lora: Lora, params: dict) -> dict:
     """The base with its additions worked in: W + alpha / rank * A B, without LoRA leaves.
 

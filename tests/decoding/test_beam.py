@@ -119,11 +119,9 @@ def test_over_legal_outputs(generator, tokenizer, beams, block):
     """Targets and scores, with biases, whether forced tokens ride along or not."""
     weights = Weights(mention_bias=4.0)
     *args, targets = chunks_of(tokenizer, 0, 8, weights)
-    found = beam.search(*generator, *args, batch=8, beams=beams, block=block)
+    found = beam.decode(*generator, *args, batch=8, beams=beams, block=block)
     links = 0
-    for prompt, table, source, legal, (path, score) in zip(
-        *args, targets, found, strict=True
-    ):
+    for prompt, table, source, legal, path in zip(*args, targets, found, strict=True):
         search = Search(
             run_anew(generator, prompt),
             legal,
@@ -132,7 +130,7 @@ def test_over_legal_outputs(generator, tokenizer, beams, block):
         expected, target = search.find(beams)
         assert path.gap > 1e-4
         assert target_of(table, source, path) == target
-        assert score == pytest.approx(expected, abs=1e-4)
+        assert path.score == pytest.approx(expected, abs=1e-4)
         full = [search.log_probs(target[:n])[t] for n, t in enumerate(target)]
         np.testing.assert_allclose(path.vocabulary, full[: len(path.edges)], atol=1e-4)
         links += len(read_links(table, path.edges, path.log_probs))
@@ -193,7 +191,7 @@ def test_when_the_search_ends(tokenizer, beams):
             targets.append({(*ids, tokenizer.eos) for ids in outputs})
         args = [list(x) for x in zip(*chunks, strict=True)]
         one, eight = (
-            beam.search(model, params, *args, batch=16, beams=beams, block=block)
+            beam.decode(model, params, *args, batch=16, beams=beams, block=block)
             for block in (1, 8)
         )
         for (prompt, table, source), legal, a, b in zip(
@@ -211,14 +209,14 @@ def test_when_the_search_ends(tokenizer, beams):
                 bias=lambda i, t: BIAS * (t == tokenizer.open),
             )
             expected, target = search.find(beams)
-            for path, score in (a, b):
+            for path in (a, b):
                 assert path.gap > 1e-5
                 assert target_of(table, source, path) == target
-                assert score == pytest.approx(expected, abs=1e-4)
-            assert a[0].calls == search.calls
-            assert a[0].tokens == len(prompt) + search.tokens
-            assert b[0].calls <= a[0].calls and b[0].tokens >= a[0].tokens
-            assert b[0].tokens - a[0].tokens < beams * 8
+                assert path.score == pytest.approx(expected, abs=1e-4)
+            assert a.calls == search.calls
+            assert a.tokens == len(prompt) + search.tokens
+            assert b.calls <= a.calls and b.tokens >= a.tokens
+            assert b.tokens - a.tokens < beams * 8
 
 
 def test_one_beam_is_greedy(tokenizer):
@@ -243,15 +241,13 @@ def test_one_beam_is_greedy(tokenizer):
 
 def test_batch_and_padding_change_nothing(generator, tokenizer):
     *args, _ = chunks_of(tokenizer, 1, 6)
-    together = beam.search(*generator, *args, batch=8)
-    for i, (expected, score) in enumerate(together):
-        ((alone, again),) = beam.search(
-            *generator, *(x[i : i + 1] for x in args), batch=1
-        )
+    together = beam.decode(*generator, *args, batch=8)
+    for i, expected in enumerate(together):
+        (alone,) = beam.decode(*generator, *(x[i : i + 1] for x in args), batch=1)
         assert alone.edges == expected.edges
         np.testing.assert_allclose(alone.log_probs, expected.log_probs, atol=1e-5)
         np.testing.assert_allclose(alone.vocabulary, expected.vocabulary, atol=1e-5)
-        assert again == pytest.approx(score, abs=1e-5)
+        assert alone.score == pytest.approx(expected.score, abs=1e-5)
         assert (alone.calls, alone.tokens) == (expected.calls, expected.tokens)
 
 
@@ -385,7 +381,7 @@ def test_dead_ends(generator, tokenizer, beams):
         return [
             found
             for i in range(0, 24, 8)
-            for found in beam.search(
+            for found in beam.decode(
                 *generator,
                 *(x[i : i + 8] for x in args),
                 batch=8,
@@ -396,7 +392,7 @@ def test_dead_ends(generator, tokenizer, beams):
 
     found, plain = search("first_token"), search("candidates")
     lost = differ = 0
-    for prompt, table, source, legal, ends, (path, score), (usual, _) in zip(
+    for prompt, table, source, legal, ends, path, usual in zip(
         *args, targets, dead, found, plain, strict=True
     ):
         expected, target = Search(
@@ -406,7 +402,7 @@ def test_dead_ends(generator, tokenizer, beams):
             lambda i, t: BIAS * (t == tokenizer.open),
         ).find(beams)
         assert path.gap > 1e-4
-        assert score == pytest.approx(expected, abs=1e-4)
+        assert path.score == pytest.approx(expected, abs=1e-4)
         if not target:
             lost += 1
             assert not path.edges

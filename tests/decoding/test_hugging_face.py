@@ -145,7 +145,7 @@ def test_beam(chunks, generators, generated, beams, batch):
     differ = links = 0
     for i in range(0, CHUNKS, batch):
         part = slice(i, i + batch)
-        found = beam.search(
+        found = beam.decode(
             *generators[1],
             prompts[part],
             tables[part],
@@ -153,11 +153,11 @@ def test_beam(chunks, generators, generated, beams, batch):
             batch=batch,
             beams=beams,
         )
-        for j, (path, score) in enumerate(found, i):
+        for j, path in enumerate(found, i):
             assert path.gap > 1e-4
             target, expected = generated(beams)[j]
             assert target_of(tables[j], sources[j], path) == target
-            assert score == pytest.approx(expected, abs=1e-4)
+            assert path.score == pytest.approx(expected, abs=1e-4)
             differ += target != generated(1)[j][0]
             links += len(read_links(tables[j], path.edges, path.log_probs))
     assert differ > CHUNKS / 8

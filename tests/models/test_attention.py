@@ -33,7 +33,7 @@ MASKS = {
     "causal, lengths": Mask(causal=True, lengths=LENGTHS),
     "lengths": Mask(lengths=LENGTHS),
     "causal, segments": attention.causal_mask(SEGMENTS),
-    "segments": attention.bidirectional_mask(SEGMENTS),
+    "segments": Mask(segments=SEGMENTS),
     "segments, lengths": Mask(segments=SEGMENTS, lengths=LENGTHS),
 }
 PAIRS = [
@@ -131,9 +131,9 @@ def test_causal_mask():
     assert found[0].astype(int).tolist() == [[1, 0, 0, 0], [1, 1, 0, 0]]
 
 
-def test_bidirectional_mask():
-    """Both sides, of its own segment alone."""
-    mask = attention.bidirectional_mask(np.array([[1, 1, 2, 0]]))
+def test_segments():
+    """Both sides, of its own segment alone; segment 0 is not seen."""
+    mask = Mask(segments=np.array([[1, 1, 2, 0]]))
     expected = [[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 0]]
     assert attention.to_dense(mask, 4, 4)[0].astype(int).tolist() == expected
 

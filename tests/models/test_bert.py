@@ -10,7 +10,7 @@ import pytest
 
 from insgenel_jax import models
 from insgenel_jax.models import bert, layers
-from insgenel_jax.models.attention import bidirectional_mask
+from insgenel_jax.models.attention import Mask
 from tests.models.tiny import BERT, random_params
 
 CONFIG = dataclasses.replace(BERT, norm_eps=1e-12, dropout=0.1)
@@ -22,7 +22,7 @@ POSITIONS = np.tile(np.arange(9), (2, 1))
 @jax.jit
 def encode(params, tokens, segments):
     positions = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
-    mask = bidirectional_mask(segments)
+    mask = Mask(segments=segments)
     return models.build(CONFIG).apply({"params": params}, tokens, positions, mask)[0]
 
 

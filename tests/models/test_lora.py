@@ -7,7 +7,6 @@ import json
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 from flax.traverse_util import flatten_dict
 from safetensors.numpy import load_file, save_file
@@ -114,33 +113,21 @@ def test_release_defaults():
     }
 
 
-def test_only_lora_learns():
-    """Under the mask the base stays bit for bit, every A and B moves.
-
-    And differentiating the LoRA leaves alone, the base held apart, gives the same.
-    """
+def test_the_additions_alone_are_differentiated():
+    """With the base held apart they get the gradient that they have in the whole."""
     additions, base = lora.split(PARAMS)
 
     def loss(params):
         return (forward(CONFIG, params) ** 2).sum()
 
-    gradients = jax.jit(jax.grad(loss))(PARAMS)
+    whole = lora.split(jax.jit(jax.grad(loss))(PARAMS))[0]
     alone = jax.jit(jax.grad(lambda a: loss(lora.join(base, a))))(additions)
     jax.tree.map(
         lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-4),
-        lora.split(gradients)[0],
+        whole,
         alone,
     )
-    labels = jax.tree.map(lambda t: "lora" if t else "base", lora.trainable(PARAMS))
-    tx = optax.partition({"lora": optax.adam(0.1), "base": optax.set_to_zero()}, labels)
-    state = tx.init(PARAMS)
-    moments = [x for x in jax.tree.leaves(state) if jnp.ndim(x)]
-    assert len(moments) == 2 * len(jax.tree.leaves(additions))
-    updates, _ = tx.update(gradients, state, PARAMS)
-    trained = lora.split(optax.apply_updates(PARAMS, updates))
-    jax.tree.map(np.testing.assert_array_equal, trained[1], base)
-    for new, old in zip(*map(jax.tree.leaves, (trained[0], additions))):
-        assert (new != old).mean() > 0.99
+    assert all(np.abs(leaf).max() > 0 for leaf in jax.tree.leaves(alone))
 
 
 @pytest.mark.parametrize("remat", ["none", "full"])

@@ -127,7 +127,7 @@ def test_bert(kind, tmp_path):
     inputs = torch.tensor(TOKENS), torch.tensor(segments)
     with torch.no_grad():
         expected = theirs(*inputs).last_hidden_state.numpy()
-    mask = attention.bidirectional_mask(jnp.array(segments))
+    mask = attention.Mask(segments=jnp.array(segments))
     apply = jax.jit(models.build(config).apply)
     hidden, _ = apply({"params": params}, TOKENS, POSITIONS, mask)
     close(hidden[0], expected[0], 1e-4)
