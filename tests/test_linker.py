@@ -1,25 +1,17 @@
 """The linker end to end with random weights: what must hold whatever the model says."""
 
 import dataclasses
-import json
-import shutil
 
 import jax
 import numpy as np
 import pytest
 from jax.sharding import PartitionSpec as P
 
-from insgenel_jax import artifact
-from insgenel_jax.artifact import ArtifactError
 from insgenel_jax.decoding import call
 from insgenel_jax.decoding.spans import merge_spans
 from insgenel_jax.document import Document, Mention
 from insgenel_jax.kb import world
-from insgenel_jax.kb.occurrences import find_occurrences
-from insgenel_jax.linked_text import encode_source
-from insgenel_jax.linker import Linker, assemble
-from insgenel_jax.linker_chunks import add_name_parts, make_chunks
-from insgenel_jax.linker_directory import load_generator
+from insgenel_jax.linker import Linker
 from insgenel_jax.sharding import make_mesh
 
 HARD = [
@@ -37,7 +29,8 @@ HARD = [
 
 @pytest.fixture(scope="module")
 def linker(linker_path):
-    return Linker.from_pretrained(linker_path, mention_bias=3.0)
+    # of all decoders the one with the fewest static shapes
+    return Linker.from_pretrained(linker_path, mention_bias=3.0, decoder="verify")
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +57,9 @@ def check(linker, document):
 
 @pytest.mark.parametrize("system", ["insgenel-r", "insgenel"])
 def test_every_output_is_sound(linker_path, texts, system):
-    linker = Linker.from_pretrained(linker_path, system=system, mention_bias=3.0)
+    linker = Linker.from_pretrained(
+        linker_path, system=system, mention_bias=3.0, decoder="verify"
+    )
     documents = linker(texts)
     assert [document.text for document in documents] == texts
     assert sum(len(document.mentions) for document in documents) > 100
@@ -100,7 +95,9 @@ def test_batch_size_and_order_change_nothing(linker_path, linker, texts):
     texts = texts[:10] + HARD[:-3]
     documents = [Document(id=str(i), text=text) for i, text in enumerate(texts)]
     expected = linker(documents)
-    alone = Linker.from_pretrained(linker_path, mention_bias=3.0, batch=1)
+    alone = Linker.from_pretrained(
+        linker_path, mention_bias=3.0, decoder="verify", batch=1
+    )
     for found in (
         list(linker.stream(documents, group=4)),
         linker(documents[::-1])[::-1],
@@ -147,7 +144,9 @@ def test_wrong_calls_name_the_text(linker, texts, mentions, error, message):
 
 
 def test_a_threshold_leaves_out_or_says_nil(linker_path, linker, texts):
-    strict = Linker.from_pretrained(linker_path, mention_bias=3.0, threshold=0.5)
+    strict = Linker.from_pretrained(
+        linker_path, mention_bias=3.0, decoder="verify", threshold=0.5
+    )
     texts = texts[:10]
     for every, kept in zip(linker(texts), strict(texts), strict=True):
         assert kept.mentions == tuple(m for m in every.mentions if m.score >= 0.5)
@@ -155,74 +154,6 @@ def test_a_threshold_leaves_out_or_says_nil(linker_path, linker, texts):
         "Paris", mentions=[(0, 5)]
     ).mentions
     assert mention == Mention(0, 5, None)
-
-
-def test_chunks_hold_whatever_is_decided(linker_path, linker):
-    """Prompt and longest path fit the model's positions; no mention is cut or lost."""
-    text = " ".join(d.text for d in world.paragraphs("dev", 12))
-    lazy = "Jordan and Paris and Apollo " * 90  # one sentence over any chunk
-    documents = [Document("0", text), Document("1", lazy)]
-    chunks = make_chunks(linker._parts, documents, None)
-    assert len(chunks) > 10
-    for chunk in chunks:
-        size = len(chunk.prompt) + chunk.table.longest
-        assert size <= linker.generator.max_positions
-        assert chunk.cut == 0
-    found = [
-        (chunk.document, c.start, c.end) for chunk in chunks for c in chunk.candidates
-    ]
-    assert len(found) == len(set(found))
-    whole = Linker.from_pretrained(linker_path, chunk_tokens=60, scope="document")
-    for number, document in enumerate(documents):
-        matches = find_occurrences(linker.kb, document.text)
-        retrieved = whole.candidates([document])[0]
-        assert {(c.start, c.end) for c in retrieved} <= set(
-            zip(matches.starts.tolist(), matches.ends.tolist(), strict=True)
-        )
-    everything = Linker.from_pretrained(linker_path, system="insgenel")
-    (candidates,) = everything.candidates([documents[1]])
-    assert len(candidates) == 3 * 90
-
-
-def test_chunks_are_as_long_as_those_trained_on(linker_path):
-    """As many source tokens as insgenel.json says, but where a setting does."""
-    text = "Nothing of Paris is known. " * 100
-    for chunk_tokens, expected in ((None, 175), (40, 40)):
-        linker = Linker.from_pretrained(
-            linker_path, system="insgenel", chunk_tokens=chunk_tokens
-        )
-        assert linker.generator.chunk_tokens == 175
-        chunks = make_chunks(linker._parts, [Document("", text)], None)
-        lengths = [
-            len(encode_source(linker.generator.tokenizer, text[c.start : c.end]))
-            for c in chunks
-        ]
-        assert expected * 0.6 < max(lengths) <= expected
-
-
-def test_names_linked_before_lend_their_parts(linker_path):
-    """Behind a linked "Leonhard Euler" also "Leonhard", which no dictionary knows."""
-    text = "Leonhard saw Leonhard Euler. Leonhard left; Leonhards too, (Leonhard)."
-    sure = {"system": "insgenel", "mention_bias": 40.0}
-    plain = Linker.from_pretrained(linker_path, **sure)(text)
-    (euler,) = (m for m in plain.mentions if (m.start, m.end) == (13, 27))
-    assert len(plain.mentions) == 1
-    linker = Linker.from_pretrained(linker_path, name_parts=True, **sure)
-    found = linker(text).mentions
-    assert [(m.start, m.end) for m in found] == [(13, 27), (29, 37), (60, 68)]
-    assert {m.entity for m in found} == {euler.entity}
-
-
-def test_parts_of_two_names_are_nobodys(linker_path):
-    linker = Linker.from_pretrained(linker_path, system="insgenel")
-    document = Document("", "Michael Jordan, Michael Jackson. Michael!")
-    chunks = make_chunks(linker._parts, [document], None)
-    two = [Mention(0, 14, "Michael Jordan"), Mention(16, 31, "Michael Jackson")]
-    assert not add_name_parts(linker._parts, [document], chunks, [two])
-    (again,) = add_name_parts(linker._parts, [document], chunks, [two[1:]]).values()
-    new = again.candidates[-1]
-    assert (new.start, new.end) == (33, 40)
-    assert linker.kb.title(new.entities[0]) == "Michael Jackson"
 
 
 def test_the_best_unlinked_may_pass_the_threshold(linker_path, texts):
@@ -275,27 +206,12 @@ def test_half_precision(linker_path, texts):
 
 def test_beam(linker_path, texts):
     """One beam and no dead ends: sound links, and the paper's two beams as well."""
-    for settings in ({"decoder": "beam", "beams": 1}, {"preset": "paper"}):
-        linker = Linker.from_pretrained(
-            linker_path, **{"system": "insgenel", "mention_bias": 3.0} | settings
-        )
-        documents = linker(texts[:2])
-        assert sum(len(document.mentions) for document in documents) > 2
-        for document in documents:
-            check(linker, document)
-
-
-def test_the_papers_preset(linker_path):
-    """Sets back every departure, whatever the linker keeps; what is given goes before."""
-    settings = Linker.from_pretrained(linker_path, preset="paper").settings
-    assert (settings.case, settings.chunk_tokens) == ("capitalised", 175)
-    assert (settings.rest_of_span, settings.decoder) == (False, "auto")
-    settings = Linker.from_pretrained(
-        linker_path, preset="paper", system="insgenel", case="any"
-    ).settings
-    assert (settings.case, settings.decoder, settings.beams) == ("any", "beam", 2)
-    with pytest.raises(ValueError, match="preset: expected one of .* found 'papers'"):
-        Linker.from_pretrained(linker_path, preset="papers")
+    settings = {"system": "insgenel", "mention_bias": 3.0}
+    for beams in ({"decoder": "beam", "beams": 1}, {"preset": "paper"}):
+        linker = Linker.from_pretrained(linker_path, **settings | beams)
+        document = linker(texts[0])
+        assert document.mentions
+        check(linker, document)
 
 
 @pytest.mark.slow
@@ -315,117 +231,3 @@ def test_new_documents_compile_nothing(linker_path):
     assert compiled < 40
     linker(texts[200:])
     assert call.run._cache_size() == compiled
-
-
-def test_filters(linker_path):
-    text = "The jordan, Jordan and a python."
-    (found,) = Linker.from_pretrained(linker_path, system="insgenel").candidates(
-        [Document("", text)]
-    )
-    assert {text[c.start : c.end] for c in found} == {"jordan", "Jordan", "python"}
-    capitalised = Linker.from_pretrained(
-        linker_path, system="insgenel", case="capitalised"
-    )
-    (found,) = capitalised.candidates([Document("", text)])
-    assert {text[c.start : c.end] for c in found} == {"Jordan"}
-    none = Linker.from_pretrained(
-        linker_path, system="insgenel", min_link_probability=1.1
-    )
-    assert none.candidates([Document("", text)]) == [[]]
-
-
-def test_settings_are_checked(linker_path):
-    with pytest.raises(ValueError, match="unknown settings \\['top_kk'\\]"):
-        Linker.from_pretrained(linker_path, top_kk=1)
-    with pytest.raises(ValueError, match="scope: expected one of .* found 'all'"):
-        Linker.from_pretrained(linker_path, scope="all")
-    with pytest.raises(ValueError, match="batch: expected at least 1, found 0"):
-        Linker.from_pretrained(linker_path, batch=0)
-    with pytest.raises(ValueError, match="rest_of_span: expected bool, found 'false'"):
-        Linker.from_pretrained(linker_path, rest_of_span="false")
-    with pytest.raises(ValueError, match="top_k: expected int, found True"):
-        Linker.from_pretrained(linker_path, top_k=True)
-    with pytest.raises(ValueError, match="threshold: expected float, found nan"):
-        Linker.from_pretrained(linker_path, threshold=float("nan"))
-    with pytest.raises(ValueError, match="mention_bias: expected float, found -inf"):
-        Linker.from_pretrained(linker_path, mention_bias=-float("inf"))
-    with pytest.raises(
-        ValueError, match="expected .tree. or .auto. with selection = 'marginal'"
-    ):
-        Linker.from_pretrained(linker_path, selection="marginal", decoder="step")
-    assert Linker.from_pretrained(linker_path, threshold=0).settings.threshold == 0
-
-
-def test_parts_that_do_not_fit_are_refused(linker_path, tmp_path):
-    parts = {part: linker_path / part for part in ("generator", "kb", "index")}
-    other = tmp_path / "retriever"
-    shutil.copytree(linker_path / "retriever", other)
-    artifact.write_manifest(other, "retriever", 1, {"another": 1}, {})
-    with pytest.raises(ArtifactError, match="index: made from the retriever"):
-        assemble(tmp_path / "linker", **parts, retriever=other)
-    assert not (tmp_path / "linker").exists()
-
-
-def test_a_part_put_in_later_is_refused(linker_path, tmp_path):
-    """Of the same sizes, but not the one that the linker was put together from."""
-    copy = tmp_path / "linker"
-    shutil.copytree(linker_path, copy)
-    file = copy / "generator" / "manifest.json"
-    text = file.read_text()
-    identity = artifact.identity(copy / "generator")
-    file.write_text(text.replace(identity, identity[::-1]))
-    with pytest.raises(ArtifactError, match="generator: expected the part .* found"):
-        Linker.from_pretrained(copy)
-
-
-def test_a_generator_without_settings_is_refused(linker_path, tmp_path):
-    shutil.copytree(linker_path / "generator", tmp_path / "generator")
-    file = tmp_path / "generator" / "insgenel.json"
-    for wrong in ({}, {"chunk_tokens": 0}, {"chunk_tokens": 1.5}):
-        file.write_text(json.dumps({"instruction": "link"} | wrong))
-        with pytest.raises(ValueError, match="insgenel.json: expected .* chunk_tokens"):
-            load_generator(tmp_path / "generator")
-    file.unlink()
-    with pytest.raises(FileNotFoundError, match="insgenel.json: no such file"):
-        load_generator(tmp_path / "generator")
-
-
-def test_generator_with_a_larger_tokenizer(linker_path, tmp_path):
-    """Ids without a row in the embedding: both sizes are named."""
-    shutil.copytree(linker_path / "generator", tmp_path / "generator")
-    file = tmp_path / "generator" / "config.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | {"vocab_size": 10}))
-    with pytest.raises(ValueError, match=r"tokenizer has \d+ ids, .* has 10 rows"):
-        load_generator(tmp_path / "generator")
-
-
-def test_a_truncated_part_is_refused(linker_path, tmp_path):
-    copy = tmp_path / "linker"
-    shutil.copytree(linker_path, copy)
-    file = copy / "kb" / "entities.arrow"
-    file.write_bytes(file.read_bytes()[:-10])
-    with pytest.raises(ArtifactError, match="entities.arrow has .* bytes instead of"):
-        Linker.from_pretrained(copy)
-    shutil.rmtree(copy / "kb")
-    with pytest.raises(ArtifactError, match="kb/.* is missing"):
-        Linker.from_pretrained(copy)
-
-
-@pytest.mark.parametrize(
-    "name", ["linker.json", "index/index.json", "retriever/retriever.json"]
-)
-@pytest.mark.parametrize("damage", ["no JSON", "no object", "no settings"])
-def test_damaged_json_of_the_right_size_is_named(linker_path, tmp_path, name, damage):
-    copy = tmp_path / "linker"
-    shutil.copytree(linker_path, copy)
-    size = (copy / name).stat().st_size
-    content = {
-        "no JSON": "{",
-        "no object": "[]",
-        "no settings": '{"settings": {"a":1}}',
-    }
-    (copy / name).write_text(content[damage].ljust(size))
-    assert (copy / name).stat().st_size == size
-    expected = ValueError if name.startswith("retriever") else ArtifactError
-    with pytest.raises(expected, match=f"{name}: .*expected"):
-        Linker.from_pretrained(copy)

@@ -13,18 +13,19 @@ from insgenel_jax.decoding.decisions import Weights, build_table, read_links
 from insgenel_jax.decoding.spans import CandidateMention, merge_spans
 from insgenel_jax.decoding.whole_target import extend
 from insgenel_jax.linked_text import encode_prompt, encode_source, encode_titles
+from tests.decoding.oracle import (
+    LENGTH,
+    Search,
+    cases,
+    random_case,
+    small_model,
+    whole,
+)
 from tests.decoding.test_decisions import (
     TITLES,
     candidate,
     legal_outputs,
     random_candidates,
-)
-from tests.decoding.test_decoders import (
-    LENGTH,
-    cases,
-    random_case,
-    small_model,
-    whole,
 )
 
 TEXTS = [
@@ -74,44 +75,6 @@ def run_anew(generator, prompt):
         return np.asarray(jax.nn.log_softmax(logits), np.float64)
 
     return log_probs
-
-
-class Search:
-    """Beam search as Hugging Face's, over given targets, in plain Python."""
-
-    def __init__(self, log_probs, targets, dead=(), bias=lambda ids, token: 0.0):
-        self.log_probs, self.bias = log_probs, bias
-        self.targets, self.dead = targets, dead
-        self.calls = self.tokens = 0  # of the prompt: one call, no tokens
-
-    def continuations(self, ids, score):
-        n = len(ids)
-        ways = (t for t in (*self.targets, *self.dead) if t[:n] == ids and len(t) > n)
-        for token in sorted({t[n] for t in ways}):
-            gain = self.log_probs(ids)[token] + self.bias(ids, token)
-            yield score + gain, (*ids, token)
-
-    def find(self, beams):
-        """-> (mean of ln p, target) of the best that finishes; (-inf, ()) if none does."""
-        running, finished = [(0.0, ())], []
-        while running:
-            self.calls += 1
-            self.tokens += len(running) if self.calls > 1 else 0
-            found = [
-                c for score, ids in running for c in self.continuations(ids, score)
-            ]
-            found = sorted(found, key=lambda c: -c[0])[: 2 * beams]
-            ended = [(s / len(ids), ids) for s, ids in found[:beams] if self.ends(ids)]
-            finished = sorted([*finished, *ended], reverse=True)[:beams]
-            running = [c for c in found if not self.ends(c[1])][:beams]
-            if running and len(finished) == beams:
-                score, ids = running[0]
-                if score / len(ids) <= finished[-1][0]:
-                    break
-        return finished[0] if finished else (-np.inf, ())
-
-    def ends(self, ids):
-        return ids in self.targets
 
 
 @pytest.mark.parametrize(("beams", "block"), [(1, 8), (2, 1), (2, 3), (2, 8), (6, 8)])

@@ -3,13 +3,10 @@
 import functools
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from insgenel_jax import models
 from insgenel_jax.decoding import blocks, step, tree, verify
-from insgenel_jax.decoding.call import Model
 from insgenel_jax.decoding.decisions import (
     Weights,
     build_table,
@@ -18,178 +15,24 @@ from insgenel_jax.decoding.decisions import (
 )
 from insgenel_jax.decoding.spans import CandidateMention, merge_spans
 from insgenel_jax.linked_text import encode_prompt, encode_source, encode_titles
-from insgenel_jax.models.config import ModelConfig
+from tests.decoding.oracle import (
+    LENGTH,
+    Oracle,
+    cases,
+    ids_of,
+    open_bias,
+    random_case,
+    small_model,
+    whole,
+)
 from tests.decoding.test_decisions import (
     TITLES,
-    candidate,
-    legal_outputs,
-    random_candidates,
 )
-
-TEXTS = ["New York City", "(York) New York's 1999", "in York", "York's mayor: York"]
-LENGTH = 96  # of the oracle's sequences
-
-
-@functools.cache
-def small_model(vocabulary, scale):
-    """Random weights; a larger scale makes decisions clearer."""
-    config = ModelConfig(
-        family="llama",
-        vocabulary=vocabulary,
-        dim=32,
-        layers=2,
-        heads=4,
-        kv_heads=2,
-        ffn=64,
-        max_positions=512,
-    )
-    params = models.init_params(config, jax.random.key(0))
-    params = jax.tree.map(lambda p: p * scale, params)
-    module = models.build(config)
-    model = Model(
-        forward=lambda p, *args: module.apply({"params": p}, *args),
-        unembed=functools.partial(models.unembed, config),
-        init_cache=functools.partial(models.init_cache, config),
-        move_slots=models.move_slots,
-    )
-    return model, params
 
 
 @pytest.fixture(scope="module")
 def generator(tokenizer):
     return small_model(tokenizer.size, 8.0)
-
-
-@functools.cache
-def whole(model):
-    """Logits of the last of `length` tokens: the sequence run anew, without a cache."""
-
-    @jax.jit
-    def run(params, tokens, length):
-        positions = jnp.arange(LENGTH)[None]
-        mask = jnp.tril(jnp.ones((1, LENGTH, LENGTH), bool))
-        hidden, _ = model.forward(params, tokens[None], positions, mask, None)
-        return model.unembed(params, hidden[0, length - 1], None)
-
-    return run
-
-
-class Oracle:
-    """p(next token | what stands before it) over the legal outputs of a chunk."""
-
-    def __init__(self, generator, prompt, outputs, bias):
-        self.model, self.params = generator
-        self.prompt, self.outputs, self.bias = prompt, outputs, bias
-        self.known = {}
-
-    def next(self, ids):
-        """Allowed tokens, ascending, and their ln p and logits with bias."""
-        if ids in self.known:
-            return self.known[ids]
-        n = len(ids)
-        allowed = sorted({o[n] for o in self.outputs if o[:n] == ids and len(o) > n})
-        logits = np.zeros(len(allowed))
-        if len(allowed) > 1:
-            tokens = np.zeros(LENGTH, np.int32)
-            sequence = [*self.prompt, *ids]
-            tokens[: len(sequence)] = sequence
-            found = whole(self.model)(self.params, tokens, len(sequence))
-            logits = np.asarray(found, np.float64)[allowed]
-            logits = logits + [self.bias(ids, token) for token in allowed]
-        log_probs = logits - np.log(np.exp(logits - logits.max(initial=0)).sum() or 1)
-        log_probs -= logits.max(initial=0)
-        self.known[ids] = allowed, log_probs, logits
-        return self.known[ids]
-
-    def greedy(self):
-        ids, total = (), 0.0
-        while True:
-            allowed, log_probs, logits = self.next(ids)
-            if not allowed:
-                return ids, total
-            best = int(np.argmax(logits))
-            ids, total = (*ids, allowed[best]), total + log_probs[best]
-
-    def log_prob(self, ids, begin):
-        total = 0.0
-        for n in range(begin, len(ids)):
-            allowed, log_probs, _ = self.next(ids[:n])
-            total += log_probs[allowed.index(ids[n])]
-        return total
-
-    def marginal(self, tokenizer, spans):
-        """Block by block: the best of no mention and each mention, then its entity."""
-        ids, sums = (), []
-        while True:
-            allowed, *_ = self.next(ids)
-            if len(allowed) < 2:
-                if not allowed:
-                    return ids, sums
-                ids = (*ids, *allowed)
-                continue
-            outcomes = {}
-            for output in self.outputs:
-                if output[: len(ids)] == ids:
-                    key, cut = self._cut(output, len(ids), tokenizer, spans)
-                    outcomes[cut] = key
-            probs = {cut: np.exp(self.log_prob(cut, len(ids))) for cut in outcomes}
-            sums.append(sum(probs.values()))
-            groups = {}
-            for cut, key in outcomes.items():
-                groups[key] = groups.get(key, 0.0) + probs[cut]
-            best = max(groups, key=lambda key: groups[key])
-            ids = max((c for c in probs if outcomes[c] == best), key=probs.get)
-
-    def _cut(self, output, begin, tokenizer, spans):
-        """Which mention an output's next block links, and where that block ends."""
-        pointer, inside, first, n = 0, False, None, 0
-        for n, token in enumerate(output):
-            if n == begin:
-                stop = next((e for s, e in spans if s <= pointer < e), None)
-            if token == tokenizer.open:
-                inside, first = True, pointer
-            elif token == tokenizer.end:
-                inside = False
-                if n >= begin:
-                    return (first, pointer), output[: n + 1]
-            elif not inside or token not in (tokenizer.close, tokenizer.entity):
-                pointer += not inside or not self._titled(output, n, tokenizer)
-                if n >= begin and not inside and pointer == stop:
-                    return None, output[: n + 1]
-        raise AssertionError(output)
-
-    @staticmethod
-    def _titled(output, n, tokenizer):
-        """Does a token within a link belong to the title?"""
-        opened = max(i for i in range(n) if output[i] == tokenizer.open)
-        return tokenizer.entity in output[opened:n]
-
-
-def cases(tokenizer, rng, count, weights=None):
-    titles = encode_titles(tokenizer, TITLES)
-    for i in range(count):
-        text = TEXTS[i % len(TEXTS)]
-        tokens = encode_source(tokenizer, text)
-        candidates = random_candidates(tokens, rng, int(rng.integers(1, 4)))
-        table = build_table(
-            tokenizer,
-            tokens,
-            candidates,
-            titles.__getitem__,
-            weights or Weights(mention_bias=0.5),
-        )
-        outputs = legal_outputs(tokenizer, tokens, candidates, titles, True)
-        prompt = encode_prompt(tokenizer, "link it", text)
-        yield tokens, table, outputs, prompt
-
-
-def open_bias(tokenizer):
-    return lambda ids, token: 0.5 * (token == tokenizer.open)
-
-
-def ids_of(tokens, table, path):
-    last = max(end for _, end, _ in table.mentions)
-    return (*table.token[path.edges].tolist(), *tokens.ids[last:].tolist())
 
 
 DECODERS = {
@@ -250,36 +93,6 @@ def test_marginal_is_not_greedy(tokenizer):
     )
     differ = sum(a.edges != b.edges for a, b in zip(greedy, marginal, strict=True))
     assert differ > 2
-
-
-def random_case(tokenizer, rng):
-    """A chunk of random words, with nested and overlapping candidate mentions."""
-    words = ["York", "New", "City", "mayor", "in", "the", "1999", "'s", ",", "of"]
-    text = " ".join(rng.choice(words, int(rng.integers(1, 14))))
-    titles = [
-        " ".join(rng.choice(words[:5], int(rng.integers(1, 4)))) for _ in range(12)
-    ]
-    ids = encode_titles(tokenizer, titles)
-    tokens = encode_source(tokenizer, text)
-    candidates = {}
-    for _ in range(int(rng.integers(1, 7))):
-        i = int(rng.integers(len(tokens)))
-        j = int(min(len(tokens), i + rng.integers(1, 5)))
-        span = int(tokens.starts[i]), int(tokens.ends[j - 1])
-        entities = rng.choice(len(ids), int(rng.integers(1, 7)), replace=False)
-        candidates[span] = candidate(
-            *span, sorted(entities.tolist()), rng, optional=rng.random() < 0.9
-        )
-    weights = Weights(
-        mention_bias=float(rng.normal()),
-        prior_weight=float(rng.choice([0, 1])),
-        retriever_weight=float(rng.choice([0, 0.5])),
-        rest_of_span=bool(rng.random() < 0.7),
-    )
-    table = build_table(
-        tokenizer, tokens, list(candidates.values()), ids.__getitem__, weights
-    )
-    return encode_prompt(tokenizer, "link it", text), table
 
 
 def test_all_decoders_give_the_same_answer(tokenizer):

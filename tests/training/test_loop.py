@@ -93,7 +93,9 @@ def lines(workdir):
     return {r["step"]: r for r in map(json.loads, text.splitlines()) if "loss" in r}
 
 
-@pytest.mark.parametrize("name", ["generator", "retriever"])
+@pytest.mark.parametrize(
+    "name", ["generator", pytest.param("retriever", marks=pytest.mark.slow)]
+)
 def test_a_stopped_run_goes_on_to_the_same_bits(start, tmp_path, name):
     # the retriever is stopped in the middle of a round of mined negatives
     changes = (
@@ -274,6 +276,7 @@ def test_accumulated_parts_sum_to_one_large_batch(start, name):
         np.testing.assert_allclose(two, one, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_mesh_of_many_devices_does_the_same(start, tmp_path):
     changes = {"loop.steps": 2}
     one, _ = run(start("generator", changes), tmp_path / "one")

@@ -92,7 +92,9 @@ def test_all_of_a_model_is_trained_from_where_it_stood(prepared, pretrained, tmp
     assert load_tokenizer(model).size == bpe.size == 600
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize(
+    "dtype", [pytest.param("float32", marks=pytest.mark.slow), "bfloat16"]
+)
 def test_lora_leaves_all_else_as_it_is(prepared, pretrained, tmp_path, dtype):
     file, values = arguments(
         prepared, pretrained, "generator", LORA, f"model.param_dtype={dtype}"
@@ -160,7 +162,7 @@ def test_the_state_holds_what_is_trained(pretrained):
     assert joined == jax.tree.structure(task.abstract_params())
 
 
-@pytest.mark.parametrize("others", [(), (LORA,)])
+@pytest.mark.parametrize("others", [(), pytest.param((LORA,), marks=pytest.mark.slow)])
 def test_both_encoders_begin_with_one_directory(prepared, pretrained, tmp_path, others):
     mined = ("data.mined_share=0.25", "data.refresh_steps=2")
     file, values = arguments(prepared, pretrained, "retriever", *mined, *others)

@@ -1,0 +1,100 @@
+"""Documents cut into chunks: bounds, filters, parts of names."""
+
+import pytest
+
+from insgenel_jax.document import Document, Mention
+from insgenel_jax.kb import world
+from insgenel_jax.kb.occurrences import find_occurrences
+from insgenel_jax.linked_text import encode_source
+from insgenel_jax.linker import Linker
+from insgenel_jax.linker_chunks import add_name_parts, make_chunks
+
+
+@pytest.fixture(scope="module")
+def linker(linker_path):
+    return Linker.from_pretrained(linker_path, mention_bias=3.0, decoder="verify")
+
+
+def test_chunks_hold_whatever_is_decided(linker_path, linker):
+    """Prompt and longest path fit the model's positions; no mention is cut or lost."""
+    text = " ".join(d.text for d in world.paragraphs("dev", 12))
+    lazy = "Jordan and Paris and Apollo " * 90  # one sentence over any chunk
+    documents = [Document("0", text), Document("1", lazy)]
+    chunks = make_chunks(linker._parts, documents, None)
+    assert len(chunks) > 10
+    for chunk in chunks:
+        size = len(chunk.prompt) + chunk.table.longest
+        assert size <= linker.generator.max_positions
+        assert chunk.cut == 0
+    found = [
+        (chunk.document, c.start, c.end) for chunk in chunks for c in chunk.candidates
+    ]
+    assert len(found) == len(set(found))
+    whole = Linker.from_pretrained(linker_path, chunk_tokens=60, scope="document")
+    for number, document in enumerate(documents):
+        matches = find_occurrences(linker.kb, document.text)
+        retrieved = whole.candidates([document])[0]
+        assert {(c.start, c.end) for c in retrieved} <= set(
+            zip(matches.starts.tolist(), matches.ends.tolist(), strict=True)
+        )
+    everything = Linker.from_pretrained(linker_path, system="insgenel")
+    (candidates,) = everything.candidates([documents[1]])
+    assert len(candidates) == 3 * 90
+
+
+def test_chunks_are_as_long_as_those_trained_on(linker_path):
+    """As many source tokens as insgenel.json says, but where a setting does."""
+    text = "Nothing of Paris is known. " * 100
+    for chunk_tokens, expected in ((None, 175), (40, 40)):
+        linker = Linker.from_pretrained(
+            linker_path, system="insgenel", chunk_tokens=chunk_tokens
+        )
+        assert linker.generator.chunk_tokens == 175
+        chunks = make_chunks(linker._parts, [Document("", text)], None)
+        lengths = [
+            len(encode_source(linker.generator.tokenizer, text[c.start : c.end]))
+            for c in chunks
+        ]
+        assert expected * 0.6 < max(lengths) <= expected
+
+
+def test_names_linked_before_lend_their_parts(linker_path):
+    """Behind a linked "Leonhard Euler" also "Leonhard", which no dictionary knows."""
+    text = "Leonhard saw Leonhard Euler. Leonhard left; Leonhards too, (Leonhard)."
+    sure = {"system": "insgenel", "mention_bias": 40.0}
+    plain = Linker.from_pretrained(linker_path, **sure)(text)
+    (euler,) = (m for m in plain.mentions if (m.start, m.end) == (13, 27))
+    assert len(plain.mentions) == 1
+    linker = Linker.from_pretrained(linker_path, name_parts=True, **sure)
+    found = linker(text).mentions
+    assert [(m.start, m.end) for m in found] == [(13, 27), (29, 37), (60, 68)]
+    assert {m.entity for m in found} == {euler.entity}
+
+
+def test_parts_of_two_names_are_nobodys(linker_path):
+    linker = Linker.from_pretrained(linker_path, system="insgenel")
+    document = Document("", "Michael Jordan, Michael Jackson. Michael!")
+    chunks = make_chunks(linker._parts, [document], None)
+    two = [Mention(0, 14, "Michael Jordan"), Mention(16, 31, "Michael Jackson")]
+    assert not add_name_parts(linker._parts, [document], chunks, [two])
+    (again,) = add_name_parts(linker._parts, [document], chunks, [two[1:]]).values()
+    new = again.candidates[-1]
+    assert (new.start, new.end) == (33, 40)
+    assert linker.kb.title(new.entities[0]) == "Michael Jackson"
+
+
+def test_filters(linker_path):
+    text = "The jordan, Jordan and a python."
+    (found,) = Linker.from_pretrained(linker_path, system="insgenel").candidates(
+        [Document("", text)]
+    )
+    assert {text[c.start : c.end] for c in found} == {"jordan", "Jordan", "python"}
+    capitalised = Linker.from_pretrained(
+        linker_path, system="insgenel", case="capitalised"
+    )
+    (found,) = capitalised.candidates([Document("", text)])
+    assert {text[c.start : c.end] for c in found} == {"Jordan"}
+    none = Linker.from_pretrained(
+        linker_path, system="insgenel", min_link_probability=1.1
+    )
+    assert none.candidates([Document("", text)]) == [[]]
