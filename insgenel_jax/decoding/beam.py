@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from insgenel_jax.decoding.call import Model, bucket
+from insgenel_jax.decoding.call import Model
 from insgenel_jax.decoding.decisions import Path, Table
 from insgenel_jax.decoding.step import Shape, Tables, bucket_shape, pack_tables
 from insgenel_jax.decoding.whole_target import extend
