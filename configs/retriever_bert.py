@@ -4,8 +4,8 @@
         --set model.pretrained=MODEL --set data.documents=DATA/train \
         --set data.kb=DATA/kb --set data.dev=DATA/dev.jsonl --set loop.steps=N
 
-MODEL is a directory of bert-base-uncased or bert-large-uncased as Hugging Face has it,
-tokenizer.json included; both encoders begin with it.
+MODEL is a directory of bert-base-uncased or bert-large-uncased as Hugging Face has it;
+both encoders begin with it.
 
 Reaches: not trained here yet.
 

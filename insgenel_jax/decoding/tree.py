@@ -42,7 +42,6 @@ class _Row:
     block: blocks.Block | None = None
     pieces: list = dataclasses.field(default_factory=list)
     piece: tuple = ()
-    several: bool = False
     logits: np.ndarray | None = None
     normaliser: np.ndarray | None = None
 
@@ -99,7 +98,6 @@ def _ask(row: _Row, vocabulary: bool) -> Request | None:
     if row.block is None:
         row.block = blocks.find_block(table, row.state, whole=vocabulary)
         row.pieces = list(blocks.pieces(row.block, NODES, EDGES[-1]))
-        row.several = len(row.pieces) > 1
         row.logits = np.zeros(len(row.block.edge))
         row.normaliser = np.zeros(len(row.block.edge))
     row.piece = row.pieces.pop(0)
@@ -134,17 +132,17 @@ def _settle(row: _Row, logits, normaliser, selection: str, vocabulary: bool) -> 
     log_probs = blocks.log_probs(table, block, row.logits)
     chosen = blocks.select(table, block, row.logits, log_probs, selection)
     edges = block.edge[chosen.path]
-    full = row.normaliser if vocabulary else None
-    row.path.extend(
-        edges, log_probs[chosen.path], None if full is None else full[chosen.path]
-    )
+
+    def scores(at: list[int]) -> tuple:
+        return block.edge[at], log_probs[at], row.normaliser[at] if vocabulary else None
+
+    row.path.extend(*scores(chosen.path))
     row.path.gap = min(row.path.gap, chosen.gap)
     if chosen.unlinked:
-        at = chosen.unlinked
-        row.path.unlinked.append(
-            (block.edge[at], log_probs[at], None if full is None else full[at])
-        )
-    kept = [] if row.several else [i for i in chosen.path if block.asked[i]][:MOVES]
+        row.path.unlinked.append(scores(chosen.unlinked))
+    kept = [i for i in chosen.path if block.asked[i]][:MOVES]
+    if len(scored) < block.decided.sum():  # what came before is not in the cache
+        kept = []
     row.moved = (base + np.searchsorted(asked, kept)).tolist()
     row.length = base + len(kept)
     row.pending = table.token[edges[len(kept) :]].tolist()

@@ -147,9 +147,9 @@ def _ask(row: _Row) -> Request | None:
     tokens = row.pending + table.token[row.drafted[:-1]].tolist()
     first, n = len(row.pending) - 1, len(tokens)
     at, edges = [], []
-    for k, row_of in enumerate(_decisions(row)):
-        at += [first + k] * len(row_of)
-        edges += row_of
+    for k, (_, choices) in enumerate(_decisions(row)):
+        at += [first + k] * len(choices)
+        edges += choices
     return Request(
         length=row.length,
         tokens=tokens,
@@ -161,29 +161,27 @@ def _ask(row: _Row) -> Request | None:
 
 
 def _decisions(row: _Row):
-    """For each drafted edge the edges beside it and itself; none where it is forced."""
+    """For each drafted edge its state and the edges to choose from, none if forced."""
     state = row.state
     for edge in row.drafted:
         first, end = row.table.indptr[state : state + 2].tolist()
-        yield range(first, end) if end - first > 1 else ()
+        yield state, range(first, end) if end - first > 1 else ()
         state = int(row.table.next[edge])
 
 
 def _settle(row: _Row, logits: np.ndarray) -> None:
-    """Accept the draft up to the first decision that differs; draft from here on anew."""
+    """Accept the draft up to the first decision that differs, and draft the rest anew."""
     table, read, right = row.table, 0, True
     taken, probs = [], []
-    for edge, choices in zip(row.drafted, list(_decisions(row)), strict=True):
+    for edge, (state, choices) in zip(row.drafted, _decisions(row), strict=True):
         best, log_prob = edge, 0.0
         if choices:
             scored = logits[read : read + len(choices)] + table.bias[list(choices)]
             read += len(choices)
-            best = choices[int(np.argmax(scored))]  # the first of equals
-            row.draft[_source(table, edge)] = best
+            k = int(np.argmax(scored))  # the first of equals
+            best = row.draft[state] = choices[k]
             if right:
-                log_prob = log_softmax(scored, np.zeros(len(scored)))[
-                    int(np.argmax(scored))
-                ]
+                log_prob = log_softmax(scored, np.zeros(len(scored)))[k]
                 second, first = np.partition(scored, -2)[-2:]
                 row.path.gap = min(row.path.gap, float(first - second))
         if right:
@@ -203,7 +201,3 @@ def _take(row: _Row, edges: list[int]) -> None:
     row.state, forced = follow(row.table, row.state)
     row.path.extend(forced)
     row.pending += row.table.token[[*edges, *forced]].tolist()
-
-
-def _source(table: Table, edge: int) -> int:
-    return int(np.searchsorted(table.indptr, edge, side="right")) - 1

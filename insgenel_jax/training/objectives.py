@@ -30,10 +30,10 @@ class Task:
 
     split(tree with a leaf for each parameter) gives those that are trained and those
     that are not; init(key, shardings) makes the former, load_frozen(shardings) the
-    latter. All else is of the whole model: loss_sums(params, batch, key) -> sum of losses, their count (weight), over the rows
-    of a batch; `key` is for dropout. `shared` names the leaves of a batch that are not
-    a row each, so that gradient accumulation leaves them whole. tokens(batch) counts
-    what is read.
+    latter. All else is of the whole model: loss_sums(params, batch, key) -> sum of
+    losses, their count (weight), over the rows of a batch; `key` is for dropout.
+    `shared` names the leaves of a batch that are not a row each, so that gradient
+    accumulation leaves them whole. tokens(batch) counts what is read.
     """
 
     init: Callable[[PRNGKeyArray, dict | None], dict]
