@@ -88,6 +88,7 @@ def test_one_device_or_eight(function, config):
     assert jax.tree.leaves(results[1])[-1].sharding.spec[0] == sharding.BATCH
 
 
+@pytest.mark.slow
 def test_a_train_step():
     """Two steps on 1 x 1 x 1 and 2 x 2 x 2: equal states, each leaf where it belongs."""
     shape = TOKENS.shape

@@ -162,7 +162,8 @@ def test_the_state_holds_what_is_trained(pretrained):
     assert joined == jax.tree.structure(task.abstract_params())
 
 
-@pytest.mark.parametrize("others", [(), pytest.param((LORA,), marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("others", [(), (LORA,)])
 def test_both_encoders_begin_with_one_directory(prepared, pretrained, tmp_path, others):
     mined = ("data.mined_share=0.25", "data.refresh_steps=2")
     file, values = arguments(prepared, pretrained, "retriever", *mined, *others)

@@ -74,6 +74,7 @@ def test_the_generator_command_writes_a_model_directory(prepared, tmp_path):
     assert stopped.value.code == 2
 
 
+@pytest.mark.slow
 def test_the_retriever_command_writes_two_encoders(prepared, tmp_path):
     config, values = arguments(prepared, "retriever", "data.refresh_steps=1")
     train.main(config, tmp_path, values)
@@ -169,7 +170,9 @@ def test_going_on_with_other_data_is_refused(prepared, tmp_path, capsys, role):
     assert f"made_from.{role}: '{before[:20]}" in told
 
 
-@pytest.mark.parametrize("task", ["generator", "retriever"])
+@pytest.mark.parametrize(
+    "task", ["generator", pytest.param("retriever", marks=pytest.mark.slow)]
+)
 def test_bad_development_lines_are_kept_counted_and_shown(
     prepared, tmp_path, capsys, task
 ):
