@@ -217,6 +217,7 @@ def test_beam(linker_path, texts):
 @pytest.mark.slow
 def test_new_documents_compile_nothing(linker_path):
     """The shapes of 200 varied documents are those of 100 others."""
+    call.run.clear_cache()  # of the tests before this one in the same process
     paragraphs = [d.text for d in world.paragraphs("train", 600)]
     rng = np.random.default_rng(0)
     texts = [
