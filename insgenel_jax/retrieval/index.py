@@ -30,6 +30,7 @@ SCANN_LEAST = 256  # entities below which it has nothing to partition
 TARGET, TARGET_K = 0.98, 100  # recall that a new ScaNN index is tuned to, and its k
 SAMPLES = 256  # queries that recall is measured on
 GROUP, PAD, BLOCK = 256, 64, 32_768  # exact search: queries and entities at a time
+SPARE = 16  # candidates beyond the k best, which rounding may have swapped with them
 
 Found = tuple[Int[np.ndarray, "N K"], Float[np.ndarray, "N K"]]
 
@@ -158,18 +159,28 @@ def search_exact(
 ) -> Found:
     """The k <= E rows of largest dot product with each query, best first, ties by id.
 
-    Every product has the same shape, so that no row depends on the others.
+    No row depends on the others: what is best by the products of matrices, whose last
+    bits change with a query's place among the others, is scored again by itself.
     """
-    found = [
-        _search_group(vectors, queries[first : first + GROUP], k)
-        for first in range(0, len(queries), GROUP)
-    ]
-    ids, scores = zip(*found, strict=True)
-    return np.concatenate(ids), np.concatenate(scores)
+    ids = np.concatenate(
+        [
+            _search_group(vectors, queries[first : first + GROUP], k)
+            for first in range(0, len(queries), GROUP)
+        ]
+    )
+    scores = np.zeros((len(ids), ids.shape[1]), np.float32)
+    for row, query in enumerate(queries):
+        ids[row].sort()
+        (vectors[ids[row]] * query).sum(1, out=scores[row])
+    # stable, and ids ascend: a tie goes to the smaller
+    best = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    return tuple(np.take_along_axis(a, best, 1) for a in (ids, scores))
 
 
-def _search_group(vectors, queries, k: int) -> Found:
+def _search_group(vectors, queries, k: int) -> np.ndarray:
+    """The best k of each query, and SPARE more where there are, in any order."""
     count = len(queries)
+    k = min(k + SPARE, len(vectors))
     padded = np.zeros((-(-count // PAD), PAD, queries.shape[1]), np.float32)
     padded.reshape(-1, queries.shape[1])[:count] = queries
     ids = np.zeros((count, 0), np.int64)
@@ -187,10 +198,9 @@ def _search_group(vectors, queries, k: int) -> Found:
         new, columns = _squeeze(new, entering)
         scores = np.concatenate([scores, new], 1)
         ids = np.concatenate([ids, first + columns], 1)
-        # stable, and ids ascend among equals: a tie goes to the smaller
         best = np.argsort(-scores, axis=1, kind="stable")[:, :k]
         scores, ids = (np.take_along_axis(a, best, 1) for a in (scores, ids))
-    return ids, scores
+    return ids
 
 
 def _squeeze(new, entering):
