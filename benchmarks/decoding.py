@@ -89,9 +89,9 @@ def main(
     with tempfile.TemporaryDirectory() as folder:
         rng = np.random.default_rng(seed)
         words = invent_words(rng, 400)
-        tokenizer = train_bpe(
-            [*words, INSTRUCTION] * 4, 4000, Path(folder) / "tokenizer"
-        )
+        names = [word.capitalize() for word in words]
+        lines = [" ".join([*words, *names]), INSTRUCTION] * 4
+        tokenizer = train_bpe(lines, 4000, Path(folder) / "tokenizer")
         cases = [
             make_case(tokenizer, words, rng, spans, candidates)
             for _ in range(documents)
@@ -114,6 +114,9 @@ def main(
         "spans": spans,
         "candidates": candidates,
         "source tokens": [case.source_tokens for case in cases],
+        "tokens of a mention, of a title": [
+            round(float(size), 1) for size in mean_sizes(cases)
+        ],
         "choices": [choices(case.table) for case in cases],
         "repeats": repeats,
         "seed": seed,
@@ -154,7 +157,7 @@ def make_case(
         return CandidateMention(start, end, entities, prior, np.zeros(len(entities)))
 
     for number in range(spans):
-        for word in rng.choice(words, rng.integers(1, 4)):
+        for word in rng.choice(words, rng.integers(5, 11)):
             add(str(word))
         name = [str(word).capitalize() for word in rng.choice(words, 2)]
         start = at
@@ -175,6 +178,30 @@ def make_case(
     return Case(
         prompt, table, [*tokens.ids[last:].tolist(), tokenizer.eos], len(tokens)
     )
+
+
+def mean_sizes(cases: list[Case]) -> tuple[float, float]:
+    """The mean number of tokens of a candidate mention, and of a title on its path."""
+    mentions = [end - start for case in cases for start, end, _ in case.table.mentions]
+    titles = []
+    for case in cases:
+        kinds, source = (
+            case.table.kind,
+            np.repeat(
+                np.arange(len(case.table.indptr) - 1), np.diff(case.table.indptr)
+            ),
+        )
+        above = {
+            int(n): int(s)
+            for n, s, k in zip(case.table.next, source, kinds)
+            if k == decisions.TITLE
+        }
+        for state in source[kinds == decisions.END].tolist():
+            size = 0
+            while state in above:
+                state, size = above[state], size + 1
+            titles.append(size)
+    return float(np.mean(mentions)), float(np.mean(titles))
 
 
 def choices(table: decisions.Table) -> int:
