@@ -43,6 +43,7 @@ from insgenel_jax.tokenizer import Tokenizer, train_bpe
 VOCABULARY = 50_272  # rows of the embedding, as OPT's
 SHAPES = {
     "tiny": {"dim": 64, "layers": 2, "heads": 4, "ffn": 128},
+    "mini": {"dim": 256, "layers": 4, "heads": 4, "ffn": 1024},
     "125m": {"dim": 768, "layers": 12, "heads": 12, "ffn": 3072},
 }
 INSTRUCTION = "Mark every mention of an entity in the text and name the entity."
@@ -65,10 +66,14 @@ class Outcome(NamedTuple):
     tokens: int
 
 
+Way = Callable[[list[Case]], list[Outcome]]
+
+
 def main(
     family: str = "opt",
     shape: str = "125m",
     documents: int = 1,
+    batch: int = 1,
     spans: int = 14,
     candidates: int = 5,
     repeats: int = 7,
@@ -96,7 +101,7 @@ def main(
             make_case(tokenizer, words, rng, spans, candidates)
             for _ in range(documents)
         ]
-        ways = our_ways(config, params)
+        ways = our_ways(config, params, batch)
         if hugging_face:
             hf.save_model(Path(folder) / "model", config, params)
             ways |= hugging_face_ways(Path(folder) / "model", tokenizer)
@@ -111,6 +116,7 @@ def main(
         "cores": os.cpu_count(),
         "model": f"{family} {shape}, float32",
         "documents": documents,
+        "batch of our decoders": batch,
         "spans": spans,
         "candidates": candidates,
         "source tokens": [case.source_tokens for case in cases],
@@ -210,16 +216,26 @@ def choices(table: decisions.Table) -> int:
     return len(counts) + sum(n for n in counts if n > 1)
 
 
-def our_ways(config: ModelConfig, params) -> dict[str, Callable[[Case], Outcome]]:
-    """Our decoders, a document at a time."""
+def our_ways(config: ModelConfig, params, batch: int) -> dict[str, Way]:
+    """Our decoders, `batch` documents at a time."""
     model = decoder_model(config)
 
-    def run(decoder, case: Case, **options) -> Outcome:
-        (path,) = decoder.decode(
-            model, params, [case.prompt], [case.table], batch=1, **options
-        )
-        ids = (*case.table.token[path.edges].tolist(), *case.tail)
-        return Outcome(ids, path.calls, path.tokens)
+    def run(decoder, cases: list[Case], **options) -> list[Outcome]:
+        outcomes = []
+        for first in range(0, len(cases), batch):
+            group = cases[first : first + batch]
+            paths = decoder.decode(
+                model,
+                params,
+                [case.prompt for case in group],
+                [case.table for case in group],
+                batch=batch,
+                **options,
+            )
+            for case, path in zip(group, paths, strict=True):
+                ids = (*case.table.token[path.edges].tolist(), *case.tail)
+                outcomes.append(Outcome(ids, path.calls, path.tokens))
+        return outcomes
 
     return {
         "step": functools.partial(run, step),
@@ -229,10 +245,8 @@ def our_ways(config: ModelConfig, params) -> dict[str, Callable[[Case], Outcome]
     }
 
 
-def hugging_face_ways(
-    path: Path, tokenizer: Tokenizer
-) -> dict[str, Callable[[Case], Outcome]]:
-    """transformers' generate with torch on the same weights."""
+def hugging_face_ways(path: Path, tokenizer: Tokenizer) -> dict[str, Way]:
+    """transformers' generate with torch on the same weights, a document at a time."""
     import torch
     import transformers
 
@@ -284,10 +298,13 @@ def hugging_face_ways(
                 state = int(table.next[edge_of(table, state, token)])
                 ids.append(token)
 
+    def each(decode: Callable[..., Outcome], **options) -> Way:
+        return lambda cases: [decode(case, **options) for case in cases]
+
     return {
-        "HF whole, greedy": whole,
-        "HF by span, greedy": by_span,
-        "HF by span, 2 beams": functools.partial(by_span, beams=2),
+        "HF whole, greedy": each(whole),
+        "HF by span, greedy": each(by_span),
+        "HF by span, 2 beams": each(by_span, beams=2),
     }
 
 
@@ -320,15 +337,14 @@ def edge_of(table: decisions.Table, state: int, token: int) -> int:
 
 def measure(ways, cases, repeats: int, console: Console):
     """Run every way on every case in turn -> outcomes, seconds of each repeat."""
-    found = {name: [run(case) for case in cases] for name, run in ways.items()}
+    found = {name: run(cases) for name, run in ways.items()}
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     with console.status("measuring") as status:
         for repeat in range(repeats):
             for name, run in ways.items():
                 status.update(f"repeat {repeat + 1} of {repeats}: {name}")
                 began = time.perf_counter()
-                for case in cases:
-                    run(case)
+                run(cases)
                 seconds[name].append(time.perf_counter() - began)
     return found, seconds
 

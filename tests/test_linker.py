@@ -30,7 +30,9 @@ HARD = [
 @pytest.fixture(scope="module")
 def linker(linker_path):
     # of all decoders the one with the fewest static shapes
-    return Linker.from_pretrained(linker_path, mention_bias=3.0, decoder="verify")
+    return Linker.from_pretrained(
+        linker_path, mention_bias=3.0, decoder="verify", batch=4
+    )
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +60,7 @@ def check(linker, document):
 @pytest.mark.parametrize("system", ["insgenel-r", "insgenel"])
 def test_every_output_is_sound(linker_path, texts, system):
     linker = Linker.from_pretrained(
-        linker_path, system=system, mention_bias=3.0, decoder="verify"
+        linker_path, system=system, mention_bias=3.0, decoder="verify", batch=4
     )
     documents = linker(texts)
     assert [document.text for document in documents] == texts
@@ -190,6 +192,7 @@ def test_every_decoder_and_mesh_links_alike(linker_path, linker, texts, decoder,
         same(one, two)
 
 
+@pytest.mark.slow
 def test_half_precision(linker_path, texts):
     """Weights, cache and computation in bfloat16; sound, if not the same."""
     linker = Linker.from_pretrained(

@@ -92,9 +92,8 @@ def test_all_of_a_model_is_trained_from_where_it_stood(prepared, pretrained, tmp
     assert load_tokenizer(model).size == bpe.size == 600
 
 
-@pytest.mark.parametrize(
-    "dtype", [pytest.param("float32", marks=pytest.mark.slow), "bfloat16"]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_lora_leaves_all_else_as_it_is(prepared, pretrained, tmp_path, dtype):
     file, values = arguments(
         prepared, pretrained, "generator", LORA, f"model.param_dtype={dtype}"
