@@ -49,7 +49,9 @@ class Linker:
 
     `stats` counts documents, chunks, generator calls, tokens, links, chunks with a
     decision too close to call ("ties"), and the candidate mentions lost inside a token
-    ("dropped") or at the border of a chunk ("cut") since the linker was opened.
+    ("dropped") or at the border of a chunk ("cut") since the linker was opened; and the
+    entities left out because the tokenizer has no tokens for their titles
+    ("untokenised").
     """
 
     def __init__(
@@ -156,6 +158,7 @@ class Linker:
         for chunk in chunks:
             self.stats["dropped"] += chunk.table.dropped
             self.stats["cut"] += chunk.cut
+        self.stats["untokenised"] = len(self._parts.untokenised)
         linked = []
         for number, (document, mentions) in enumerate(
             zip(documents, found, strict=True)
