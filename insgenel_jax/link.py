@@ -92,6 +92,11 @@ def main(
                 f"{lost} candidate mentions left out: {stats['dropped']} that start or "
                 f"end inside a token, {stats['cut']} cut by a chunk"
             )
+        if lost := stats["untokenised"]:
+            console.print(
+                f"{lost} entities left out: the generator's tokenizer has no tokens for "
+                "their titles"
+            )
 
 
 def highlight(document: Document) -> Text:

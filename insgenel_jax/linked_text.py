@@ -79,9 +79,16 @@ def encode_prompt(tokenizer: Tokenizer, instruction: str, text: str) -> list[int
 
 
 def encode_titles(tokenizer: Tokenizer, titles: Sequence[str]) -> list[list[int]]:
-    """The canonical tokens of each title, after a space."""
-    encoded = tokenizer.encode_raw([" " + normalise(title) for title in titles])
-    return [ids.tolist() for ids, _, _ in encoded]
+    """The canonical tokens of each title, after a space.
+
+    Not a token for a title that the tokenizer has no tokens for, or not for all of it:
+    what is left of it might be another entity's title.
+    """
+    texts = [" " + normalise(title) for title in titles]
+    encoded = zip(
+        tokenizer.encode_raw(texts), tokenizer.has_unknown(texts), strict=True
+    )
+    return [[] if unknown else ids.tolist() for (ids, _, _), unknown in encoded]
 
 
 def find_tokens(tokens: Tokens, start: int, end: int) -> tuple[int, int] | None:

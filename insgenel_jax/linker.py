@@ -9,7 +9,6 @@ from __future__ import annotations
 import collections
 import dataclasses
 import itertools
-import math
 import operator
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -34,12 +33,14 @@ from insgenel_jax.linker_directory import (
     load_generator,
     read_settings,
 )
+from insgenel_jax.linker_scores import Features, ScoredLink, score_links
 from insgenel_jax.retrieval.embed import Retriever
 from insgenel_jax.retrieval.index import Index, open_index
 
-__all__ = ["Linker", "Settings", "assemble"]
+__all__ = ["Features", "Linker", "ScoredLink", "Settings", "assemble"]
 
 Span = tuple[int, int]
+Decided = tuple[Chunk, decisions.Path]
 
 TIE = 1e-4  # a decision as close as this may fall either way on another machine
 
@@ -49,7 +50,9 @@ class Linker:
 
     `stats` counts documents, chunks, generator calls, tokens, links, chunks with a
     decision too close to call ("ties"), and the candidate mentions lost inside a token
-    ("dropped") or at the border of a chunk ("cut") since the linker was opened.
+    ("dropped") or at the border of a chunk ("cut") since the linker was opened; and the
+    entities left out because the tokenizer has no tokens for their titles
+    ("untokenised").
     """
 
     def __init__(
@@ -121,6 +124,31 @@ class Linker:
         documents = [_as_document(i, text) for i, text in enumerate(texts)]
         return self._link(documents, _check_given(documents, mentions))
 
+    def explain(
+        self,
+        texts: str | Document | Sequence[str | Document],
+        mentions: Sequence[Span] | Sequence[Sequence[Span]] | None = None,
+    ) -> list[ScoredLink] | list[list[ScoredLink]]:
+        """What linking a text, or several, scores: links taken and passed over.
+
+        Of each block the link taken and the best that does not overlap it, in order of
+        their place, each with the features of its score; the threshold leaves none out.
+        None is passed over by beam search; for the other decoders, which give one answer,
+        the tree decoder is asked. mentions, errors: as in linking.
+        """
+        if isinstance(texts, str | Document):
+            return self.explain([texts], None if mentions is None else [mentions])[0]
+        documents = [_as_document(i, text) for i, text in enumerate(texts)]
+        decided = self._decide(
+            documents, _check_given(documents, mentions), scored=True
+        )
+        scored: list[list[ScoredLink]] = [[] for _ in documents]
+        for chunk, path in decided:
+            scored[chunk.document] += score_links(self.kb, chunk, path)
+        for links in scored:
+            links.sort(key=lambda link: (link.mention.start, link.mention.end))
+        return scored
+
     def stream(
         self, documents: Iterable[Document], group: int = 256
     ) -> Iterator[Document]:
@@ -143,19 +171,7 @@ class Linker:
         return found
 
     def _link(self, documents, given) -> list[Document]:
-        chunks = make_chunks(self._parts, documents, given)
-        decoded = dict(enumerate(self._decode(chunks)))
-        found = self._collect(documents, chunks, decoded)
-        if self.settings.name_parts and given is None:
-            again = add_name_parts(self._parts, documents, chunks, found)
-            decoded |= zip(again, self._decode(list(again.values())), strict=True)
-            chunks = [again.get(i, chunk) for i, chunk in enumerate(chunks)]
-            found = self._collect(documents, chunks, decoded)
-        self.stats["documents"] += len(documents)
-        self.stats["chunks"] += len(chunks)
-        for chunk in chunks:
-            self.stats["dropped"] += chunk.table.dropped
-            self.stats["cut"] += chunk.cut
+        found = self._collect(documents, self._decide(documents, given))
         linked = []
         for number, (document, mentions) in enumerate(
             zip(documents, found, strict=True)
@@ -171,9 +187,35 @@ class Linker:
             linked.append(dataclasses.replace(document, mentions=tuple(mentions)))
         return linked
 
-    def _decode(self, chunks: Sequence[Chunk]) -> list[decisions.Path]:
+    def _decide(self, documents, given, *, scored=False) -> list[Decided]:
+        """The chunks of documents and what was decided for them, in order.
+
+        scored: the links passed over are wanted, too.
+        """
+        settings = self.settings
+        if scored and settings.decoder != "beam":
+            settings = dataclasses.replace(settings, decoder="tree")
+        chunks = make_chunks(self._parts, documents, given)
+        decided = list(zip(chunks, self._decode(chunks, settings), strict=True))
+        if settings.name_parts and given is None:
+            found = self._collect(documents, decided)
+            again = add_name_parts(self._parts, documents, chunks, found)
+            paths = self._decode(list(again.values()), settings)
+            for (i, chunk), path in zip(again.items(), paths, strict=True):
+                decided[i] = chunk, path
+        self.stats["documents"] += len(documents)
+        self.stats["chunks"] += len(decided)
+        for chunk, _ in decided:
+            self.stats["dropped"] += chunk.table.dropped
+            self.stats["cut"] += chunk.cut
+        self.stats["untokenised"] = len(self._parts.untokenised)
+        return decided
+
+    def _decode(
+        self, chunks: Sequence[Chunk], settings: Settings
+    ) -> list[decisions.Path]:
         """Decode chunks in batches of one static shape each; in order on output."""
-        settings, paths = self.settings, [None] * len(chunks)
+        paths = [None] * len(chunks)
         shape, decode = choose_decoder(settings, self.generator)
         shapes = [shape(chunk) for chunk in chunks]
         order = sorted(range(len(chunks)), key=lambda i: (shapes[i], i))
@@ -189,29 +231,20 @@ class Linker:
                     self.stats["ties"] += path.gap < TIE
         return paths
 
-    def _collect(self, documents, chunks, decoded) -> list[list[Mention]]:
+    def _collect(self, documents, decided: list[Decided]) -> list[list[Mention]]:
+        """The mentions of each document that the settings let through."""
+        settings = self.settings
         found: list[list[Mention]] = [[] for _ in documents]
-        for i, chunk in enumerate(chunks):
-            found[chunk.document] += self._mentions(chunk, decoded[i])
-        return found
-
-    def _mentions(self, chunk: Chunk, path: decisions.Path) -> list[Mention]:
-        settings, table = self.settings, chunk.table
-        links = decisions.read_links(table, path.edges, path.log_probs, path.vocabulary)
-        if settings.consider_unlinked:
-            for unlinked in path.unlinked:
-                links += decisions.read_links(table, *unlinked)
-        return [
-            Mention(
-                start=chunk.start + link.mention.start,
-                end=chunk.start + link.mention.end,
-                entity=self.kb.title(link.entity),
-                external_id=self.kb.external_id(link.entity),
-                score=math.exp(link.log_prob),
+        for chunk, path in decided:
+            links = score_links(
+                self.kb, chunk, path, unlinked=settings.consider_unlinked
             )
-            for link in links
-            if math.exp(link.log_prob) >= settings.threshold
-        ]
+            found[chunk.document] += [
+                link.mention
+                for link in links
+                if link.mention.score >= settings.threshold
+            ]
+        return found
 
 
 def _as_document(i: int, text: str | Document) -> Document:

@@ -28,7 +28,11 @@ MARGIN = 16  # tokens that the prompt may have more than the cut source
 
 @dataclasses.dataclass(frozen=True)
 class Parts:
-    """All that linking needs; title_ids remembers the tokens of titles."""
+    """All that linking needs.
+
+    title_ids remembers the tokens of titles; untokenised has the entities whose titles
+    the generator's tokenizer has no tokens for, which are left out.
+    """
 
     generator: Generator
     kb: KnowledgeBase
@@ -36,6 +40,7 @@ class Parts:
     index: Index | None
     settings: Settings
     title_ids: dict[int, list[int]] = dataclasses.field(default_factory=dict)
+    untokenised: set[int] = dataclasses.field(default_factory=set)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,6 +82,7 @@ def make_chunks(
         for found, lookup in zip(matches, lookups, strict=True)
     ]
     _encode_titles(parts, [c for candidates in allowed for c in candidates])
+    allowed = [_leave_out(parts, candidates) for candidates in allowed]
     chunks = []
     for number, (document, candidates) in enumerate(
         zip(documents, allowed, strict=True)
@@ -90,7 +96,7 @@ def make_chunks(
             i, j = (bisect.bisect_left(firsts, edge) for edge in (start, end))
             inside = [match for match in found[i:j] if match[1] <= end]
             kept = _allow_all(parts, inside, lookups[number], (start, end), given)
-            if kept:
+            if kept := _leave_out(parts, kept):
                 chunk = build_chunk(parts, number, document.text, (start, end), kept)
                 cut = sum(match[1] > end for match in found[i:j])
                 chunks.append(dataclasses.replace(chunk, cut=cut))
@@ -260,12 +266,26 @@ def _cut(parts: Parts, text: str, candidates: Sequence[CandidateMention]) -> lis
 
 
 def _encode_titles(parts: Parts, candidates: Sequence[CandidateMention]) -> None:
-    """Put the tokens of all titles that the candidates need into `title_ids`."""
+    """Put the tokens of all titles that the candidates need into `title_ids`.
+
+    Those of a title without tokens stay out: its entity comes to `untokenised`.
+    """
     title_ids = parts.title_ids
     wanted = {e for c in candidates for e in c.entities.tolist()}
-    missing = sorted(wanted - title_ids.keys())
+    missing = sorted(wanted - title_ids.keys() - parts.untokenised)
     if not missing:
         return
     titles = [parts.kb.title(entity) for entity in missing]
     ids = encode_titles(parts.generator.tokenizer, titles)
-    title_ids.update(zip(missing, ids, strict=True))
+    title_ids.update((e, i) for e, i in zip(missing, ids, strict=True) if i)
+    parts.untokenised.update(e for e, i in zip(missing, ids, strict=True) if not i)
+
+
+def _leave_out(
+    parts: Parts, candidates: Sequence[CandidateMention]
+) -> list[CandidateMention]:
+    """Candidate mentions without the entities whose titles have no tokens."""
+    if not parts.untokenised:
+        return list(candidates)
+    kept = [spans.leave_out(c, parts.untokenised) for c in candidates]
+    return [c for c in kept if c is not None]

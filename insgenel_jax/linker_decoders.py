@@ -33,6 +33,7 @@ def choose_decoder(settings: Settings, generator: Generator) -> tuple[Shape, Dec
     options: dict[str, Any] = {}
     if name == "tree":
         options["selection"] = settings.selection
+        options["vocabulary"] = settings.vocabulary_scores
     if name == "beam":
         options |= {"beams": settings.beams, "openings": settings.openings}
     decoder = {"tree": tree, "verify": verify, "step": step, "beam": beam}[name]

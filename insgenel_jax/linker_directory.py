@@ -46,9 +46,10 @@ class Settings:
     decoding.whole_target). selection: "greedy" or "marginal" (see decoding.blocks; with
     the tree decoder). threshold: links below this score are left out.
     consider_unlinked: the best link that each block passed over counts like those
-    taken, so that the threshold can move both ways (with the tree decoder). name_parts:
-    once a name is linked, its unambiguous parts are candidates in the rest of the
-    document.
+    taken, so that the threshold can move both ways (with the tree decoder).
+    vocabulary_scores: `Linker.explain` gives the probabilities over the whole vocabulary
+    too; linking takes longer then (with the tree decoder). name_parts: once a name is
+    linked, its unambiguous parts are candidates in the rest of the document.
 
     chunk_tokens: source tokens the generator is given at once; None takes what it was
     trained with. batch, batch_tokens: chunks, and cache slots, decoded together. dtype:
@@ -70,6 +71,7 @@ class Settings:
     selection: str = "greedy"
     threshold: float = 0.0
     consider_unlinked: bool = False
+    vocabulary_scores: bool = False
     name_parts: bool = False
     chunk_tokens: int | None = None
     batch: int = 16
@@ -92,14 +94,16 @@ class Settings:
         if self.needs_tree and self.decoder not in ("auto", "tree"):
             raise ValueError(
                 f'decoder = {self.decoder!r}: expected "tree" or "auto" with '
-                f"selection = {self.selection!r} and consider_unlinked = "
-                f"{self.consider_unlinked}, which no other decoder can do"
+                f"selection = {self.selection!r}, consider_unlinked = "
+                f"{self.consider_unlinked} and vocabulary_scores = "
+                f"{self.vocabulary_scores}, which no other decoder can do"
             )
 
     @property
     def needs_tree(self) -> bool:
         """Whether only the tree decoder can do what is asked."""
-        return self.selection == "marginal" or self.consider_unlinked
+        scores = self.consider_unlinked or self.vocabulary_scores
+        return scores or self.selection == "marginal"
 
     @functools.cached_property
     def weights(self) -> decisions.Weights:
@@ -131,6 +135,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "selection": "greedy",
         "threshold": 0.0,
         "consider_unlinked": False,
+        "vocabulary_scores": False,
         "name_parts": False,
         "chunk_tokens": 175,
         "decoder": "auto",

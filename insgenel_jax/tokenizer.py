@@ -27,7 +27,7 @@ from tokenizers import (
 )
 
 from insgenel_jax import artifact
-from insgenel_jax.tokenizer_files import ROLES, make_literal, read_files
+from insgenel_jax.tokenizer_files import ROLES, make_literal, mark_unknown, read_files
 
 BOUNDARIES = {"open": " {", "close": " }", "entity": " [", "end": " ]"}
 VERSION = 1
@@ -53,7 +53,8 @@ class Tokenizer:
 
     `encode_raw` maps strings to (ids, starts, ends) arrays of one length each. A
     character of several tokens gives each of them its span; spaces before a word belong
-    to the token that holds them.
+    to the token that holds them. `has_unknown` says of each string whether there is a
+    part of it that the vocabulary has no token for.
     """
 
     size: int
@@ -65,6 +66,7 @@ class Tokenizer:
     entity: int
     end: int
     encode_raw: Callable[[Sequence[str]], list[tuple[np.ndarray, ...]]]
+    has_unknown: Callable[[Sequence[str]], list[bool]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,6 +131,7 @@ def load_tokenizer(path: str | os.PathLike) -> Tokenizer:
         pad=0 if ids["pad_token"] is None else ids["pad_token"],
         **boundaries,
         encode_raw=encode_raw,
+        has_unknown=_unknown_finder(content, path),
     )
 
 
@@ -280,6 +283,21 @@ def _write_config(path: Path, special: dict[str, str | None]) -> None:
     named = {role: token for role, token in special.items() if token is not None}
     config = {"tokenizer_class": "PreTrainedTokenizerFast", **named}
     (path / CONFIG).write_text(json.dumps(config, indent=1) + "\n")
+
+
+def _unknown_finder(content: dict, path: Path) -> Callable[..., list[bool]]:
+    """`has_unknown` of a tokenizer; its own does not tell, where it drops them."""
+    marked = mark_unknown(content)
+    if marked is None:
+        return lambda texts: [False] * len(texts)
+    content, unknown = marked
+    backend = make_literal(content, path)
+
+    def has_unknown(texts: Sequence[str]) -> list[bool]:
+        encoded = backend.encode_batch(list(texts), add_special_tokens=False)
+        return [unknown in encoding.ids for encoding in encoded]
+
+    return has_unknown
 
 
 def _special_id(

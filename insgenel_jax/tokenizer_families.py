@@ -183,7 +183,7 @@ def _fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
         at += length
 
 
-def _byte_letters() -> dict[int, str]:
+def byte_letters() -> dict[int, str]:
     """The letter that byte-level BPE writes for each byte: printable ones themselves.
 
     The rest (0-32, 127-160, 173) are numbered from U+0100 on.
@@ -197,7 +197,7 @@ def _byte_letters() -> dict[int, str]:
 
 def read_tiktoken(data: bytes, file: Path) -> Family:
     """Llama-3's raw file: a token in base64 and its rank a line, no special tokens."""
-    letters = _byte_letters()
+    letters = byte_letters()
     ranked = []  # one character a byte
     for number, line in enumerate(data.splitlines(), 1):
         try:

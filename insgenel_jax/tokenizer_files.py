@@ -21,6 +21,7 @@ import tokenizers
 from insgenel_jax.tokenizer_families import (
     Family,
     added_token,
+    byte_letters,
     read_byte_bpe,
     read_sentencepiece,
     read_tiktoken,
@@ -28,6 +29,8 @@ from insgenel_jax.tokenizer_families import (
 )
 
 ROLES = ("bos_token", "eos_token", "pad_token")
+# a token that no text holds
+_UNKNOWN, _UNKNOWN_ID = "\0unknown", (1 << 31) - 1
 _TIKTOKEN_LINE = re.compile(rb"[A-Za-z0-9+/]+=* \d+\r?\n")
 
 
@@ -89,6 +92,28 @@ def make_literal(content: dict, where: Path) -> tokenizers.Tokenizer:
     # "</s>" spelled out in a document is text, not the end of it
     backend.encode_special_tokens = True
     return backend
+
+
+def mark_unknown(content: dict) -> tuple[dict, int] | None:
+    """The content of a tokenizer that writes what `content`'s has no token for.
+
+    -> it, and the id that it writes then; None where there is a token for every text.
+    """
+    model = content["model"]
+    vocabulary = model["vocab"]
+    unigram = isinstance(vocabulary, list)  # of [piece, score]
+    pieces = {piece for piece, _ in vocabulary} if unigram else vocabulary.keys()
+    fallback = {f"<0x{byte:02X}>" for byte in range(256)}
+    if model.get("byte_fallback") and pieces >= fallback:
+        return None
+    cuts = json.dumps([content.get("normalizer"), content.get("pre_tokenizer")])
+    if '"ByteLevel"' in cuts and pieces >= set(byte_letters().values()):
+        return None
+    if unigram:  # drops nothing: without an unknown piece it refuses the text
+        unknown = model.get("unk_id")
+        return None if unknown is None else (content, unknown)
+    marked = {"vocab": vocabulary | {_UNKNOWN: _UNKNOWN_ID}, "unk_token": _UNKNOWN}
+    return content | {"model": model | marked}, _UNKNOWN_ID
 
 
 def read_json(file: Path) -> dict:

@@ -18,6 +18,7 @@ import pytest
 
 from insgenel_jax.tokenizer import Tokenizer, train_bpe
 
+SHAPE = {"dim": 32, "layers": 2, "heads": 4, "ffn": 64, "max_positions": 512}
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 TEXTS = [
@@ -78,19 +79,11 @@ def add_random_models(root: Path, family: str = "llama") -> Path:
     kb = KnowledgeBase.open(root / "kb")
     texts = [kb.description(i) for i in range(min(len(kb), 2000))]
 
-    shape = {"dim": 32, "layers": 2, "heads": 4, "ffn": 64, "max_positions": 512}
-    with artifact.create(root / "generator", "generator", 1) as draft:
-        words = tokenizer.train_bpe(texts, 500, root / "bpe")
-        config = ModelConfig(family, words.size, **shape)
-        params = models.init_params(config, jax.random.key(0))
-        params = jax.tree.map(lambda p: p * 5, params)
-        hf.save_model(draft.path, config, params)
-        tokenizer.copy_tokenizer(root / "bpe", draft.path)
-        settings = {"instruction": "link", "chunk_tokens": 175}
-        (draft.path / "insgenel.json").write_text(json.dumps(settings))
+    words = tokenizer.train_bpe(texts, 500, root / "bpe")
+    add_generator(root, words.size, family)
     with artifact.create(root / "retriever", "retriever", 1) as draft:
         words = tokenizer.train_wordpiece(texts, 500, root / "wordpiece")
-        config = ModelConfig("bert", words.size, **shape)
+        config = ModelConfig("bert", words.size, **SHAPE)
         for seed, role in enumerate(("mention", "entity")):
             params = models.init_params(config, jax.random.key(seed))
             hf.save_model(draft.path / role, config, params)
@@ -111,3 +104,21 @@ def add_random_models(root: Path, family: str = "llama") -> Path:
     parts = ("generator", "kb", "retriever", "index")
     assemble(root / "linker", **{part: root / part for part in parts})
     return root / "linker"
+
+
+def add_generator(root: Path, vocabulary: int, family: str = "llama") -> None:
+    """Make root/generator, tiny and random, with the tokenizer of root/bpe."""
+    import jax
+
+    from insgenel_jax import artifact, models, tokenizer
+    from insgenel_jax.models import hf
+    from insgenel_jax.models.config import ModelConfig
+
+    with artifact.create(root / "generator", "generator", 1) as draft:
+        config = ModelConfig(family, vocabulary, **SHAPE)
+        params = models.init_params(config, jax.random.key(0))
+        params = jax.tree.map(lambda p: p * 5, params)
+        hf.save_model(draft.path, config, params)
+        tokenizer.copy_tokenizer(root / "bpe", draft.path)
+        settings = {"instruction": "link", "chunk_tokens": 175}
+        (draft.path / "insgenel.json").write_text(json.dumps(settings))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -19,7 +19,8 @@ class CandidateMention:
     log_prior, log_retriever: float64 [n], both normalised over the mention's
     candidates (log_retriever is zero without a retriever). optional: whether the
     decoder may pass the span by; a mention given by the caller it may not.
-    link_probability: of the surface form.
+    link_probability: of the surface form. retriever_scores: float32 [n], as retrieved,
+    or None.
     """
 
     start: int
@@ -29,6 +30,7 @@ class CandidateMention:
     log_retriever: np.ndarray
     optional: bool = True
     link_probability: float = 1.0
+    retriever_scores: np.ndarray | None = None
 
 
 class Found(Protocol):
@@ -48,6 +50,7 @@ def allow(
     entities, counts = kb.candidates(form)
     (linked,) = kb.link_probability([form]).tolist()
     log_prior, log_retriever = np.log(counts / counts.sum()), np.zeros(len(counts))
+    scores = None
     if retrieved is not None:
         at = np.searchsorted(retrieved.entities, entities)
         at = np.minimum(at, max(len(retrieved.entities) - 1, 0))
@@ -57,22 +60,51 @@ def allow(
         if not kept.any():
             return None
         entities, log_prior = entities[kept], _normalise(log_prior[kept])
-        log_retriever = _normalise(retrieved.scores[at[kept]].astype(np.float64))
+        scores = retrieved.scores[at[kept]]
+        log_retriever = _normalise(scores.astype(np.float64))
     return CandidateMention(
-        start, end, entities, log_prior, log_retriever, link_probability=linked
+        start,
+        end,
+        entities,
+        log_prior,
+        log_retriever,
+        link_probability=linked,
+        retriever_scores=scores,
     )
 
 
 def allow_all(start: int, end: int, retrieved: Found) -> CandidateMention:
     """A given mention that the dictionary does not know: all that was retrieved."""
     order = np.lexsort((retrieved.entities, -retrieved.scores))
-    count = len(order)
+    count, scores = len(order), retrieved.scores[order]
     return CandidateMention(
         start,
         end,
         retrieved.entities[order],
         np.full(count, -np.log(count)),
-        _normalise(retrieved.scores[order].astype(np.float64)),
+        _normalise(scores.astype(np.float64)),
+        retriever_scores=scores,
+    )
+
+
+def leave_out(
+    candidate: CandidateMention, entities: Collection[int]
+) -> CandidateMention | None:
+    """The candidate mention without some entities, or None when none is left."""
+    kept = np.array([e not in entities for e in candidate.entities.tolist()])
+    if kept.all():
+        return candidate
+    if not kept.any():
+        return None
+    log_retriever, scores = candidate.log_retriever[kept], candidate.retriever_scores
+    if scores is not None:
+        log_retriever, scores = _normalise(log_retriever), scores[kept]
+    return dataclasses.replace(
+        candidate,
+        entities=candidate.entities[kept],
+        log_prior=_normalise(candidate.log_prior[kept]),
+        log_retriever=log_retriever,
+        retriever_scores=scores,
     )
 
 

@@ -263,7 +263,8 @@ def generator_expand(
     def other_titles(form: int | None) -> list[list[int]]:
         if form is None:
             return []
-        return [title_ids(kb.title(e)) for e in kb.candidates(form)[0].tolist()]
+        found = [title_ids(kb.title(e)) for e in kb.candidates(form)[0].tolist()]
+        return [ids for ids in found if ids]
 
     def expand(document: Document, counts: collections.Counter) -> list[dict]:
         if settings.word_noise:
@@ -276,6 +277,8 @@ def generator_expand(
             title = mention.entity if kb is None else _kb_title(kb, mention.entity)
             if title is None:
                 counts["mentions of no known entity"] += 1
+            elif not title_ids(title):
+                counts["mentions whose title has no tokens"] += 1
             else:
                 mentions.append(dataclasses.replace(mention, entity=title))
         tokens = encode_source(tokenizer, text)
