@@ -170,7 +170,7 @@ def measure(
     for _ in range(repeats):
         for name, way in ways.items():
             began = time.perf_counter()
-            way._decode(chunks[name])
+            way._decode(chunks[name], way.settings)
             decoded = time.perf_counter()
             way(texts)
             seconds[name].append((decoded - began, time.perf_counter() - decoded))

@@ -20,6 +20,7 @@ from insgenel_jax.linked_text import (
 from insgenel_jax.linker import Linker
 from insgenel_jax.retrieval.scope import retrieve
 
+pytestmark = pytest.mark.slow
 LENGTH = 384  # tokens of a sequence that is run anew
 
 

@@ -99,6 +99,7 @@ def thousands():
     return [list(title) for title in sorted(titles)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", DECODERS)
 def test_thousands_of_candidates(generator, tokenizer, thousands, name):
     """Whichever wins, the last too: nothing is cut off, what is too much waits."""
