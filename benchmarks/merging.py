@@ -4,17 +4,24 @@
 
 The paper's algorithm 1 on texts of invented words whose candidate mentions overlap
 (nested, of one start, chained, several compatible ones within a longer) and whose links
-are known. In place of a model an oracle adds 1 to the logit of the right edge, and to
-each edge normal noise of a standard deviation, the same for every way; where no edge is
-right, as behind a wrong one, noise alone decides. Three ways: merged, as we do; merged, with
-one link a span, as the release does; apart, where each candidate mention is asked for by
-itself, longest first, and one that overlaps an accepted link is dropped. *length* is of
-what is asked for together, in source tokens; *decisions* are choices among several edges,
-*calls* those of the tree decoder, one a block.
+are known. The tree decoder asks an oracle in place of a model: the right next token has
+logit 1, and every token normal noise of a standard deviation. Both depend on the text so
+far alone, as a model's do, never on what is allowed; so where no right token is allowed,
+as behind a wrong one, noise alone decides.
+
+Merged, as we do, or with one link a span, as the release does. Apart, each candidate
+mention is asked for by itself; of links that overlap only one can be marked. "In order"
+keeps the first, the shortest of one start (the longest would do worse): it loses much, as
+the oracle opens where a right mention starts, and a wrong one of that start cannot be left.
+So the fair rival is "by probability": all are asked for, then the most probable kept.
+*length* is of what is asked for together, in source tokens; *decisions* are choices among
+several edges, *calls* those of the tree decoder (asked apart, each a fresh prompt).
 """
 
 from __future__ import annotations
 
+import functools
+import importlib.metadata
 import json as jsonlib
 import platform
 import tempfile
@@ -23,14 +30,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import typer
-from decoding import invent_words
+from decoding import invent_words  # beside this script
 from rich.console import Console
 from rich.table import Table as RichTable
 
-from insgenel_jax.decoding import decisions
-from insgenel_jax.decoding.decisions import CLOSE, COPY, END, ENTITY, OPEN
+from insgenel_jax.decoding import decisions, tree
+from insgenel_jax.decoding.call import Model
 from insgenel_jax.decoding.spans import CandidateMention, merge_spans
 from insgenel_jax.linked_text import Tokens, encode_source, encode_titles
 from insgenel_jax.tokenizer import Tokenizer, train_bpe
@@ -41,7 +50,10 @@ PATTERNS = {
     "alone": ([(0, 2)], [[(0, 2)], []]),
     "nested": ([(0, 3), (1, 2)], [[(0, 3)], [(1, 2)], []]),
     "one start": ([(0, 1), (0, 2)], [[(0, 1)], [(0, 2)], []]),
-    "chain": ([(0, 2), (1, 3)], [[(0, 2)], [(1, 3)], []]),
+    "chain": (
+        [(0, 2), (1, 3), (2, 4)],
+        [[(0, 2), (2, 4)], [(0, 2)], [(1, 3)], [(2, 4)], []],
+    ),
     "compatible": (
         [(0, 1), (0, 3), (2, 3)],
         [[(0, 1), (2, 3)], [(0, 3)], [(0, 1)], [(2, 3)], []],
@@ -49,10 +61,22 @@ PATTERNS = {
 }
 GAP = 3  # words between two names
 CANDIDATES = 4  # entities of a mention
+BATCH = 16
+WAYS = (
+    "merged",
+    "merged, one link a span",
+    "apart, in order",
+    "apart, by probability",
+)
+
+Span = tuple[int, int]
 
 
 class Case(NamedTuple):
-    """A text, its candidate mentions, and gold: token start -> (token end, entity)."""
+    """A text, its candidate mentions by start and end, and what is right.
+
+    gold: token start -> (token end, entity).
+    """
 
     tokens: Tokens
     mentions: list[CandidateMention]
@@ -60,40 +84,35 @@ class Case(NamedTuple):
     gold: dict[int, tuple[int, int]]
 
 
-class Walk(NamedTuple):
-    """What was linked, as (start, end, entity), and how often something was asked."""
-
-    links: list[tuple[int, int, int]]
-    decisions: int
-    calls: int
-
-
 def main(
     documents: int = 200,
-    names: int = 8,
+    names: int = 10,
     noise: str = "0,0.25,0.5",
     seed: int = 0,
     json: Annotated[Path | None, typer.Option(help="write the numbers here")] = None,
 ) -> None:
-    """Decode the same texts in the three ways, at each level of noise."""
-    console, rng = Console(width=110), np.random.default_rng(seed)
+    """Decode the same texts in every way, at each level of noise."""
+    console, rng = Console(width=120), np.random.default_rng(seed)
     words = invent_words(rng, 400)
     with tempfile.TemporaryDirectory() as folder:
         tokenizer = train_bpe([" ".join(words)] * 4, 2000, Path(folder) / "tokenizer")
     cases = [make_case(tokenizer, words, rng, names) for _ in range(documents)]
     about = {
         "python": platform.python_version(),
-        "numpy": np.__version__,
+        **{name: importlib.metadata.version(name) for name in ("jax", "numpy")},
         "documents": documents,
         "names in each": names,
         "candidate mentions": sum(len(case.mentions) for case in cases),
         "links": sum(len(case.gold) for case in cases),
         "seed": seed,
     }
+    model = Oracle(tokenizer, cases, seed).model()
+    asked = {way: tables(tokenizer, cases, way) for way in WAYS}
     rows = []
     for level in map(float, noise.split(",")):
-        for way in ("merged", "merged, one link a span", "apart"):
-            rows.append(measure(tokenizer, cases, way, level))
+        for way in WAYS:
+            found = measure(model, cases, way, asked[way], level)
+            rows.append({"noise": level, "way": way, **found})
     table = RichTable(title="overlapping candidate mentions")
     for name in rows[0]:
         table.add_column(name, justify="left" if name == "way" else "right")
@@ -135,108 +154,174 @@ def make_case(tokenizer: Tokenizer, words: list[str], rng, names: int) -> Case:
     return Case(tokens, mentions, encode_titles(tokenizer, titles), gold)
 
 
-def measure(tokenizer: Tokenizer, cases: Sequence[Case], way: str, noise: float):
-    """Decode all cases in one way -> a row of the table."""
-    lengths, asked, calls, right, found, wanted = [], 0, 0, 0, 0, 0
+class Oracle:
+    """A model that knows the right links. The prompt is the number of a case."""
+
+    def __init__(self, tokenizer: Tokenizer, cases: Sequence[Case], seed: int):
+        self.tokenizer, self.cases, self.seed = tokenizer, cases, seed
+        self.places: list[tuple] = []  # as `_read` gives them
+        self.numbers: dict[tuple, int] = {}  # of each of them
+
+    def model(self) -> Model:
+        """Its functions: params is the level of noise, a hidden state a place."""
+
+        def forward(params, tokens, positions, mask, cache):
+            rows = jnp.arange(len(tokens))[:, None]
+            slots = cache["length"][:, None] + jnp.arange(tokens.shape[1])
+            seen = cache["tokens"].at[rows, slots].set(tokens, mode="drop")
+            hidden = jax.ShapeDtypeStruct((*tokens.shape, 1), np.float32)
+            hidden = jax.pure_callback(self._find, hidden, seen, mask)
+            return hidden, cache | {"tokens": seen}
+
+        def unembed(params, hidden, token_ids):
+            logits = jax.ShapeDtypeStruct(token_ids.shape, np.float32)
+            return jax.pure_callback(self._score, logits, params, hidden, token_ids)
+
+        def init_cache(batch, slots):
+            tokens = jnp.zeros((batch, slots), jnp.int32)
+            return {"tokens": tokens, "length": jnp.zeros(batch, jnp.int32)}
+
+        def move_slots(cache, source, target):
+            rows, old = jnp.arange(len(source))[:, None], cache["tokens"]
+            kept = old.at[rows, source].get(mode="clip")
+            return cache | {"tokens": old.at[rows, target].set(kept, mode="drop")}
+
+        return Model(forward, unembed, init_cache, move_slots)
+
+    def _find(self, tokens, mask) -> np.ndarray:
+        """tokens [B S], mask [B T S] -> the number of the place behind each [B T 1]."""
+        tokens, mask = np.asarray(tokens), np.asarray(mask)
+        found = np.zeros((*mask.shape[:2], 1), np.float32)
+        for row, column in np.ndindex(mask.shape[:2]):
+            place = self._read(tokens[row, mask[row, column]].tolist())
+            if place not in self.numbers:
+                self.numbers[place] = len(self.places)
+                self.places.append(place)
+            found[row, column] = self.numbers[place]
+        return found
+
+    def _read(self, tokens: list[int]) -> tuple:
+        """-> case, source pointer, where a link was opened and its title so far."""
+        if not tokens:  # a padded one, which sees nothing
+            return 0, 0, None, None
+        p, start, title = 0, None, None
+        for token in tokens[1:]:
+            if token == self.tokenizer.open:
+                start = p
+            elif token == self.tokenizer.entity:
+                title = ()
+            elif token == self.tokenizer.end:
+                start, title = None, None
+            elif title is not None:
+                title += (token,)
+            elif token != self.tokenizer.close:
+                p += 1
+        return tokens[0], p, start, title
+
+    def _score(self, noise, places, token_ids) -> np.ndarray:
+        """The logits of token_ids [... C] at places [... 1]."""
+        noise, token_ids = float(noise), np.asarray(token_ids)
+        places = np.broadcast_to(np.asarray(places), token_ids.shape)
+        found = np.zeros(token_ids.shape, np.float32)
+        for at in np.ndindex(token_ids.shape):
+            place, token = self.places[int(places[at])], int(token_ids[at])
+            right = token == self._right(place)
+            found[at] = right + noise * draw((self.seed, *place, token))
+        return found
+
+    def _right(self, place: tuple) -> int | None:
+        """The right next token; None behind a wrong one."""
+        number, p, start, title = place
+        case, tokenizer = self.cases[number], self.tokenizer
+        if start is None:
+            if p in case.gold:
+                return tokenizer.open
+            return int(case.tokens.ids[p]) if p < len(case.tokens) else None
+        if start not in case.gold:
+            return None
+        end, entity = case.gold[start]
+        if title is None and p < end:
+            return int(case.tokens.ids[p])
+        if p != end:
+            return None
+        if title is None:
+            return tokenizer.close
+        right = (*case.title_ids[entity], tokenizer.end)
+        return right[len(title)] if right[: len(title)] == title else None
+
+
+@functools.cache
+def draw(key: tuple) -> float:
+    """A normal number: for the same key the same, in whatever order they are drawn."""
+    return np.random.default_rng(zlib.crc32(repr(key).encode())).normal()
+
+
+def tables(
+    tokenizer: Tokenizer, cases: Sequence[Case], way: str
+) -> list[tuple[int, decisions.Table]]:
+    """What is asked for in this way: (case, table), in order."""
+    weights = decisions.Weights(rest_of_span=way != "merged, one link a span")
+    found = []
     for number, case in enumerate(cases):
-        if way == "apart":
-            by_length = sorted(case.mentions, key=lambda m: (m.start, -m.end))
-            groups = [[mention] for mention in by_length]
-        else:
-            groups = [case.mentions]
-        links: list[tuple[int, int, int]] = []
+        groups = [case.mentions]
+        if way.startswith("apart"):
+            groups = [[mention] for mention in case.mentions]
         for group in groups:
             table = decisions.build_table(
-                tokenizer,
-                case.tokens,
-                group,
-                case.title_ids.__getitem__,
-                decisions.Weights(rest_of_span=way != "merged, one link a span"),
+                tokenizer, case.tokens, group, case.title_ids.__getitem__, weights
             )
+            found.append((number, table))
+    return found
+
+
+def measure(
+    model: Model,
+    cases: Sequence[Case],
+    way: str,
+    asked: Sequence[tuple[int, decisions.Table]],
+    noise: float,
+) -> dict[str, int | float]:
+    """Decode all cases in one way -> the rest of a row of the table."""
+    lengths, decided, calls = [], 0, 0
+    linked: list[list] = [[] for _ in cases]  # (ln p, span on tokens, entity)
+    for first in range(0, len(asked), BATCH):
+        numbers, group = zip(*asked[first : first + BATCH], strict=True)
+        prompts = [[number] for number in numbers]
+        paths = tree.decode(model, np.float32(noise), prompts, group, batch=BATCH)
+        for number, table, path in zip(numbers, group, paths, strict=True):
             spans = merge_spans([mention[:2] for mention in table.mentions])
             lengths += [end - start for start, end in spans]
-            walked = walk(table, case, f"{number}", noise)
-            asked += walked.decisions
-            calls += walked.calls
-            links += [
-                link
-                for link in walked.links
-                if all(link[1] <= a or b <= link[0] for a, b, _ in links)
+            degrees = np.diff(table.indptr)
+            states = np.searchsorted(table.indptr, path.edges, side="right") - 1
+            decided += int((degrees[states] > 1).sum())
+            calls += path.calls
+            on_tokens = {id(c): (start, end) for start, end, c in table.mentions}
+            linked[number] += [
+                (link.log_prob, on_tokens[id(link.mention)], link.entity)
+                for link in decisions.read_links(table, path.edges, path.log_probs)
             ]
-        gold = {(start, end, entity) for start, (end, entity) in case.gold.items()}
-        right += len(gold & set(links))
-        found += len(links)
+    right = found = wanted = 0
+    for case, links in zip(cases, linked, strict=True):
+        if way == "apart, by probability":
+            links.sort(key=lambda link: -link[0])
+        kept: dict[Span, int] = {}
+        for _, (start, end), entity in links:
+            if all(end <= a or b <= start for a, b in kept):
+                kept[start, end] = entity
+        gold = {((start, end), e) for start, (end, e) in case.gold.items()}
+        right += len(gold & set(kept.items()))
+        found += len(kept)
         wanted += len(gold)
     return {
-        "noise": noise,
-        "way": way,
         "spans": len(lengths),
         "length": float(np.mean(lengths)),
         "longest": max(lengths),
-        "decisions": asked,
+        "decisions": decided,
         "calls": calls,
         "P": 100 * right / max(found, 1),
         "R": 100 * right / wanted,
         "F1": 200 * right / (found + wanted),
     }
-
-
-def walk(table: decisions.Table, case: Case, name: str, noise: float) -> Walk:
-    """Greedy decoding with the oracle's logits."""
-    state, p, start, prefix = 0, 0, None, None  # prefix: title tokens so far
-    links, count, calls, fresh = [], 0, 0, True
-    while degree := table.degree(state):
-        edges = range(table.indptr[state], table.indptr[state] + degree)
-        best = edges[0]
-        if degree > 1:
-            count, calls, fresh = count + 1, calls + fresh, False
-            where = name, p, start, prefix
-            logits = [
-                _is_right(table, edge, case, p, start, prefix)
-                + noise * _normal((*where, int(table.token[edge])))
-                for edge in edges
-            ]
-            best = edges[int(np.argmax(logits))]
-        kind = table.kind[best]
-        if kind == OPEN:
-            start = p
-        elif kind == COPY:
-            p += 1
-        elif kind == ENTITY:
-            prefix = ()
-        elif kind == END:
-            links.append((start, p, int(table.value[best])))
-            start, prefix = None, None
-        elif kind != CLOSE:
-            prefix += (int(table.token[best]),)
-        state = int(table.next[best])
-        last = len(table.span_end) - 1
-        if start is None and (state > last or table.span_end[state] == state):
-            fresh = True  # outside of decision spans
-        fresh = fresh or kind == END
-    return Walk(links, count, calls)
-
-
-def _is_right(table, edge, case: Case, p, start, prefix) -> bool:
-    kind = table.kind[edge]
-    if start is None:
-        return (kind == OPEN) == (p in case.gold)
-    if start not in case.gold:
-        return False
-    end, entity = case.gold[start]
-    if prefix is None:
-        return p < end if kind == COPY else p == end
-    title = case.title_ids[entity]
-    if p != end or tuple(title[: len(prefix)]) != prefix:
-        return False
-    if kind == END:
-        return len(prefix) == len(title)
-    return len(prefix) < len(title) and title[len(prefix)] == table.token[edge]
-
-
-def _normal(key: tuple) -> float:
-    """The same draw for the same edge in the same place, in whatever order."""
-    return np.random.default_rng(zlib.crc32(repr(key).encode())).normal()
 
 
 if __name__ == "__main__":
