@@ -1,16 +1,23 @@
 """INSGENEL against INSGENEL-R, by decoder, on the same weights and documents.
 
     python benchmarks/systems.py --linker DIR --documents FILE [--documents FILE]
-        [--set top_k=2000 ...] [--repeats 3] [--json OUT]
+        [--set top_k=2000 ...] [--no-paper] [--repeats 3] [--json OUT]
 
-Two rows are the paper's own way (`preset="paper"`): INSGENEL rewrites the whole text with
-two beams, a call a token; INSGENEL-R is asked at decisions alone. The others take the
-linker's settings and what `--set` says. Documents are linked one chunk a call: *calls* are
-forwards in which the document takes part, *choices* the release's count (mentions, and
-candidates of ambiguous mentions), *copied* the share of source tokens that lie in no
-decision span, so are never asked for. *decode* is the generator's part of the seconds;
-ways are run in turn after a first pass that compiles, seconds are medians over all
-documents. *as step*: documents with the same mentions, and scores within 1e-5.
+Two ways are the paper's own (`preset="paper"`, but with chunks as the generator was
+trained on): INSGENEL searches whole texts with two beams, INSGENEL-R is asked at decisions
+alone. The others take the linker's settings. `--set` goes before the linker's, in the
+paper's ways only where the preset leaves a choice, as with top_k.
+
+Documents are linked one chunk a call. For each of them: *calls* are forwards in which it
+takes part (*most*: of any), *tokens* those run, *output* those of the linked text, each
+of which takes a plain `generate` a call (our beams too let forced ones ride along),
+*choices* the release's count (mentions, and candidates of ambiguous ones). *copied* is the
+share of source tokens in no decision span, so never asked for; *forced* that of output
+tokens where only one was allowed. *links* and *ties* (chunks with a gap below 1e-4) are of
+all documents, and so are seconds: of the generator's part, and of all, from texts to
+links, retriever included. All ways are run in turn, after a first pass that compiles;
+seconds are medians. *as step*: documents with the same mentions, scores within 1e-5. The
+second table divides; there *generate* is INSGENEL's output over INSGENEL-R's calls.
 """
 
 from __future__ import annotations
@@ -22,23 +29,50 @@ import platform
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import numpy as np
 import typer
+from decoding import choices  # beside this script
 from rich.console import Console
 from rich.table import Table as RichTable
 
 from insgenel_jax import cli
+from insgenel_jax.decoding.decisions import COPY
+from insgenel_jax.decoding.decisions import Path as Decoded
 from insgenel_jax.document import Document
 from insgenel_jax.formats import Rejects, read_documents
 from insgenel_jax.linked_text import encode_source
-from insgenel_jax.linker import Linker
-from insgenel_jax.linker_chunks import make_chunks
+from insgenel_jax.linker import TIE, Linker
+from insgenel_jax.linker_chunks import Chunk
+from insgenel_jax.linker_directory import PRESETS, Settings, read_settings
 
 SYSTEMS = ("insgenel", "insgenel-r")
 DECODERS = ("step", "tree", "verify")
+
+
+class Watched(Linker):
+    """A linker that keeps what it decodes, and the seconds that takes."""
+
+    decoded: list[tuple[Chunk, Decoded]]
+    seconds: float
+
+    def _decode(self, chunks: Sequence[Chunk], settings: Settings) -> list[Decoded]:
+        began = time.perf_counter()
+        paths = super()._decode(chunks, settings)
+        self.seconds += time.perf_counter() - began
+        self.decoded += zip(chunks, paths, strict=True)
+        return paths
+
+
+class Run(NamedTuple):
+    """Documents linked, what was decoded for them, seconds of that and of everything."""
+
+    linked: list[Document]
+    decoded: list[tuple[Chunk, Decoded]]
+    decoding: float
+    everything: float
 
 
 def main(
@@ -47,12 +81,13 @@ def main(
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="linker setting; repeatable")
     ] = None,
+    paper: Annotated[bool, typer.Option(help="the paper's own way too")] = True,
     repeats: int = 3,
     json: Annotated[Path | None, typer.Option(help="write the numbers here")] = None,
 ) -> None:
     """Link the same documents in every way."""
-    console = Console(width=130)
-    ways = open_ways(linker, cli.parse_settings(set_ or []))
+    console = Console(width=150)
+    ways = open_ways(linker, cli.parse_settings(set_ or []), paper)
     about = {
         "python": platform.python_version(),
         **{p: importlib.metadata.version(p) for p in ("jax", "flax")},
@@ -63,91 +98,106 @@ def main(
         "repeats": repeats,
     }
     console.print(about)
-    rows = []
+    rows, ratios = [], []
     for file in documents:
         with Rejects(None) as rejects:
             texts = list(read_documents(file, rejects))
-        found = {name: describe(way, texts) for name, way in ways.items()}
-        compare(found)
-        for name, seconds in measure(ways, texts, repeats).items():
-            found[name] |= seconds
-        for name, row in found.items():
-            del row["linked"]
-            rows.append({"set": file.stem, "way": name, **row})
-        paper = [found[f"{system}, paper"] for system in SYSTEMS]
-        console.print(
-            f"{file.stem}, the paper's way: INSGENEL / INSGENEL-R "
-            f"{paper[0]['calls'] / paper[1]['calls']:.1f} in calls "
-            f"({1 - paper[1]['calls'] / paper[0]['calls']:.0%} fewer), "
-            f"{paper[0]['decode, s'] / paper[1]['decode, s']:.1f} in seconds of decoding, "
-            f"{paper[0]['all, s'] / paper[1]['all, s']:.1f} in all"
-        )
-    table = RichTable(title="calls, tokens and choices of a document; seconds of a set")
-    for name in rows[0]:
-        table.add_column(name, justify="left" if name in ("set", "way") else "right")
-    for row in rows:
-        table.add_row(
-            *(f"{v:.3g}" if isinstance(v, float) else str(v) for v in row.values())
-        )
-    console.print(table)
+        if not texts:
+            raise typer.BadParameter(f"{file}: expected documents, found none")
+        first = {name: run(way, texts) for name, way in ways.items()}
+        seconds = measure(ways, texts, repeats)
+        found = {
+            name: {
+                "set": file.stem,
+                "way": name,
+                **describe(ways[name], texts, first[name]),
+                "as step": compare(name, first),
+                **seconds[name],
+            }
+            for name in ways
+        }
+        rows += found.values()
+        ratios += divide(found)
+    console.print(
+        as_table("calls, tokens, choices of a document; seconds of all", rows)
+    )
+    console.print(as_table("INSGENEL / INSGENEL-R", ratios))
     if json is not None:
-        json.write_text(jsonlib.dumps({**about, "rows": rows}, indent=1) + "\n")
+        record = {**about, "rows": rows, "ratios": ratios}
+        json.write_text(jsonlib.dumps(record, indent=1) + "\n")
 
 
-def open_ways(path: Path, settings: dict[str, Any]) -> dict[str, Linker]:
-    """The linker in every way, a chunk at a time."""
-    ways = {}
-    for system in SYSTEMS:
-        # auto would take another decoder for another size of model
-        decoder = {} if system == "insgenel" else {"decoder": "step"}
-        ways[f"{system}, paper"] = Linker.from_pretrained(
-            path, system=system, preset="paper", chunk_tokens=None, batch=1, **decoder
+def open_ways(path: Path, settings: dict[str, Any], paper: bool) -> dict[str, Watched]:
+    """The linker in every way, a chunk at a time; its parts are opened once."""
+    whole = Watched.from_pretrained(path, **settings | {"system": "insgenel-r"})
+    parts, ways = whole._parts, {}
+    free = {k: v for k, v in settings.items() if k not in PRESETS["paper"]}
+
+    def add(name: str, **overrides: Any) -> None:
+        ways[name] = Watched(
+            parts.generator,
+            parts.kb,
+            parts.retriever,
+            parts.index,
+            read_settings(path, **overrides | {"batch": 1}),
         )
+
+    for system in SYSTEMS:
+        if paper:
+            # auto would take another decoder for another size of model
+            step = {} if system == "insgenel" else {"decoder": "step"}
+            preset = {"system": system, "preset": "paper", "chunk_tokens": None}
+            add(f"{system}, paper", **free | preset | step)
         for decoder in DECODERS:
-            overrides = settings | {"system": system, "decoder": decoder, "batch": 1}
-            ways[f"{system}, {decoder}"] = Linker.from_pretrained(path, **overrides)
+            own = {"system": system, "decoder": decoder}
+            add(f"{system}, {decoder}", **settings | own)
     return ways
 
 
-def describe(linker: Linker, texts: Sequence[Document]) -> dict[str, Any]:
-    """What linking each document takes and gives."""
-    calls, linked = [], []
-    for text in texts:
-        before = linker.stats["calls"]
-        linked.append(linker(text))
-        calls.append(linker.stats["calls"] - before)
-    chunks = make_chunks(linker._parts, texts, None)
-    tokens = sum(
+def run(linker: Watched, texts: Sequence[Document]) -> Run:
+    """Link all documents once."""
+    linker.decoded, linker.seconds = [], 0.0
+    began = time.perf_counter()
+    linked = linker(texts)
+    return Run(linked, linker.decoded, linker.seconds, time.perf_counter() - began)
+
+
+def describe(linker: Linker, texts: Sequence[Document], found: Run) -> dict[str, Any]:
+    """What linking the documents takes and gives."""
+    calls = [0] * len(texts)
+    source = sum(
         len(encode_source(linker.generator.tokenizer, text.text)) for text in texts
     )
-    undecided = 0  # tokens in decision spans
-    choices = 0
-    for chunk in chunks:
-        stops = chunk.table.span_end
-        undecided += int((stops != np.arange(len(stops))).sum())
-        counts = [len(c.entities) for _, _, c in chunk.table.mentions]
-        choices += len(counts) + sum(n for n in counts if n > 1)
+    spanned = decided = added = asked = 0
+    for chunk, path in found.decoded:
+        table, edges = chunk.table, np.array(path.edges, int)
+        calls[chunk.document] += path.calls
+        spanned += int((table.span_end != np.arange(len(table.span_end))).sum())
+        states = np.searchsorted(table.indptr, edges, side="right") - 1
+        decided += int((np.diff(table.indptr)[states] > 1).sum())
+        added += int((table.kind[edges] != COPY).sum())
+        asked += choices(table)
     return {
         "calls": float(np.mean(calls)),
         "most": max(calls),
-        "tokens": linker.stats["tokens"] / len(texts),
-        "choices": choices / len(texts),
-        "copied": 1 - undecided / tokens,
-        "links": linker.stats["links"],
-        "ties": linker.stats["ties"],
-        "linked": linked,
+        "tokens": sum(path.tokens for _, path in found.decoded) / len(texts),
+        "output": (source + added) / len(texts),
+        "choices": asked / len(texts),
+        "copied": 1 - spanned / source,
+        "forced": 1 - decided / (source + added),
+        "links": sum(len(text.mentions) for text in found.linked),
+        "ties": sum(path.gap < TIE for _, path in found.decoded),
     }
 
 
-def compare(found: dict[str, dict]) -> None:
-    """Add in how many documents the mentions and scores are those of `step`."""
-    for system in SYSTEMS:
-        wanted = found[f"{system}, step"]["linked"]
-        found[f"{system}, paper"]["as step"] = "-"
-        for decoder in DECODERS:
-            row = found[f"{system}, {decoder}"]
-            same = sum(alike(a, b) for a, b in zip(row["linked"], wanted, strict=True))
-            row["as step"] = f"{same} of {len(wanted)}"
+def compare(name: str, found: dict[str, Run]) -> str:
+    """In how many documents the mentions and scores are those of `step`."""
+    system, _, decoder = name.partition(", ")
+    if decoder not in DECODERS:
+        return "-"
+    wanted = found[f"{system}, step"].linked
+    same = sum(alike(a, b) for a, b in zip(found[name].linked, wanted, strict=True))
+    return f"{same} of {len(wanted)}"
 
 
 def alike(one: Document, other: Document) -> bool:
@@ -162,24 +212,50 @@ def alike(one: Document, other: Document) -> bool:
 
 
 def measure(
-    ways: dict[str, Linker], texts: Sequence[Document], repeats: int
+    ways: dict[str, Watched], texts: Sequence[Document], repeats: int
 ) -> dict[str, dict[str, float]]:
     """Median seconds for all documents: of decoding, and of everything."""
-    chunks = {name: make_chunks(way._parts, texts, None) for name, way in ways.items()}
     seconds: dict[str, list] = {name: [] for name in ways}
     for _ in range(repeats):
         for name, way in ways.items():
-            began = time.perf_counter()
-            way._decode(chunks[name], way.settings)
-            decoded = time.perf_counter()
-            way(texts)
-            seconds[name].append((decoded - began, time.perf_counter() - decoded))
+            seconds[name].append(run(way, texts)[2:])
     return {
         name: dict(
             zip(("decode, s", "all, s"), np.median(pairs, axis=0).tolist(), strict=True)
         )
         for name, pairs in seconds.items()
     }
+
+
+def divide(found: dict[str, dict]) -> list[dict[str, Any]]:
+    """For each decoder what INSGENEL takes over what INSGENEL-R takes."""
+    ratios = []
+    for name, one in found.items():
+        system, _, decoder = name.partition(", ")
+        if system == SYSTEMS[0]:
+            other = found[f"{SYSTEMS[1]}, {decoder}"]
+            columns = ("calls", "tokens", "choices", "decode, s", "all, s")
+            ratios.append(
+                {
+                    "set": one["set"],
+                    "way": decoder,
+                    **{column: one[column] / other[column] for column in columns},
+                    "fewer calls": f"{1 - other['calls'] / one['calls']:.0%}",
+                    "generate": one["output"] / other["calls"],
+                }
+            )
+    return ratios
+
+
+def as_table(title: str, rows: list[dict]) -> RichTable:
+    table = RichTable(title=title)
+    for name in rows[0]:
+        table.add_column(name, justify="left" if name in ("set", "way") else "right")
+    for row in rows:
+        table.add_row(
+            *(f"{v:.3g}" if isinstance(v, float) else str(v) for v in row.values())
+        )
+    return table
 
 
 if __name__ == "__main__":
