@@ -24,6 +24,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from statistics import mean
 from typing import Annotated, NamedTuple
 
 import jax
@@ -51,12 +52,17 @@ INSTRUCTION = "Mark every mention of an entity in the text and name the entity."
 
 
 class Case(NamedTuple):
-    """A document ready to decode, and what stands behind its last decision."""
+    """A document ready to decode, and what stands behind its last decision.
+
+    mention_tokens, title_tokens: in the mean, of the candidates.
+    """
 
     prompt: list[int]
     table: decisions.Table
     tail: list[int]
     source_tokens: int
+    mention_tokens: float
+    title_tokens: float
 
 
 class Outcome(NamedTuple):
@@ -122,9 +128,8 @@ def main(
         "spans": spans,
         "candidates": candidates,
         "source tokens": [case.source_tokens for case in cases],
-        "tokens of a mention, of a title": [
-            round(float(size), 1) for size in mean_sizes(cases)
-        ],
+        "tokens of a mention": round(mean([c.mention_tokens for c in cases]), 1),
+        "tokens of a title": round(mean([c.title_tokens for c in cases]), 1),
         "choices": [choices(case.table) for case in cases],
         "repeats": repeats,
         "seed": seed,
@@ -177,7 +182,7 @@ def make_case(
         return CandidateMention(start, end, entities, prior, np.zeros(len(entities)))
 
     for number in range(spans):
-        for word in rng.choice(words, rng.integers(5, 11)):
+        for word in rng.choice(words, rng.integers(6, 11)):
             add(str(word))
         name = [str(word).capitalize() for word in rng.choice(words, 2)]
         start = at
@@ -196,32 +201,13 @@ def make_case(
     last = len(table.span_end) - 1
     prompt = encode_prompt(tokenizer, INSTRUCTION, text)
     return Case(
-        prompt, table, [*tokens.ids[last:].tolist(), tokenizer.eos], len(tokens)
+        prompt,
+        table,
+        [*tokens.ids[last:].tolist(), tokenizer.eos],
+        len(tokens),
+        mean([end - start for start, end, _ in table.mentions]),
+        mean([len(title) for title in ids]),
     )
-
-
-def mean_sizes(cases: list[Case]) -> tuple[float, float]:
-    """The mean number of tokens of a candidate mention, and of a title on its path."""
-    mentions = [end - start for case in cases for start, end, _ in case.table.mentions]
-    titles = []
-    for case in cases:
-        kinds, source = (
-            case.table.kind,
-            np.repeat(
-                np.arange(len(case.table.indptr) - 1), np.diff(case.table.indptr)
-            ),
-        )
-        above = {
-            int(n): int(s)
-            for n, s, k in zip(case.table.next, source, kinds)
-            if k == decisions.TITLE
-        }
-        for state in source[kinds == decisions.END].tolist():
-            size = 0
-            while state in above:
-                state, size = above[state], size + 1
-            titles.append(size)
-    return float(np.mean(mentions)), float(np.mean(titles))
 
 
 def choices(table: decisions.Table) -> int:
