@@ -73,7 +73,6 @@ def prepare(
         instruction=INSTRUCTION,
         chunk_tokens=175,
         max_positions=POSITIONS,
-        size=0,
     )
     parts = dataclasses.replace(opened._parts, generator=generator, title_ids={})
     seconds = []
@@ -206,7 +205,6 @@ def _measure(config, params, chunks, documents, decoder, batch, repeats):
         instruction="",
         chunk_tokens=0,
         max_positions=POSITIONS,
-        size=models.count(params),
     )
     settings = Settings(decoder=decoder, batch=batch, batch_tokens=1 << 30)
     shape, decode = choose_decoder(settings, generator)

@@ -38,7 +38,7 @@ from decoding import choices  # beside this script
 from rich.console import Console
 from rich.table import Table as RichTable
 
-from insgenel_jax import cli
+from insgenel_jax import cli, models
 from insgenel_jax.decoding.decisions import COPY
 from insgenel_jax.decoding.decisions import Path as Decoded
 from insgenel_jax.document import Document
@@ -93,7 +93,9 @@ def main(
         **{p: importlib.metadata.version(p) for p in ("jax", "flax")},
         "device": jax.devices()[0].device_kind,
         "cores": os.cpu_count(),
-        "parameters of the generator": next(iter(ways.values())).generator.size,
+        "parameters of the generator": models.count(
+            next(iter(ways.values())).generator.params
+        ),
         "settings": set_ or [],
         "repeats": repeats,
     }

@@ -16,9 +16,11 @@ from insgenel_jax.linker_directory import Generator, Settings
 Shape = Callable[[Chunk], tuple[int, ...]]
 Decode = Callable[[Sequence[Chunk], int], list[decisions.Path]]
 
-# On a CPU a model up to this size takes less time for a token than a call takes to set
-# up (benchmarks/decoding.py --shape tiny): then the one loop without a host wins.
-SMALL = 5_000_000
+# What "auto" stands for: the fastest of those that give the same answer, or within a
+# tenth of it, on CPU and GPU, at any batch, from 20 M parameters up (benchmarks/decoding.py,
+# systems.py, large.py). Below, on a CPU, `step` decodes in two thirds of the time, but
+# compiles so much more that some 10,000 documents have to pay for it.
+FASTEST = "tree"
 
 
 def choose_decoder(settings: Settings, generator: Generator) -> tuple[Shape, Decode]:
@@ -27,9 +29,7 @@ def choose_decoder(settings: Settings, generator: Generator) -> tuple[Shape, Dec
     Chunks are batched by shape, which depends on nothing but the chunk. A batch has as
     many rows as are asked for, or as the mesh wants.
     """
-    name = settings.decoder
-    if name == "auto":
-        name = pick(settings, generator.size, jax.default_backend())
+    name = FASTEST if settings.decoder == "auto" else settings.decoder
     options: dict[str, Any] = {}
     if name == "tree":
         options["selection"] = settings.selection
@@ -65,10 +65,3 @@ def choose_decoder(settings: Settings, generator: Generator) -> tuple[Shape, Dec
             )
 
     return shape, decode
-
-
-def pick(settings: Settings, size: int, backend: str) -> str:
-    """The decoder that "auto" stands for; all of them give the same answer."""
-    if settings.needs_tree:
-        return "tree"
-    return "step" if backend == "cpu" and size <= SMALL else "tree"

@@ -148,8 +148,7 @@ class Generator:
     """The instruction-tuned language model and its tokenizer.
 
     chunk_tokens: source tokens of a chunk like those trained on. max_positions: of the
-    model. size: how many parameters it has. mesh: where they live, if on several
-    devices.
+    model. mesh: where its parameters live, if on several devices.
     """
 
     model: Model
@@ -158,7 +157,6 @@ class Generator:
     instruction: str
     chunk_tokens: int
     max_positions: int
-    size: int
     mesh: Mesh | None = None
 
 
@@ -200,7 +198,6 @@ def load_generator(
         instruction=instruction,
         chunk_tokens=chunk_tokens,
         max_positions=config.max_positions,
-        size=models.count(params),
         mesh=mesh,
     )
 
