@@ -15,7 +15,8 @@ from insgenel_jax.kb.knowledge_base import KnowledgeBase
 class CandidateMention:
     """A span that may be a mention, and the entities allowed for it.
 
-    start, end: characters of the document. entities: int32 [n], highest prior first.
+    start, end: characters of the document. entities: int32 [n], highest prior first;
+    None for all of the knowledge base, where nothing weighs one against another.
     log_prior, log_retriever: float64 [n], both normalised over the mention's
     candidates (log_retriever is zero without a retriever). optional: whether the
     decoder may pass the span by; a mention given by the caller it may not.
@@ -25,7 +26,7 @@ class CandidateMention:
 
     start: int
     end: int
-    entities: np.ndarray
+    entities: np.ndarray | None
     log_prior: np.ndarray
     log_retriever: np.ndarray
     optional: bool = True
@@ -106,6 +107,11 @@ def leave_out(
         log_retriever=log_retriever,
         retriever_scores=scores,
     )
+
+
+def allow_any_title(start: int, end: int) -> CandidateMention:
+    """A mention that may be any entity of the knowledge base."""
+    return CandidateMention(start, end, None, np.zeros(0), np.zeros(0))
 
 
 def merge_spans(spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
