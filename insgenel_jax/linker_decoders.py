@@ -10,6 +10,7 @@ import jax
 
 from insgenel_jax.decoding import beam, decisions, step, tree, verify
 from insgenel_jax.decoding.call import bucket
+from insgenel_jax.decoding.title_trie import TitleTrie
 from insgenel_jax.linker_chunks import Chunk
 from insgenel_jax.linker_directory import Generator, Settings
 
@@ -21,11 +22,14 @@ Decode = Callable[[Sequence[Chunk], int], list[decisions.Path]]
 SMALL = 5_000_000
 
 
-def choose_decoder(settings: Settings, generator: Generator) -> tuple[Shape, Decode]:
+def choose_decoder(
+    settings: Settings, generator: Generator, titles: TitleTrie | None = None
+) -> tuple[Shape, Decode]:
     """shape(chunk), of cache slots first, and decode(chunks of one shape, batch).
 
     Chunks are batched by shape, which depends on nothing but the chunk. A batch has as
-    many rows as are asked for, or as the mesh wants.
+    many rows as are asked for, or as the mesh wants. titles: the tree of all titles, on
+    the devices, for chunks with a mention that may take any.
     """
     name = settings.decoder
     if name == "auto":
@@ -34,6 +38,8 @@ def choose_decoder(settings: Settings, generator: Generator) -> tuple[Shape, Dec
     if name == "tree":
         options["selection"] = settings.selection
         options["vocabulary"] = settings.vocabulary_scores
+    if name == "step" and settings.titles == "all":
+        options["titles"] = titles
     if name == "beam":
         options |= {"beams": settings.beams, "openings": settings.openings}
     decoder = {"tree": tree, "verify": verify, "step": step, "beam": beam}[name]
@@ -71,4 +77,6 @@ def pick(settings: Settings, size: int, backend: str) -> str:
     """The decoder that "auto" stands for; all of them give the same answer."""
     if settings.needs_tree:
         return "tree"
+    if settings.titles == "all":
+        return "step"
     return "step" if backend == "cpu" and size <= SMALL else "tree"

@@ -100,7 +100,7 @@ class Table:
     def refuse_all_titles(self, decoder: str) -> None:
         """Raise ValueError where a mention may take any title: for `step` alone."""
         for start, end, candidate in self.mentions:
-            if candidate.entities is None:
+            if candidate.any_title:
                 raise ValueError(
                     f"the {decoder} decoder expects candidates for every mention; that "
                     f"on tokens [{start}, {end}) may take any title of the knowledge "
@@ -217,11 +217,11 @@ def build_table(
             edges.append((inside, tokenizer.close, first_closed + i, 0.0, CLOSE, m))
         closed += range(first_closed, first_closed + len(members))
         states = first_closed + len(members)
-    own = [m for m, (_, _, c) in enumerate(mentions) if c.entities is not None]
+    own = [m for m, (_, _, c) in enumerate(mentions) if not c.any_title]
     if titles is None and len(own) < len(mentions):
         raise ValueError(
-            "a candidate mention has entities None, for any title of the knowledge "
-            "base: give the tree of all titles, or entities"
+            "a candidate mention may take any title of the knowledge base: give the "
+            "tree of all titles, or candidates for it"
         )
     roots = {m: states + i for i, m in enumerate(own)}
     for m, (_, end, _) in enumerate(mentions):

@@ -15,23 +15,23 @@ from insgenel_jax.kb.knowledge_base import KnowledgeBase
 class CandidateMention:
     """A span that may be a mention, and the entities allowed for it.
 
-    start, end: characters of the document. entities: int32 [n], highest prior first;
-    None for all of the knowledge base, where nothing weighs one against another.
+    start, end: characters of the document. entities: int32 [n], highest prior first.
     log_prior, log_retriever: float64 [n], both normalised over the mention's
     candidates (log_retriever is zero without a retriever). optional: whether the
     decoder may pass the span by; a mention given by the caller it may not.
     link_probability: of the surface form. retriever_scores: float32 [n], as retrieved,
-    or None.
+    or None. any_title: whether it may be any entity of the knowledge base; then n is 0.
     """
 
     start: int
     end: int
-    entities: np.ndarray | None
+    entities: np.ndarray
     log_prior: np.ndarray
     log_retriever: np.ndarray
     optional: bool = True
     link_probability: float = 1.0
     retriever_scores: np.ndarray | None = None
+    any_title: bool = False
 
 
 class Found(Protocol):
@@ -111,7 +111,9 @@ def leave_out(
 
 def allow_any_title(start: int, end: int) -> CandidateMention:
     """A mention that may be any entity of the knowledge base."""
-    return CandidateMention(start, end, None, np.zeros(0), np.zeros(0))
+    none = np.zeros(0)
+    entities = np.zeros(0, np.int32)
+    return CandidateMention(start, end, entities, none, none, any_title=True)
 
 
 def merge_spans(spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:

@@ -132,7 +132,8 @@ def test_probabilities_of_all_titles_sum_to_one(generator, tokenizer):
         *generator, [prompt], [table], batch=1, titles=titles_on_device
     )
     (link,) = read_links(table, path.edges, path.log_probs)
-    listed = dataclasses.replace(mention, entities=np.arange(len(titles)))
+    every = np.arange(len(titles))
+    listed = dataclasses.replace(mention, entities=every, any_title=False)
     outputs = legal_outputs(tokenizer, tokens, [listed], titles, True)
     oracle = Oracle(generator, prompt, outputs, lambda ids, token: 0.0)
     log_probs = {
@@ -219,7 +220,7 @@ def test_who_cannot_refuses(generator, tokenizer):
     build = functools.partial(
         build_table, tokenizer, tokens, [allow_any_title(3, 7)], None, Weights()
     )
-    with pytest.raises(ValueError, match="give the tree of all titles, or entities"):
+    with pytest.raises(ValueError, match="give the tree of all titles, or cand"):
         build()
     args = *generator, [[1]], [build(titles=trie)]
     for name, decoder in (("tree", tree), ("verify", verify)):
