@@ -15,11 +15,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 from jax.sharding import Mesh
 
-from insgenel_jax import artifact
+from insgenel_jax import artifact, sharding
 from insgenel_jax.decoding import decisions, spans
 from insgenel_jax.decoding.call import bucket
+from insgenel_jax.decoding.title_trie import TitleTrie
 from insgenel_jax.document import Document, Mention, check_text
 from insgenel_jax.kb.knowledge_base import KnowledgeBase
 from insgenel_jax.linker_chunks import Chunk, Parts, add_name_parts, make_chunks
@@ -34,6 +36,7 @@ from insgenel_jax.linker_directory import (
     read_settings,
 )
 from insgenel_jax.linker_scores import Features, ScoredLink, score_links
+from insgenel_jax.linker_titles import open_titles
 from insgenel_jax.retrieval.embed import Retriever
 from insgenel_jax.retrieval.index import Index, open_index
 
@@ -62,14 +65,20 @@ class Linker:
         retriever: Retriever | None,
         index: Index | None,
         settings: Settings,
+        titles: TitleTrie | None = None,
     ):
         if settings.system == "insgenel-r" and (retriever is None or index is None):
             raise ValueError('system "insgenel-r" needs a retriever and an index')
+        if settings.titles == "all" and titles is None:
+            raise ValueError('titles = "all" needs the tree of all titles')
         self.generator = generator
         self.kb = kb
         self.settings = settings
         self.stats: collections.Counter[str] = collections.Counter()
-        self._parts = Parts(generator, kb, retriever, index, settings)
+        self._parts = Parts(generator, kb, retriever, index, settings, titles)
+        mesh = generator.mesh
+        place = None if mesh is None else sharding.replicated(mesh)
+        self._titles = jax.device_put(titles, place)
 
     @classmethod
     def from_pretrained(
@@ -83,7 +92,8 @@ class Linker:
         """Open a linker directory; `overrides` replace its settings.
 
         mesh: shard the generator over several devices (see sharding.make_mesh).
-        preset="paper": see linker_directory.expand_preset. Raises ArtifactError for a
+        preset="paper": see linker_directory.expand_preset. titles="all" makes the
+        directory's titles/ where there is none. Raises ArtifactError for a
         part that is missing, damaged, of another version, or not made for the others;
         `verify` checks every hash.
         """
@@ -103,7 +113,10 @@ class Linker:
             retriever = Retriever.load(path / "retriever")
             index = open_index(path / "index")
         generator = load_generator(path / "generator", mesh, settings.dtype)
-        return cls(generator, kb, retriever, index, settings)
+        titles = None
+        if settings.titles == "all":
+            titles = open_titles(path, manifest.made_from, kb, generator.tokenizer)
+        return cls(generator, kb, retriever, index, settings, titles)
 
     def __call__(
         self,
@@ -114,9 +127,10 @@ class Linker:
 
         mentions: the spans [start, end) to link (for several texts, a sequence for
         each) in place of the dictionary's. Each of them comes back, with entity None
-        (NIL) where no candidate is found, the score is below the threshold, another given
-        span that overlaps it was linked, or it cannot be marked: it starts or ends
-        inside a token or with a space, or no chunk holds it.
+        (NIL) where no candidate is found (but see the setting `titles`), the score is
+        below the threshold, another given span that overlaps it was linked, or it
+        cannot be marked: it starts or ends inside a token or with a space, or no chunk
+        holds it.
         Raises TypeError and ValueError that name the text, or the mention, at fault.
         """
         if isinstance(texts, str | Document):
@@ -133,8 +147,9 @@ class Linker:
 
         Of each block the link taken and the best that does not overlap it, in order of
         their place, each with the features of its score; the threshold leaves none out.
-        None is passed over by beam search; for the other decoders, which give one answer,
-        the tree decoder is asked. mentions, errors: as in linking.
+        Beam search gives none that was passed over, nor does titles="all" for given
+        mentions; for the other decoders, which give one answer, the tree decoder is
+        asked. mentions, errors: as in linking.
         """
         if isinstance(texts, str | Document):
             return self.explain([texts], None if mentions is None else [mentions])[0]
@@ -193,7 +208,9 @@ class Linker:
         scored: the links passed over are wanted, too.
         """
         settings = self.settings
-        if scored and settings.decoder != "beam":
+        if given is None:  # then every mention has candidates
+            settings = dataclasses.replace(settings, titles="candidates")
+        if scored and settings.decoder != "beam" and settings.titles != "all":
             settings = dataclasses.replace(settings, decoder="tree")
         chunks = make_chunks(self._parts, documents, given)
         decided = list(zip(chunks, self._decode(chunks, settings), strict=True))
@@ -216,7 +233,7 @@ class Linker:
     ) -> list[decisions.Path]:
         """Decode chunks in batches of one static shape each; in order on output."""
         paths = [None] * len(chunks)
-        shape, decode = choose_decoder(settings, self.generator)
+        shape, decode = choose_decoder(settings, self.generator, self._titles)
         shapes = [shape(chunk) for chunk in chunks]
         order = sorted(range(len(chunks)), key=lambda i: (shapes[i], i))
         for (slots, *_), alike in itertools.groupby(order, key=shapes.__getitem__):

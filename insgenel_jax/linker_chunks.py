@@ -11,6 +11,7 @@ import numpy as np
 from insgenel_jax import chunking
 from insgenel_jax.decoding import decisions, spans
 from insgenel_jax.decoding.spans import CandidateMention
+from insgenel_jax.decoding.title_trie import TitleTrie
 from insgenel_jax.document import WORD, Document, Mention
 from insgenel_jax.kb.knowledge_base import KnowledgeBase
 from insgenel_jax.kb.occurrences import find_occurrences, passes
@@ -30,8 +31,9 @@ MARGIN = 16  # tokens that the prompt may have more than the cut source
 class Parts:
     """All that linking needs.
 
-    title_ids remembers the tokens of titles; untokenised has the entities whose titles
-    the generator's tokenizer has no tokens for, which are left out.
+    titles: the tree of all titles, where given mentions without candidates may take any
+    of them. title_ids remembers the tokens of titles; untokenised has the entities
+    whose titles the generator's tokenizer has no tokens for, which are left out.
     """
 
     generator: Generator
@@ -39,6 +41,7 @@ class Parts:
     retriever: Retriever | None
     index: Index | None
     settings: Settings
+    titles: TitleTrie | None = None
     title_ids: dict[int, list[int]] = dataclasses.field(default_factory=dict)
     untokenised: set[int] = dataclasses.field(default_factory=set)
 
@@ -125,6 +128,7 @@ def build_chunk(
         inside,
         parts.title_ids.__getitem__,
         parts.settings.weights,
+        parts.titles,
     )
     prompt = encode_prompt(generator.tokenizer, generator.instruction, text[start:end])
     source = [*tokens.ids.tolist(), generator.tokenizer.eos]
@@ -237,6 +241,8 @@ def _allow_all(parts: Parts, matches, lookup, chunk, given) -> list[CandidateMen
             candidate = spans.allow_all(start, end, retrieved)
         else:
             candidate = None
+        if candidate is None and given is not None and parts.titles is not None:
+            candidate = spans.allow_any_title(start, end)
         if candidate is not None:
             optional = given is None
             allowed.append(dataclasses.replace(candidate, optional=optional))
@@ -254,8 +260,11 @@ def _cut(parts: Parts, text: str, candidates: Sequence[CandidateMention]) -> lis
     growth = np.zeros(len(tokens) + 1)
     for candidate in candidates:
         at = np.searchsorted(tokens.starts, candidate.start)
-        longest = max(len(parts.title_ids[e]) for e in candidate.entities.tolist())
-        growth[at] = max(growth[at], 4 + longest)
+        longest = [len(parts.title_ids[e]) for e in candidate.entities.tolist()]
+        if parts.titles is not None and not candidate.optional:
+            # in its chunk it may have no candidates; END is among the four
+            longest.append(parts.titles.longest - 1)
+        growth[at] = max(growth[at], 4 + max(longest))
     instruction = len(encode_prompt(generator.tokenizer, generator.instruction, ""))
     positions = generator.max_positions - instruction - MARGIN
     # of whichever is scarcer, the share that a token takes

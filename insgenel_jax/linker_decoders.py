@@ -10,30 +10,38 @@ import jax
 
 from insgenel_jax.decoding import beam, decisions, step, tree, verify
 from insgenel_jax.decoding.call import bucket
+from insgenel_jax.decoding.title_trie import TitleTrie
 from insgenel_jax.linker_chunks import Chunk
 from insgenel_jax.linker_directory import Generator, Settings
 
 Shape = Callable[[Chunk], tuple[int, ...]]
 Decode = Callable[[Sequence[Chunk], int], list[decisions.Path]]
 
-# What "auto" stands for: the fastest of those that give the same answer, or within a
-# tenth of it, on CPU and GPU, at any batch, from 20 M parameters up (benchmarks/decoding.py,
+# What "auto" stands for: of those that give the same answer the fastest, or near it, on
+# CPU and GPU, at any batch, from some 10 M parameters up (benchmarks/decoding.py,
 # systems.py, large.py). Below, on a CPU, `step` decodes in two thirds of the time, but
-# compiles so much more that some 10,000 documents have to pay for it.
+# compiles so much more that thousands of documents have to pay for it.
 FASTEST = "tree"
 
 
-def choose_decoder(settings: Settings, generator: Generator) -> tuple[Shape, Decode]:
+def choose_decoder(
+    settings: Settings, generator: Generator, titles: TitleTrie | None = None
+) -> tuple[Shape, Decode]:
     """shape(chunk), of cache slots first, and decode(chunks of one shape, batch).
 
     Chunks are batched by shape, which depends on nothing but the chunk. A batch has as
-    many rows as are asked for, or as the mesh wants.
+    many rows as are asked for, or as the mesh wants. titles: the tree of all titles, on
+    the devices, for chunks with a mention that may take any.
     """
-    name = FASTEST if settings.decoder == "auto" else settings.decoder
+    name = settings.decoder
+    if name == "auto":
+        name = "step" if settings.titles == "all" else FASTEST
     options: dict[str, Any] = {}
     if name == "tree":
         options["selection"] = settings.selection
         options["vocabulary"] = settings.vocabulary_scores
+    if name == "step" and settings.titles == "all":
+        options["titles"] = titles
     if name == "beam":
         options |= {"beams": settings.beams, "openings": settings.openings}
     decoder = {"tree": tree, "verify": verify, "step": step, "beam": beam}[name]

@@ -1,6 +1,7 @@
 """The linker directory: settings, and all that linking needs, checked and put together.
 
 linker.json  generator/  kb/  and, for INSGENEL-R,  retriever/  index/
+titles/ is made where it is wanted (see linker_titles).
 """
 
 from __future__ import annotations
@@ -41,6 +42,9 @@ class Settings:
     min_link_probability: filters of candidate mentions. mention_bias, prior_weight,
     retriever_weight, rest_of_span: see decoding.decisions.Weights.
 
+    titles: "all" lets a given mention that has no candidates take any title of the
+    knowledge base (with the step decoder); "candidates": it stays NIL.
+
     decoder: "tree", "verify" and "step" give the same answer, "auto" takes the fastest
     of them; "beam" searches with `beams` over whole targets (openings: see
     decoding.whole_target). selection: "greedy" or "marginal" (see decoding.blocks; with
@@ -65,6 +69,7 @@ class Settings:
     prior_weight: float = 0.0
     retriever_weight: float = 0.0
     rest_of_span: bool = True
+    titles: str = "candidates"
     decoder: str = "auto"
     beams: int = 2
     openings: str = "candidates"
@@ -99,6 +104,17 @@ class Settings:
                 f"{self.vocabulary_scores}, which no other decoder can do"
             )
 
+        if self.titles == "all" and (
+            self.needs_tree or self.decoder not in ("auto", "step")
+        ):
+            raise ValueError(
+                f'titles = "all": expected decoder = "step" or "auto", and nothing '
+                f"that only the tree decoder can do; found decoder = {self.decoder!r}, "
+                f"selection = {self.selection!r}, consider_unlinked = "
+                f"{self.consider_unlinked}, vocabulary_scores = "
+                f"{self.vocabulary_scores}"
+            )
+
     @property
     def needs_tree(self) -> bool:
         """Whether only the tree decoder can do what is asked."""
@@ -118,6 +134,7 @@ CHOICES = {
     "case": CASES,
     "decoder": ("auto", "tree", "verify", "step", "beam"),
     "openings": OPENINGS,
+    "titles": ("candidates", "all"),
     "dtype": DTYPES,
     "selection": ("greedy", "marginal"),
 }
@@ -132,6 +149,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "prior_weight": 0.0,
         "retriever_weight": 0.0,
         "rest_of_span": False,
+        "titles": "candidates",
         "selection": "greedy",
         "threshold": 0.0,
         "consider_unlinked": False,

@@ -21,9 +21,9 @@ class Features(NamedTuple):
     ENTITY and the title with END, over the edges that were allowed; they sum to ln of
     the score. vocabulary_*: the same over the whole vocabulary and without biases (with
     `vocabulary_scores`). prior: ln p(entity | surface form), and retriever: ln of the
-    softmax of the retriever's scores, both over the mention's candidates.
-    retriever_score: the retriever's own, an inner product; nan where the entity was not
-    retrieved. link_probability: of the surface form, 0 to 1.
+    softmax of the retriever's scores, both over the mention's candidates; nan where it
+    may take any title. retriever_score: the retriever's own, an inner product; nan
+    where the entity was not retrieved. link_probability: of the surface form, 0 to 1.
     """
 
     open: float
@@ -69,15 +69,18 @@ def score_links(
 
 def _features(link: decisions.Link) -> Features:
     found = link.mention
-    (at,) = np.flatnonzero(found.entities == link.entity)
-    scores = found.retriever_scores
+    at = np.flatnonzero(found.entities == link.entity)  # none: it may take any title
+
+    def pick(values: np.ndarray | None) -> float:
+        return math.nan if values is None or not len(at) else float(values[at[0]])
+
     return Features(
         link.open,
         link.span,
         link.title,
         *(link.vocabulary or (math.nan,) * 3),
-        prior=float(found.log_prior[at]),
-        retriever=float(found.log_retriever[at]),
-        retriever_score=math.nan if scores is None else float(scores[at]),
+        prior=pick(found.log_prior),
+        retriever=pick(found.log_retriever),
+        retriever_score=pick(found.retriever_scores),
         link_probability=found.link_probability,
     )

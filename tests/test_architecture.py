@@ -35,6 +35,7 @@ ROOM_OF = {
     "linker_directory": "linker",
     "linker_chunks": "linker",
     "linker_decoders": "linker",
+    "linker_titles": "linker",
     "linker_scores": "linker",
     "tokenizer_families": "tokenizer",
     "tokenizer_files": "tokenizer",

@@ -9,6 +9,9 @@ decision span everything is copied.
     inside s, q:  source[q] -> inside (s, q+1)          CLOSE -> closed (s, q)
     closed s, e:  ENTITY -> root of the titles of (s, e)
     title node:   token -> title node                   END -> copy e
+
+A mention that may take any title of the knowledge base has no title nodes here: its
+ENTITY edge leads into the one tree of all titles, which all chunks share.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from insgenel_jax.decoding.spans import CandidateMention, merge_spans
+from insgenel_jax.decoding.title_trie import TitleTrie, find_leaf
 from insgenel_jax.decoding.trie import build_forest
 from insgenel_jax.linked_text import Tokens, find_tokens
 from insgenel_jax.tokenizer import Tokenizer
@@ -46,6 +50,10 @@ class Weights:
 class Table:
     """The automaton of one chunk. State 0 is the start; S states, E edges.
 
+    An edge to a state below 0, always one of ENTITY, leads to the root of the tree of
+    all titles, `titles` (None where no mention may take any title); from END there it
+    goes on to state ~next. On a path, edge E + e is edge e of that tree.
+
     indptr int32 [S + 1]; token, next int32 [E]; bias float32 [E]; kind int8 [E].
     value int32 [E]: on CLOSE edges which of `mentions` it is, on END edges the entity,
     else -1. mentions: (token start, token end, candidate mention). span_end int32
@@ -65,10 +73,39 @@ class Table:
     span_end: np.ndarray
     longest: int
     dropped: int
+    titles: TitleTrie | None = None
 
     def degree(self, state: int) -> int:
         """How many edges leave a state; 0 at the end."""
+        if state < 0:
+            return int(self.titles.indptr[1])
         return int(self.indptr[state + 1] - self.indptr[state])
+
+    def token_ids(self, edges: Sequence[int]) -> list[int]:
+        """The tokens of the edges of a path."""
+        own = len(self.token)
+        return [
+            int(self.token[edge] if edge < own else self.titles.token[edge - own])
+            for edge in edges
+        ]
+
+    def describe(self, edge: int) -> tuple[int, int]:
+        """The kind and the value of an edge of a path."""
+        own = len(self.token)
+        if edge < own:
+            return int(self.kind[edge]), int(self.value[edge])
+        entity = find_leaf(self.titles, edge - own)
+        return (TITLE, -1) if entity is None else (END, entity)
+
+    def refuse_all_titles(self, decoder: str) -> None:
+        """Raise ValueError where a mention may take any title: for `step` alone."""
+        for start, end, candidate in self.mentions:
+            if candidate.any_title:
+                raise ValueError(
+                    f"the {decoder} decoder expects candidates for every mention; that "
+                    f"on tokens [{start}, {end}) may take any title of the knowledge "
+                    'base: decode it with decoder="step", or give it candidates'
+                )
 
 
 @dataclasses.dataclass
@@ -136,12 +173,14 @@ def build_table(
     candidates: Sequence[CandidateMention],
     title_ids: Callable[[int], Sequence[int]],
     weights: Weights,
+    titles: TitleTrie | None = None,
 ) -> Table:
     """Build the transition table of a chunk.
 
     tokens: the source tokens, in the same characters as the candidates. title_ids: the
     title tokens of an entity. Titles of one mention with equal tokens are one title,
-    of the candidate that comes first.
+    of the candidate that comes first. titles: the tree of all titles; a ValueError
+    where it is missing and a candidate mention may take any.
     """
     mentions = _on_tokens(tokens, candidates)
     source = tokens.ids.tolist()
@@ -178,12 +217,25 @@ def build_table(
             edges.append((inside, tokenizer.close, first_closed + i, 0.0, CLOSE, m))
         closed += range(first_closed, first_closed + len(members))
         states = first_closed + len(members)
+    own = [m for m, (_, _, c) in enumerate(mentions) if not c.any_title]
+    if titles is None and len(own) < len(mentions):
+        raise ValueError(
+            "a candidate mention may take any title of the knowledge base: give the "
+            "tree of all titles, or candidates for it"
+        )
+    roots = {m: states + i for i, m in enumerate(own)}
+    for m, (_, end, _) in enumerate(mentions):
+        to = roots.get(m, ~behind[end])
+        edges.append((closed[m], tokenizer.entity, to, 0.0, ENTITY, -1))
     columns = [np.array(column) for column in zip(*edges, strict=True)]
     columns = columns or [np.zeros(0)] * 6
-    titles, longest_titles = _title_edges(
-        tokenizer, mentions, title_ids, weights, closed, behind, states
+    forest, lengths = _title_edges(
+        tokenizer, [mentions[m] for m in own], title_ids, weights, behind, states
     )
-    columns = [np.concatenate(pair) for pair in zip(columns, titles, strict=True)]
+    columns = [np.concatenate(pair) for pair in zip(columns, forest, strict=True)]
+    longest_titles = [titles.longest if titles else 0] * len(mentions)
+    for m, length in zip(own, lengths, strict=True):
+        longest_titles[m] = length
     order = np.lexsort((columns[1], columns[0]))
     state, token, following, bias, kind, value = (column[order] for column in columns)
     count = 1 + int(max(state.max(initial=0), following.max(initial=0)))
@@ -199,6 +251,7 @@ def build_table(
         span_end=span_end,
         longest=_longest_path(mentions, longest_titles, last),
         dropped=len(candidates) - len(mentions),
+        titles=titles if len(own) < len(mentions) else None,
     )
 
 
@@ -215,9 +268,12 @@ def _on_tokens(
 
 
 def _title_edges(
-    tokenizer, mentions, title_ids, weights, closed, behind, states
+    tokenizer, mentions, title_ids, weights, behind, states
 ) -> tuple[list[np.ndarray], list[int]]:
-    """Edges from every ENTITY to every END, as six columns; longest title of each."""
+    """Edges from the root of each mention to every END, as six columns; longest titles.
+
+    State `states` is the root of the first mention, and so on.
+    """
     sequences, groups, entities, logs = [], [], [], []
     for m, (_, _, candidate) in enumerate(mentions):
         for entity in candidate.entities.tolist():
@@ -244,15 +300,7 @@ def _title_edges(
     back = np.array([behind[end] for _, end, _ in mentions])
     to = node[count:].copy()
     to[ends] = back[group[forest.leaf[ends]]]
-    entity_edges = [
-        np.array(closed),
-        np.full(count, tokenizer.entity),
-        node[:count],
-        np.zeros(count),
-        np.full(count, ENTITY),
-        np.full(count, -1),
-    ]
-    title_edges = [
+    columns = [
         node[parent],
         forest.token,
         to,
@@ -263,7 +311,6 @@ def _title_edges(
     lengths = np.array([len(sequence) for sequence in sequences])
     longest = np.zeros(count, np.int64)
     np.maximum.at(longest, group, lengths)
-    columns = [np.concatenate(p) for p in zip(entity_edges, title_edges, strict=True)]
     return columns, longest.tolist()
 
 
@@ -293,7 +340,7 @@ def read_links(
     sums = np.zeros((2, 3))  # over allowed edges and the vocabulary; OPEN, span, title
     full = log_probs if vocabulary is None else vocabulary
     for edge, *scores in zip(edges, log_probs, full, strict=True):
-        kind = table.kind[edge]
+        kind, value = table.describe(edge)
         if kind == OPEN:
             part, sums = 0, np.zeros((2, 3))
         elif kind == ENTITY:
@@ -302,22 +349,22 @@ def read_links(
         if kind == OPEN:
             part = 1
         elif kind == CLOSE:
-            mention = table.mentions[table.value[edge]][2]
+            mention = table.mentions[value][2]
         elif kind == END:
             allowed, whole = (tuple(map(float, row)) for row in sums)
-            entity = int(table.value[edge])
             whole = None if vocabulary is None else whole
-            links.append(Link(mention, entity, *allowed, whole))
+            links.append(Link(mention, value, *allowed, whole))
     return links
 
 
 def follow(table: Table, state: int, *, links: bool = True) -> tuple[int, list[int]]:
     """Forced edges from a state: the state they lead to, and the edges.
 
-    links: whether to follow them into a link, too.
+    links: whether to follow them into a link, too. They end where the tree of all
+    titles begins, whatever it holds.
     """
     edges = []
-    while table.degree(state) == 1:
+    while state >= 0 and table.degree(state) == 1:
         edge = int(table.indptr[state])
         if not links and table.kind[edge] == OPEN:
             break

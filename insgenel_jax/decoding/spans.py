@@ -20,7 +20,7 @@ class CandidateMention:
     candidates (log_retriever is zero without a retriever). optional: whether the
     decoder may pass the span by; a mention given by the caller it may not.
     link_probability: of the surface form. retriever_scores: float32 [n], as retrieved,
-    or None.
+    or None. any_title: whether it may be any entity of the knowledge base; then n is 0.
     """
 
     start: int
@@ -31,6 +31,7 @@ class CandidateMention:
     optional: bool = True
     link_probability: float = 1.0
     retriever_scores: np.ndarray | None = None
+    any_title: bool = False
 
 
 class Found(Protocol):
@@ -106,6 +107,13 @@ def leave_out(
         log_retriever=log_retriever,
         retriever_scores=scores,
     )
+
+
+def allow_any_title(start: int, end: int) -> CandidateMention:
+    """A mention that may be any entity of the knowledge base."""
+    none = np.zeros(0)
+    entities = np.zeros(0, np.int32)
+    return CandidateMention(start, end, entities, none, none, any_title=True)
 
 
 def merge_spans(spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:

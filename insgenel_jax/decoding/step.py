@@ -14,10 +14,11 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from insgenel_jax.decoding.call import Model, bucket
 from insgenel_jax.decoding.decisions import Path, Table, follow
+from insgenel_jax.decoding.title_trie import TitleTrie, choose_from, edges_of
 
 
 class Tables(NamedTuple):
@@ -27,6 +28,21 @@ class Tables(NamedTuple):
     token: np.ndarray
     next: np.ndarray
     bias: np.ndarray
+
+
+class Place(NamedTuple):
+    """Where the rows of a batch stand, [B] each.
+
+    node: in the tree of all titles; then `state` is where END leads. -1: in the table.
+    """
+
+    state: Array
+    node: Array
+
+    @classmethod
+    def of(cls, state: Int[Array, " B"]) -> Place:
+        """Where an edge of a table leads: states below 0 to the root of the tree."""
+        return cls(jnp.where(state < 0, ~state, state), jnp.where(state < 0, 0, -1))
 
 
 class Shape(NamedTuple):
@@ -64,11 +80,19 @@ def decode(
     *,
     batch: int,
     block: int = 8,
+    titles: TitleTrie | None = None,
 ) -> list[Path]:
     """Decode at most `batch` chunks greedily, each by its table. (*paper*, 3.3.)
 
-    block: tokens of a call after the first: one decided, the others forced.
+    block: tokens of a call after the first: one decided, the others forced. titles: the
+    tree of all titles, on the device; a ValueError where it is missing and a table
+    leads into it.
     """
+    if titles is None and any(table.titles is not None for table in tables):
+        raise ValueError(
+            "a mention may take any title of the knowledge base: give decode the tree "
+            "of all titles that the tables were built with, on the device"
+        )
     paths = [Path.begin() for _ in tables]
     starts = [follow(table, 0) for table in tables]
     for path, (_, forced) in zip(paths, starts, strict=True):
@@ -87,6 +111,7 @@ def decode(
         _pad([np.array([starts[i][0]]) for i in rows], batch, 1)[:, 0],
         len(rows),
         pack_tables([tables[i] for i in rows], batch, static),
+        titles,
         width=static.width,
         slots=static.prompt + static.longest,
         longest=static.longest,
@@ -129,6 +154,7 @@ def _decode(
     states: Int[Array, " B"],
     rows: int,
     tables: Tables,
+    titles: TitleTrie | None,
     *,
     width: int,
     slots: int,
@@ -137,9 +163,27 @@ def _decode(
 ):
     B = prompts.shape[0]
     each = jnp.arange(B)
+    own = tables.indptr[:, -1]  # edges; own + e stands for edge e of `titles`
 
-    def degree(state):
-        return tables.indptr[each, state + 1] - tables.indptr[each, state]
+    def leaving(place):
+        """The first of the edges that leave a place, and how many do."""
+        first, last = (tables.indptr[each, place.state + i] for i in (0, 1))
+        if titles is not None:
+            low, high = edges_of(titles, place.node)
+            first = jnp.where(place.node < 0, first, own + low)
+            last = jnp.where(place.node < 0, last, own + high)
+        return first, last - first
+
+    def go(place, edge):
+        """Take an edge: its token, and the place behind it."""
+        token, behind = tables.token[each, edge], Place.of(tables.next[each, edge])
+        if titles is not None:
+            inside, node = place.node >= 0, 1 + edge - own
+            token = jnp.where(inside, titles.token[edge - own], token)
+            low, high = edges_of(titles, node)
+            below = Place(place.state, jnp.where(low < high, node, -1))
+            behind = _where(inside, below, behind)
+        return token, behind
 
     def run(tokens, count, cache):
         """Feed `count` [B] of the tokens [B T]; the hidden state of the last one."""
@@ -149,59 +193,65 @@ def _decode(
         cache = {**cache, "length": cache["length"] + count}
         return hidden[each, jnp.maximum(count - 1, 0)], cache
 
-    def choose(state, hidden: Float[Array, "B D"]):
+    def choose(place, hidden: Float[Array, "B D"]):
         """The best allowed edge, its ln p over the allowed, its lead; [B] each."""
-        first = tables.indptr[each, state]
+        first, degree = leaving(place)
         edges = first[:, None] + jnp.arange(width)
-        allowed = jnp.arange(width) < degree(state)[:, None]
+        allowed = jnp.arange(width) < degree[:, None]
         token_ids = jnp.take_along_axis(tables.token, edges, axis=1, mode="clip")
         bias = jnp.take_along_axis(tables.bias, edges, axis=1, mode="clip")
         logits = model.unembed(params, hidden, token_ids) + bias
         logits = jnp.where(allowed, logits, -1e30)
         best = jnp.argmax(logits, axis=-1)
         top, _ = jax.lax.top_k(logits, 2)
-        lead = jnp.where(degree(state) > 1, top[:, 0] - top[:, 1], jnp.inf)
-        return first + best, jax.nn.log_softmax(logits)[each, best], lead
+        lead = jnp.where(degree > 1, top[:, 0] - top[:, 1], jnp.inf)
+        chosen = first + best, jax.nn.log_softmax(logits)[each, best], lead
+        if titles is not None:
+            unembed = functools.partial(model.unembed, params, hidden)
+            node, *scores = choose_from(titles, place.node, unembed)
+            chosen = _where(place.node < 0, chosen, (own + node - 1, *scores))
+        return chosen
 
-    def advance(state, edge, log_prob, out):
+    def advance(place, edge, log_prob, out):
         """Take `edge` where a row is not at its end, then up to block - 1 forced ones.
 
-        Returns the new state, the tokens taken [B block], how many, and `out`.
+        Returns the new place, the tokens taken [B block], how many, and `out`.
         """
 
         def take(carry):
-            state, tokens, count, live, edge, log_prob, (edges, log_probs, total) = (
+            place, tokens, count, live, edge, log_prob, (edges, log_probs, total) = (
                 carry
             )
+            token, behind = go(place, edge)
             # a column out of range drops the write of a row that is not live
             at = jnp.where(live, total, longest)
             edges = edges.at[each, at].set(edge, mode="drop")
             log_probs = log_probs.at[each, at].set(log_prob, mode="drop")
             at = jnp.where(live, count, block)
-            tokens = tokens.at[each, at].set(tables.token[each, edge], mode="drop")
-            state = jnp.where(live, tables.next[each, edge], state)
+            tokens = tokens.at[each, at].set(token, mode="drop")
+            place = _where(live, behind, place)
             out = edges, log_probs, total + live
             count = count + live
-            live = live & (degree(state) == 1) & (count < block)
-            forced = tables.indptr[each, state]
-            return state, tokens, count, live, forced, jnp.zeros(B), out
+            forced, degree = leaving(place)
+            live = live & (degree == 1) & (count < block)
+            return place, tokens, count, live, forced, jnp.zeros(B), out
 
         tokens, count = jnp.zeros((B, block), jnp.int32), jnp.zeros(B, jnp.int32)
-        carry = state, tokens, count, degree(state) > 0, edge, log_prob, out
+        carry = place, tokens, count, leaving(place)[1] > 0, edge, log_prob, out
         carry = jax.lax.while_loop(lambda carry: carry[3].any(), take, carry)
-        state, tokens, count, _, _, _, out = carry
-        return state, tokens, count, out
+        place, tokens, count, _, _, _, out = carry
+        return place, tokens, count, out
 
     def body(carry):
-        state, tokens, count, cache, out, gap, calls, ran = carry
-        live = degree(state) > 0
+        place, tokens, count, cache, out, gap, calls, ran = carry
+        live = leaving(place)[1] > 0
         count = jnp.where(live, count, 0)
         hidden, cache = run(tokens, count, cache)
-        edge, log_prob, lead = choose(state, hidden)
+        edge, log_prob, lead = choose(place, hidden)
         gap = jnp.minimum(gap, lead)
         calls, ran = calls + live, ran + count
-        state, tokens, count, out = advance(state, edge, log_prob, out)
-        return state, tokens, count, cache, out, gap, calls, ran
+        place, tokens, count, out = advance(place, edge, log_prob, out)
+        return place, tokens, count, cache, out, gap, calls, ran
 
     real = jnp.arange(B) < rows
     with jax.named_scope("prefill"):
@@ -212,16 +262,22 @@ def _decode(
             jnp.zeros((B, longest)),
             jnp.zeros(B, jnp.int32),
         )
-        edge, log_prob, gap = choose(states, hidden)
-        state, tokens, count, out = advance(states, edge, log_prob, out)
+        place = Place.of(states)
+        edge, log_prob, gap = choose(place, hidden)
+        place, tokens, count, out = advance(place, edge, log_prob, out)
     with jax.named_scope("decide"):
         calls = real.astype(jnp.int32)
-        carry = (state, tokens, count, cache, out, gap, calls, lengths)
+        carry = (place, tokens, count, cache, out, gap, calls, lengths)
         carry = jax.lax.while_loop(
-            lambda carry: (degree(carry[0]) > 0).any(), body, carry
+            lambda carry: (leaving(carry[0])[1] > 0).any(), body, carry
         )
     _, _, _, _, (edges, log_probs, total), gap, calls, ran = carry
     return edges, log_probs, total, gap, calls, ran
+
+
+def _where(condition: Bool[Array, " B"], yes, no):
+    """`jnp.where` on every leaf of two trees."""
+    return jax.tree.map(functools.partial(jnp.where, condition), yes, no)
 
 
 def _pad(rows: Sequence[np.ndarray], batch: int, width: int, dtype=np.int32):

@@ -12,8 +12,9 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -28,6 +29,7 @@ VERSION = 1
 MOST = np.iinfo(np.int32).max - 1  # edges that int32 can count
 ARRAYS = ("indptr", "token", "root", "ends", "entity")
 WIDTH = 256  # edges that `choose` looks at together
+NARROW = 64  # edges of a state up to which `choose_from` asks for their logits alone
 
 _static = functools.partial(dataclasses.field, metadata={"static": True})
 
@@ -194,14 +196,27 @@ def walk(trie: TitleTrie, tokens: Sequence[int]) -> int | None:
         if i == len(allowed) or allowed[i] != token:
             return None
         node = nodes[i]
-    return int(trie.entity[np.searchsorted(trie.ends, node - 1)])
+    return find_leaf(trie, node - 1)
+
+
+def find_leaf(trie: TitleTrie, edge: int) -> int | None:
+    """On the host: the entity whose title ends with an edge, or None."""
+    i = int(np.searchsorted(trie.ends, edge))
+    if i == len(trie.ends) or trie.ends[i] != edge:
+        return None
+    return int(trie.entity[i])
+
+
+def edges_of(trie: TitleTrie, state: Int[Array, "*B"]) -> tuple[Array, Array]:
+    """The edges [low, high) of each state; none for -1."""
+    return trie.indptr[jnp.maximum(state, 0)], trie.indptr[state + 1]
 
 
 def step(
     trie: TitleTrie, state: Int[Array, "*B"], token: Int[Array, "*B"]
 ) -> Int[Array, "*B"]:
     """The state behind a token; -1 where it is not allowed, and from -1 on."""
-    low, high = _row(trie, state)
+    low, high = edges_of(trie, state)
     high = jnp.where(state == 0, low, high)  # not in the root's wide row
     edge = _find(trie.token, low, high, token, trie.widest.bit_length())
     edge = jnp.where(state == 0, trie.root[token], edge)
@@ -216,52 +231,104 @@ def allowed(
     Their tokens, the states behind, and which of them there are; tokens ascend. A node
     may have more: go on with `skip` until none is left.
     """
-    low, high = _row(trie, state)
+    low, high = edges_of(trie, state)
     edges = (low + skip)[..., None] + jnp.arange(width)
     return trie.token[edges].astype(jnp.int32), 1 + edges, edges < high[..., None]
 
 
 def choose(
     trie: TitleTrie, state: Int[Array, " B"], logits: Float[Array, "B V"]
-) -> tuple[Int[Array, " B"], Float[Array, " B"]]:
-    """The state behind the best allowed token (ties: the smallest), and ln of its p.
+) -> tuple[Int[Array, " B"], Float[Array, " B"], Float[Array, " B"]]:
+    """The state behind the best allowed token (ties: the smallest), ln of its p, lead.
 
-    p is the softmax over all allowed tokens, however many. Where none is, the state
+    p is the softmax over all allowed tokens, however many; the lead is that of the best
+    logit over the second, inf where there is none. Where no token is allowed, the state
     stays, with ln p = 0.
     """
     at_root = state == 0
-    rows = jnp.arange(len(state))
+    logits = logits[:, : len(trie.root)]  # a model may have more rows than tokens
 
-    def take(best, values, states):
-        """Take in further edges; best: a state, its logit, the sum of exp(logit - it)."""
-        state, top, total = best
-        at = jnp.argmax(values, -1)
-        value = values[rows, at]
-        higher = jnp.maximum(top, value)
-        # finite even where nothing is allowed so far, for a sum of 0
-        base = jnp.where(jnp.isfinite(higher), higher, 0.0)
-        total = total * jnp.exp(top - base) + jnp.exp(values - base[:, None]).sum(-1)
-        return jnp.where(value > top, states(at), state), higher, total
-
-    def take_root(best):
+    def take_root(best: _Best) -> _Best:
         values = jnp.where((trie.root >= 0) & at_root[:, None], logits, -jnp.inf)
-        return take(best, values, lambda at: 1 + trie.root[at])
+        return _take(best, values, lambda at: 1 + trie.root[at])
 
     def take_next(carry):
         skip, best = carry
         token_ids, states, mask = allowed(trie, state, WIDTH, skip)
         values = jnp.take_along_axis(logits, token_ids, axis=1, mode="clip")
         values = jnp.where(mask & ~at_root[:, None], values, -jnp.inf)
-        return skip + WIDTH, take(best, values, lambda at: states[rows, at])
+        return skip + WIDTH, _take(best, values, _pick(states))
 
-    low, high = _row(trie, state)
+    low, high = edges_of(trie, state)
     width = jnp.where(at_root, 0, high - low).max()
-    best = (state, jnp.full(len(state), -jnp.inf), jnp.zeros(len(state)))
-    best = jax.lax.cond(at_root.any(), take_root, lambda best: best, best)
-    _, (chosen, _, total) = jax.lax.while_loop(
-        lambda carry: carry[0] < width, take_next, (0, best)
+    best = jax.lax.cond(at_root.any(), take_root, lambda best: best, _none(state))
+    _, best = jax.lax.while_loop(lambda carry: carry[0] < width, take_next, (0, best))
+    return _finish(best)
+
+
+def choose_from(
+    trie: TitleTrie,
+    state: Int[Array, " B"],
+    unembed: Callable[[Array | None], Array],
+    width: int = NARROW,
+) -> tuple[Int[Array, " B"], Float[Array, " B"], Float[Array, " B"]]:
+    """As `choose`, of logits that are asked for as they are needed.
+
+    unembed: token_ids [B W] -> their logits [B W]; None -> those of the vocabulary,
+    [B V], which takes place only where a state has more than `width` edges.
+    """
+
+    def take_few():
+        token_ids, states, mask = allowed(trie, state, width)
+        values = jnp.where(mask, unembed(token_ids), -jnp.inf)
+        return _finish(_take(_none(state), values, _pick(states)))
+
+    low, high = edges_of(trie, state)
+    few = (high - low <= width).all()
+    return jax.lax.cond(few, take_few, lambda: choose(trie, state, unembed(None)))
+
+
+class _Best(NamedTuple):
+    """Of the edges seen so far, [B] each: the best one's state, its logit, the second
+    best logit, and the sum of exp(logit - best logit)."""
+
+    state: Array
+    top: Array
+    second: Array
+    total: Array
+
+
+def _none(state: Int[Array, " B"]) -> _Best:
+    nothing = jnp.full(len(state), -jnp.inf)
+    return _Best(state, nothing, nothing, jnp.zeros(len(state)))
+
+
+def _take(best: _Best, values: Float[Array, "B W"], states: Callable) -> _Best:
+    """Take in further edges: their logits (-inf: no edge), column -> state behind."""
+    at = jnp.argmax(values, -1)
+    value = values[jnp.arange(len(at)), at]
+    others = jnp.where(jnp.arange(values.shape[1]) == at[:, None], -jnp.inf, values)
+    top = jnp.maximum(best.top, value)
+    second = jnp.maximum(best.second, others.max(-1))
+    # finite even where nothing is allowed so far, for a sum of 0
+    base = jnp.where(jnp.isfinite(top), top, 0.0)
+    total = jnp.exp(values - base[:, None]).sum(-1)
+    return _Best(
+        jnp.where(value > best.top, states(at), best.state),
+        top,
+        jnp.maximum(second, jnp.minimum(best.top, value)),
+        best.total * jnp.exp(best.top - base) + total,
     )
-    return chosen, jnp.where(total > 0, -jnp.log(total), 0.0)
+
+
+def _pick(states: Int[Array, "B W"]) -> Callable:
+    return lambda at: states[jnp.arange(len(at)), at]
+
+
+def _finish(best: _Best) -> tuple[Array, Array, Array]:
+    log_prob = jnp.where(best.total > 0, -jnp.log(best.total), 0.0)
+    alone = jnp.isneginf(best.second)
+    return best.state, log_prob, jnp.where(alone, jnp.inf, best.top - best.second)
 
 
 def find_entity(trie: TitleTrie, state: Int[Array, "*B"]) -> Int[Array, "*B"]:
@@ -270,11 +337,6 @@ def find_entity(trie: TitleTrie, state: Int[Array, "*B"]) -> Int[Array, "*B"]:
     high = low + len(trie.ends)
     i = _find(trie.ends, low, high, state - 1, len(trie.ends).bit_length())
     return jnp.where(i < 0, -1, trie.entity[i])
-
-
-def _row(trie: TitleTrie, state) -> tuple[Array, Array]:
-    """The edges [low, high) of each state; none for -1."""
-    return trie.indptr[jnp.maximum(state, 0)], trie.indptr[state + 1]
 
 
 def _find(values: Array, low: Array, high: Array, wanted: Array, halvings: int):

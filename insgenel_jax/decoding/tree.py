@@ -66,6 +66,8 @@ def decode(
     selection: see `blocks.select`. vocabulary: give each edge of a link its ln p over
     the whole vocabulary too; then every token of a link is run.
     """
+    for table in tables:
+        table.refuse_all_titles("tree")
     rows = [
         _Row(table, list(prompt), Path.begin(vocabulary=vocabulary))
         for prompt, table in zip(prompts, tables, strict=True)

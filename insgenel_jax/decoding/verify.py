@@ -61,6 +61,8 @@ def decode(
     batch: int,
 ) -> list[Path]:
     """Decode at most `batch` chunks greedily, each by its table. (*paper*, 3.3.)"""
+    for table in tables:
+        table.refuse_all_titles("verify")
     rows = [
         _Row(table, draft(table), list(prompt), Path.begin())
         for prompt, table in zip(prompts, tables, strict=True)

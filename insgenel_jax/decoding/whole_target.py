@@ -28,6 +28,7 @@ def extend(
     """
     if openings not in OPENINGS:
         raise ValueError(f"openings = {openings!r}: expected one of {OPENINGS}")
+    table.refuse_all_titles("beam")
     states, last = len(table.indptr) - 1, len(table.span_end) - 1
     state = np.repeat(np.arange(states), np.diff(table.indptr))
     new: list[tuple[int, int, int, int]] = []  # state, token, next, kind

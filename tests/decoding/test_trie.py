@@ -224,9 +224,12 @@ def test_allowed_goes_through_all_children(case):
     assert not allowed(device, -jnp.ones(1, jnp.int32), width=width)[2].any()
 
 
-@pytest.mark.parametrize("draw", ["ties", "rising"])
+@pytest.mark.parametrize("draw", ["ties", "rising", "normal"])
 def test_choose_is_the_best_child(case, draw):
-    """A batch of any nodes, root and leaves among them; finished rows stay."""
+    """A batch of any nodes, root and leaves among them; finished rows stay.
+
+    With all logits, with those that are asked for, and with more than there are tokens.
+    """
     trie, nested, titles, vocabulary = case
     rng = np.random.default_rng(2)
     rows = [(0, nested), (-1, None)]
@@ -241,22 +244,60 @@ def test_choose_is_the_best_child(case, draw):
     logits = rng.integers(-2, 3, (len(rows), vocabulary)).astype(np.float32)
     if draw == "rising":  # each block of a wide node has a higher best than the last
         logits = 10 * np.arange(vocabulary, dtype=np.float32) / vocabulary + logits / 8
+    if draw == "normal":  # the second is in any block
+        logits = rng.normal(size=logits.shape).astype(np.float32)
     device = jax.device_put(trie)
-    chosen, log_probs = jax.jit(title_trie.choose)(device, states, logits)
-    for i, (state, node) in enumerate(rows):
-        token, log_prob = best(node, logits[i]) if isinstance(node, dict) else (None, 0)
-        tokens, nodes = children(trie, state) if token is not None else (None, None)
-        expected = state if token is None else nodes[tokens.tolist().index(token)]
-        assert chosen[i] == expected
-        assert log_probs[i] == pytest.approx(log_prob, abs=1e-5)
+    more = np.pad(logits, ((0, 0), (0, 5)), constant_values=99)
+    found = [
+        jax.jit(title_trie.choose)(device, states, given) for given in (logits, more)
+    ]
+    found.append(jax.jit(choose_from)(device, states, logits, logits))
+    for chosen, log_probs, leads in found:
+        for i, (state, node) in enumerate(rows):
+            expected = best(trie, state, node, logits[i])
+            assert chosen[i] == expected[0]
+            assert log_probs[i] == pytest.approx(expected[1], abs=1e-5)
+            assert leads[i] == pytest.approx(expected[2], abs=1e-5)
 
 
-def best(node, logits):
-    """By the oracle: the best allowed token and ln of its p."""
-    tokens = sorted(node)
+def best(trie, state, node, logits):
+    """By the oracle: the state behind the best allowed token, ln of its p, its lead."""
+    if not isinstance(node, dict):
+        return state, 0, np.inf
+    tokens, nodes = children(trie, state)
+    assert tokens.tolist() == sorted(node)
     allowed = logits[tokens].astype(np.float64)
     i = int(np.argmax(allowed))
-    return tokens[i], allowed[i] - np.log(np.exp(allowed).sum())
+    lead = allowed[i] - np.delete(allowed, i).max(initial=-np.inf)
+    return nodes[i], allowed[i] - np.log(np.exp(allowed).sum()), lead
+
+
+def choose_from(device, states, logits, vocabulary, width=title_trie.NARROW):
+    """`title_trie.choose_from` of given logits, of the whole vocabulary's others."""
+
+    def unembed(token_ids):
+        if token_ids is None:
+            return vocabulary
+        return jnp.take_along_axis(logits, token_ids, axis=1, mode="clip")
+
+    return title_trie.choose_from(device, states, unembed, width)
+
+
+def test_narrow_states_need_no_vocabulary(case):
+    """Rows of at most `width` edges: as `choose`, though the vocabulary's are nonsense."""
+    trie, _, _, vocabulary = case
+    degree = np.diff(trie.indptr)
+    (states,) = np.nonzero(degree <= 6)
+    states = states[:200].astype(np.int32)
+    logits = np.random.default_rng(3).normal(size=(len(states), vocabulary))
+    device, logits = jax.device_put(trie), jnp.asarray(logits, jnp.float32)
+    expected = jax.jit(title_trie.choose)(device, states, logits)
+    nonsense = jnp.full_like(logits, jnp.nan)
+    found = jax.jit(choose_from, static_argnames="width")(
+        device, states, logits, nonsense, width=6
+    )
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-6)
 
 
 # On disk
