@@ -13,8 +13,6 @@ from insgenel_jax.kb import world
 from insgenel_jax.linked_text import encode_titles
 from insgenel_jax.linker import Linker
 from insgenel_jax.linker_chunks import make_chunks
-from insgenel_jax.linker_decoders import pick
-from insgenel_jax.linker_directory import Settings
 from insgenel_jax.linker_titles import make_titles
 from insgenel_jax.sharding import make_mesh
 
@@ -130,11 +128,6 @@ def test_titles_without_tokens_are_left_out(linker):
 def test_only_step_can(path, settings):
     with pytest.raises(ValueError, match='titles = "all": expected decoder = "step"'):
         Linker.from_pretrained(path, titles="all", **settings)
-
-
-def test_auto_is_step():
-    assert pick(Settings(titles="all"), 10**9, "gpu") == "step"
-    assert pick(Settings(), 10**9, "gpu") != "step"
 
 
 @pytest.mark.slow
