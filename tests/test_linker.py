@@ -147,7 +147,7 @@ def test_wrong_calls_name_the_text(linker, texts, mentions, error, message):
 
 def test_a_threshold_leaves_out_or_says_nil(linker_path, linker, texts):
     strict = Linker.from_pretrained(
-        linker_path, mention_bias=3.0, decoder="verify", threshold=0.5
+        linker_path, mention_bias=3.0, decoder="verify", batch=4, threshold=0.5
     )
     texts = texts[:10]
     for every, kept in zip(linker(texts), strict(texts), strict=True):
