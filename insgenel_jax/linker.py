@@ -9,6 +9,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import itertools
+import math
 import operator
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -53,8 +54,8 @@ class Linker:
 
     `stats` counts documents, chunks, generator calls, tokens, links, chunks with a
     decision too close to call ("ties"), and the candidate mentions lost inside a token
-    ("dropped") or at the border of a chunk ("cut") since the linker was opened; and the
-    entities left out because the tokenizer has no tokens for their titles
+    ("dropped") or for lack of room in a chunk ("cut") since the linker was opened; and
+    the entities left out because the tokenizer has no tokens for their titles
     ("untokenised").
     """
 
@@ -128,14 +129,14 @@ class Linker:
         mentions: the spans [start, end) to link (for several texts, a sequence for
         each) in place of the dictionary's. Each of them comes back, with entity None
         (NIL) where no candidate is found (but see the setting `titles`), the score is
-        below the threshold, another given span that overlaps it was linked, or it
-        cannot be marked: it starts or ends inside a token or with a space, or no chunk
-        holds it.
+        below the threshold, another given span that overlaps it was linked (without
+        `rest_of_span`: one of its decision span), or it cannot be marked: it starts or
+        ends inside a token or with a space, or no chunk holds it.
         Raises TypeError and ValueError that name the text, or the mention, at fault.
         """
         if isinstance(texts, str | Document):
             return self([texts], None if mentions is None else [mentions])[0]
-        documents = [_as_document(i, text) for i, text in enumerate(texts)]
+        documents = [_as_document(f"text {i}", x) for i, x in enumerate(texts)]
         return self._link(documents, _check_given(documents, mentions))
 
     def explain(
@@ -153,7 +154,7 @@ class Linker:
         """
         if isinstance(texts, str | Document):
             return self.explain([texts], None if mentions is None else [mentions])[0]
-        documents = [_as_document(i, text) for i, text in enumerate(texts)]
+        documents = [_as_document(f"text {i}", x) for i, x in enumerate(texts)]
         decided = self._decide(
             documents, _check_given(documents, mentions), scored=True
         )
@@ -167,8 +168,11 @@ class Linker:
     def stream(
         self, documents: Iterable[Document], group: int = 256
     ) -> Iterator[Document]:
-        """Link documents as they come, `group` at a time, in order."""
-        documents = iter(documents)
+        """Link documents as they come, `group` at a time, in order.
+
+        Raises TypeError and ValueError that name the document at fault, by its number.
+        """
+        documents = (_as_document(f"document {i}", x) for i, x in enumerate(documents))
         while batch := list(itertools.islice(documents, group)):
             yield from self._link(batch, None)
 
@@ -212,11 +216,11 @@ class Linker:
             settings = dataclasses.replace(settings, titles="candidates")
         if scored and settings.decoder != "beam" and settings.titles != "all":
             settings = dataclasses.replace(settings, decoder="tree")
-        chunks = make_chunks(self._parts, documents, given)
+        chunks = make_chunks(self._parts, documents, given, self.stats)
         decided = list(zip(chunks, self._decode(chunks, settings), strict=True))
         if settings.name_parts and given is None:
             found = self._collect(documents, decided)
-            again = add_name_parts(self._parts, documents, chunks, found)
+            again = add_name_parts(self._parts, documents, chunks, found, self.stats)
             paths = self._decode(list(again.values()), settings)
             for (i, chunk), path in zip(again.items(), paths, strict=True):
                 decided[i] = chunk, path
@@ -224,7 +228,6 @@ class Linker:
         self.stats["chunks"] += len(decided)
         for chunk, _ in decided:
             self.stats["dropped"] += chunk.table.dropped
-            self.stats["cut"] += chunk.cut
         self.stats["untokenised"] = len(self._parts.untokenised)
         return decided
 
@@ -242,6 +245,7 @@ class Linker:
                 batch = min(most, bucket(len(group), 1))
                 found = decode([chunks[i] for i in group], batch)
                 for i, path in zip(group, found, strict=True):
+                    _check_finite(chunks[i], path)
                     paths[i] = path
                     self.stats["calls"] += path.calls
                     self.stats["tokens"] += path.tokens
@@ -264,15 +268,26 @@ class Linker:
         return found
 
 
-def _as_document(i: int, text: str | Document) -> Document:
-    document = text if isinstance(text, Document) else Document(str(i), text)
+def _as_document(name: str, text: str | Document) -> Document:
+    """name: what errors call it; its last word is the id of a text without one."""
+    number = name.rpartition(" ")[2]
+    document = text if isinstance(text, Document) else Document(number, text)
     if not isinstance(document.text, str):
         raise TypeError(
-            f"text {i}: expected a string or a Document, found "
+            f"{name}: expected a string or a Document, found "
             f"{type(document.text).__name__}"
         )
-    check_text(document.text, f"text {i}")
+    check_text(document.text, name)
     return document
+
+
+def _check_finite(chunk: Chunk, path: decisions.Path) -> None:
+    if not math.isfinite(sum(path.log_probs)):
+        raise FloatingPointError(
+            f"the generator's logits are not finite for characters [{chunk.start}, "
+            f"{chunk.end}) of document {chunk.document} of the group: its weights are "
+            "damaged, or too large for the setting dtype"
+        )
 
 
 def _check_given(documents: Sequence[Document], mentions) -> list[list[Span]] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import collections
 import dataclasses
 from collections.abc import Callable, Sequence
 
@@ -14,7 +15,7 @@ from insgenel_jax.decoding.spans import CandidateMention
 from insgenel_jax.decoding.title_trie import TitleTrie
 from insgenel_jax.document import WORD, Document, Mention
 from insgenel_jax.kb.knowledge_base import KnowledgeBase
-from insgenel_jax.kb.occurrences import find_occurrences, passes
+from insgenel_jax.kb.occurrences import find_occurrences, is_stop_word, passes
 from insgenel_jax.linked_text import encode_prompt, encode_source, encode_titles
 from insgenel_jax.linker_directory import Generator, Settings
 from insgenel_jax.retrieval.embed import Retriever
@@ -51,8 +52,7 @@ class Chunk:
     """Characters [start, end) of document number `document`, ready to decode.
 
     candidates are in the document's characters, the table's in the chunk's. source: the
-    source tokens of the target, and EOS. cut: how many candidate mentions a border of
-    the chunk cuts.
+    source tokens of the target, and EOS.
     """
 
     document: int
@@ -62,16 +62,20 @@ class Chunk:
     prompt: list[int]
     source: list[int]
     table: decisions.Table
-    cut: int = 0
 
 
 def make_chunks(
-    parts: Parts, documents: Sequence[Document], given: Sequence | None
+    parts: Parts,
+    documents: Sequence[Document],
+    given: Sequence | None,
+    lost: collections.Counter | None = None,
 ) -> list[Chunk]:
     """Cut documents into chunks that have something to decide.
 
-    given: the spans to link of each document, in place of the dictionary's.
+    given: the spans to link of each document, in place of the dictionary's. lost: counts
+    the candidate mentions that the border of a chunk cuts, as "cut".
     """
+    lost = collections.Counter() if lost is None else lost
     if len(parts.title_ids) > TITLES:
         parts.title_ids.clear()
     matches = [
@@ -98,11 +102,11 @@ def make_chunks(
         for start, end in _cut(parts, document.text, candidates):
             i, j = (bisect.bisect_left(firsts, edge) for edge in (start, end))
             inside = [match for match in found[i:j] if match[1] <= end]
+            lost["cut"] += j - i - len(inside)
             kept = _allow_all(parts, inside, lookups[number], (start, end), given)
             if kept := _leave_out(parts, kept):
-                chunk = build_chunk(parts, number, document.text, (start, end), kept)
-                cut = sum(match[1] > end for match in found[i:j])
-                chunks.append(dataclasses.replace(chunk, cut=cut))
+                span = start, end
+                chunks.append(build_chunk(parts, number, document.text, span, kept))
     return chunks
 
 
@@ -140,12 +144,14 @@ def add_name_parts(
     documents: Sequence[Document],
     chunks: Sequence[Chunk],
     found: Sequence[Sequence[Mention]],
+    lost: collections.Counter | None = None,
 ) -> dict[int, Chunk]:
     """Chunks in which parts of names linked before them are candidates: number -> chunk.
 
-    A part is a word of a linked mention of several words that begins with a capital,
-    and belongs to the names of one linked entity alone; it is a candidate, for that
-    entity, wherever it stands behind the name and no candidate mention does.
+    A part is a word of a linked mention of several words that begins with a capital, is
+    no initial and no stop word, and belongs to the names of one linked entity alone; it
+    is a candidate, for that entity, wherever it stands behind the name and no candidate
+    mention does. lost: counts those that the chunk has no room for, as "cut".
     """
     extra: dict[int, list[CandidateMention]] = {}
     by_document: dict[int, list[int]] = {}
@@ -166,12 +172,27 @@ def add_name_parts(
                     )
     again = {}
     for n, new in extra.items():
-        old = chunks[n]
-        candidates = sorted(old.candidates + new, key=lambda c: (c.start, c.end))
-        text, span = documents[old.document].text, (old.start, old.end)
-        chunk = build_chunk(parts, old.document, text, span, candidates)
-        again[n] = dataclasses.replace(chunk, cut=old.cut)
+        kept = new
+        while kept:
+            chunk = _add_candidates(
+                parts, documents[chunks[n].document], chunks[n], kept
+            )
+            size = len(chunk.prompt) + chunk.table.longest
+            if size <= parts.generator.max_positions:
+                again[n] = chunk
+                break
+            kept = kept[: len(kept) // 2]
+        if lost is not None:
+            lost["cut"] += len(new) - len(kept)
     return again
+
+
+def _add_candidates(
+    parts: Parts, document: Document, chunk: Chunk, new: list[CandidateMention]
+) -> Chunk:
+    candidates = sorted(chunk.candidates + new, key=lambda c: (c.start, c.end))
+    span = chunk.start, chunk.end
+    return build_chunk(parts, chunk.document, document.text, span, candidates)
 
 
 def _name_parts(text: str, mentions: Sequence[Mention]) -> list[tuple[int, int, str]]:
@@ -181,7 +202,7 @@ def _name_parts(text: str, mentions: Sequence[Mention]) -> list[tuple[int, int, 
     for mention in sorted(mentions, key=lambda m: m.start):
         words = list(WORD.finditer(text, mention.start, mention.end))
         for word in words if len(words) > 1 and mention.entity else ():
-            if word[0][0].isupper():
+            if word[0][0].isupper() and len(word[0]) > 1 and not is_stop_word(word[0]):
                 first.setdefault(word[0], mention.end)
                 titles.setdefault(word[0], set()).add(mention.entity)
     return [

@@ -145,6 +145,20 @@ def test_wrong_calls_name_the_text(linker, texts, mentions, error, message):
         linker(texts, mentions=mentions)
 
 
+def test_a_stream_names_the_document_at_fault(linker):
+    documents = iter([Document("a", "Paris"), Document("b", "a\ud800b")])
+    with pytest.raises(ValueError, match="document 1: a lone surrogate at character 1"):
+        list(linker.stream(documents))
+
+
+def test_broken_weights_are_told(linker_path):
+    linker = Linker.from_pretrained(linker_path, decoder="tree")
+    params = jax.tree.map(lambda leaf: leaf * np.nan, linker.generator.params)
+    linker.generator = dataclasses.replace(linker.generator, params=params)
+    with pytest.raises(FloatingPointError, match=r"characters \[0, 5\)"):
+        linker("Paris")
+
+
 def test_a_threshold_leaves_out_or_says_nil(linker_path, linker, texts):
     strict = Linker.from_pretrained(
         linker_path, mention_bias=3.0, decoder="verify", batch=4, threshold=0.5

@@ -1,5 +1,7 @@
 """Documents cut into chunks: bounds, filters, parts of names."""
 
+import collections
+
 import pytest
 
 from insgenel_jax.document import Document, Mention
@@ -20,12 +22,12 @@ def test_chunks_hold_whatever_is_decided(linker_path, linker):
     text = " ".join(d.text for d in world.paragraphs("dev", 12))
     lazy = "Jordan and Paris and Apollo " * 90  # one sentence over any chunk
     documents = [Document("0", text), Document("1", lazy)]
-    chunks = make_chunks(linker._parts, documents, None)
-    assert len(chunks) > 10
+    lost = collections.Counter()
+    chunks = make_chunks(linker._parts, documents, None, lost)
+    assert len(chunks) > 10 and not lost["cut"]
     for chunk in chunks:
         size = len(chunk.prompt) + chunk.table.longest
         assert size <= linker.generator.max_positions
-        assert chunk.cut == 0
     found = [
         (chunk.document, c.start, c.end) for chunk in chunks for c in chunk.candidates
     ]
@@ -69,6 +71,48 @@ def test_names_linked_before_lend_their_parts(linker_path):
     found = linker(text).mentions
     assert [(m.start, m.end) for m in found] == [(13, 27), (29, 37), (60, 68)]
     assert {m.entity for m in found} == {euler.entity}
+
+
+def test_name_parts_do_not_outgrow_the_model(linker_path):
+    """What has no room is counted."""
+    linker = Linker.from_pretrained(
+        linker_path,
+        system="insgenel",
+        mention_bias=40.0,
+        name_parts=True,
+        chunk_tokens=4000,
+    )
+    text = "Leonhard Euler " + "Leonhard " * 200
+    (chunk,) = make_chunks(linker._parts, [Document("", text)], None)
+    mention = Mention(0, 14, "Leonhard Euler")
+    lost = collections.Counter()
+    (again,) = add_name_parts(
+        linker._parts, [Document("", text)], [chunk], [[mention]], lost
+    ).values()
+    assert len(again.prompt) + again.table.longest <= linker.generator.max_positions
+    added = len(again.candidates) - len(chunk.candidates)
+    assert added >= 10 and lost["cut"] == 200 - added
+    assert len(linker(text).mentions) == 1 + added
+    assert linker.stats["cut"] == 200 - added
+
+
+def test_initials_and_stop_words_are_no_parts_of_names(linker_path):
+    linker = Linker.from_pretrained(linker_path, system="insgenel")
+    text = "The L. Euler of Paris: The L Euler"
+    document = Document("", text)
+    chunks = make_chunks(linker._parts, [document], None)
+    (again,) = add_name_parts(
+        linker._parts, [document], chunks, [[Mention(0, 12, "Leonhard Euler")]]
+    ).values()
+    new = again.candidates[-1]
+    assert len(again.candidates) == 1 + len(chunks[0].candidates)
+    assert text[new.start : new.end] == "Euler" and new.start > 12
+
+
+def test_what_no_chunk_can_hold_is_counted(linker_path):
+    linker = Linker.from_pretrained(linker_path, system="insgenel", chunk_tokens=3)
+    assert not linker("Michael Jordan slept.").mentions
+    assert linker.stats["cut"] > 0
 
 
 def test_parts_of_two_names_are_nobodys(linker_path):

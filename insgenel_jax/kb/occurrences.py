@@ -33,15 +33,19 @@ def stop_words() -> frozenset[str]:
     return frozenset(file.read_text(encoding="utf-8").split())
 
 
+def is_stop_word(text: str) -> bool:
+    """Whether a string is a stop word, in lower case or with a capital before it."""
+    return text[:1].lower() + text[1:] in stop_words()
+
+
 def find_occurrences(kb: KnowledgeBase, text: str) -> Occurrences:
     """All dictionary matches of a text but the stop words ("us", "Us"; not "US")."""
     starts, ends, forms = kb.matches(text)
-    words, keep, lower = stop_words(), [], []
+    keep, lower = [], []
     for i, (start, end) in enumerate(zip(starts.tolist(), ends.tolist(), strict=True)):
-        first = text[start]
-        if first.lower() + text[start + 1 : end] not in words:
+        if not is_stop_word(text[start:end]):
             keep.append(i)
-            lower.append(first.islower())
+            lower.append(text[start].islower())
     forms = forms[keep]
     probability = kb.link_probability(forms)
     return Occurrences(
