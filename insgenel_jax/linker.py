@@ -225,8 +225,8 @@ class Linker:
             for (i, chunk), path in zip(again.items(), paths, strict=True):
                 decided[i] = chunk, path
         self.stats["documents"] += len(documents)
-        self.stats["chunks"] += len(decided)
         for chunk, _ in decided:
+            self.stats["chunks"] += bool(chunk.table.mentions)
             self.stats["dropped"] += chunk.table.dropped
         self.stats["untokenised"] = len(self._parts.untokenised)
         return decided
@@ -235,10 +235,10 @@ class Linker:
         self, chunks: Sequence[Chunk], settings: Settings
     ) -> list[decisions.Path]:
         """Decode chunks in batches of one static shape each; in order on output."""
-        paths = [None] * len(chunks)
+        paths = [decisions.Path.begin() for _ in chunks]
         shape, decode = choose_decoder(settings, self.generator, self._titles)
-        shapes = [shape(chunk) for chunk in chunks]
-        order = sorted(range(len(chunks)), key=lambda i: (shapes[i], i))
+        shapes = {i: shape(c) for i, c in enumerate(chunks) if c.table.mentions}
+        order = sorted(shapes, key=lambda i: (shapes[i], i))
         for (slots, *_), alike in itertools.groupby(order, key=shapes.__getitem__):
             most = min(settings.batch, max(settings.batch_tokens // slots, 1))
             while group := list(itertools.islice(alike, most)):

@@ -70,7 +70,7 @@ def make_chunks(
     given: Sequence | None,
     lost: collections.Counter | None = None,
 ) -> list[Chunk]:
-    """Cut documents into chunks that have something to decide.
+    """Cut documents into chunks that have something to decide, or may come to have.
 
     given: the spans to link of each document, in place of the dictionary's. lost: counts
     the candidate mentions that the border of a chunk cuts, as "cut".
@@ -104,7 +104,8 @@ def make_chunks(
             inside = [match for match in found[i:j] if match[1] <= end]
             lost["cut"] += j - i - len(inside)
             kept = _allow_all(parts, inside, lookups[number], (start, end), given)
-            if kept := _leave_out(parts, kept):
+            kept = _leave_out(parts, kept)
+            if kept or (parts.settings.name_parts and given is None):
                 span = start, end
                 chunks.append(build_chunk(parts, number, document.text, span, kept))
     return chunks
@@ -181,7 +182,7 @@ def add_name_parts(
             if size <= parts.generator.max_positions:
                 again[n] = chunk
                 break
-            kept = kept[: len(kept) // 2]
+            kept = kept[: len(kept) * 7 // 8]
         if lost is not None:
             lost["cut"] += len(new) - len(kept)
     return again

@@ -74,7 +74,7 @@ def test_names_linked_before_lend_their_parts(linker_path):
 
 
 def test_name_parts_do_not_outgrow_the_model(linker_path):
-    """What has no room is counted."""
+    """Chunks that had nothing to decide have some, too; what has no room is counted."""
     linker = Linker.from_pretrained(
         linker_path,
         system="insgenel",
@@ -83,30 +83,36 @@ def test_name_parts_do_not_outgrow_the_model(linker_path):
         chunk_tokens=4000,
     )
     text = "Leonhard Euler " + "Leonhard " * 200
-    (chunk,) = make_chunks(linker._parts, [Document("", text)], None)
-    mention = Mention(0, 14, "Leonhard Euler")
-    lost = collections.Counter()
-    (again,) = add_name_parts(
-        linker._parts, [Document("", text)], [chunk], [[mention]], lost
-    ).values()
-    assert len(again.prompt) + again.table.longest <= linker.generator.max_positions
-    added = len(again.candidates) - len(chunk.candidates)
-    assert added >= 10 and lost["cut"] == 200 - added
+    document, lost = Document("", text), collections.Counter()
+    chunks = make_chunks(linker._parts, [document], None)
+    found = [[Mention(0, 14, "Leonhard Euler")]]
+    again = add_name_parts(linker._parts, [document], chunks, found, lost)
+    assert len(again) == len(chunks) > 1
+    for chunk in again.values():
+        size = len(chunk.prompt) + chunk.table.longest
+        assert size <= linker.generator.max_positions
+        assert len(chunk.candidates) >= 8
+    before, after = (
+        sum(len(chunk.candidates) for chunk in some)
+        for some in (chunks, again.values())
+    )
+    added = after - before
+    assert lost["cut"] == 200 - added
     assert len(linker(text).mentions) == 1 + added
     assert linker.stats["cut"] == 200 - added
 
 
 def test_initials_and_stop_words_are_no_parts_of_names(linker_path):
     linker = Linker.from_pretrained(linker_path, system="insgenel")
-    text = "The L. Euler of Paris: The L Euler"
+    text = "The L. Leonhard of Paris: The L Leonhard"
     document = Document("", text)
     chunks = make_chunks(linker._parts, [document], None)
     (again,) = add_name_parts(
-        linker._parts, [document], chunks, [[Mention(0, 12, "Leonhard Euler")]]
+        linker._parts, [document], chunks, [[Mention(0, 15, "Leonhard Euler")]]
     ).values()
     new = again.candidates[-1]
     assert len(again.candidates) == 1 + len(chunks[0].candidates)
-    assert text[new.start : new.end] == "Euler" and new.start > 12
+    assert text[new.start : new.end] == "Leonhard" and new.start > 15
 
 
 def test_what_no_chunk_can_hold_is_counted(linker_path):
