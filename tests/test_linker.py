@@ -232,20 +232,29 @@ def test_beam(linker_path, texts):
 
 
 @pytest.mark.slow
-def test_new_documents_compile_nothing(linker_path):
-    """The shapes of 200 varied documents are those of 100 others."""
-    call.run.clear_cache()  # of the tests before this one in the same process
+@pytest.mark.parametrize("decoder", ["verify", "tree"])
+def test_new_documents_compile_nothing(linker_path, decoder):
+    """The shapes of 200 varied documents are those of 100 others.
+
+    One by one; in batches, where a call is as large as the largest of its rows, what is
+    compiled is bounded, whatever the groups.
+    """
     paragraphs = [d.text for d in world.paragraphs("train", 600)]
     rng = np.random.default_rng(0)
     texts = [
         " ".join(rng.choice(paragraphs, rng.choice([1, 1, 1, 2, 3])))
         for _ in range(300)
     ]
-    linker = Linker.from_pretrained(
-        linker_path, decoder="verify", mention_bias=3.0, batch=1
-    )
+    settings = {"decoder": decoder, "mention_bias": 3.0}
+    call.run.clear_cache()  # of the tests before this one in the same process
+    linker = Linker.from_pretrained(linker_path, batch=1, **settings)
     linker(texts[:200])
     compiled = call.run._cache_size()
     assert compiled < 40
     linker(texts[200:])
     assert call.run._cache_size() == compiled
+    linker = Linker.from_pretrained(linker_path, batch=16, **settings)
+    for size in (1, 3, 7, 16, 40):
+        for first in range(0, 120, size):
+            linker(texts[first : first + size])
+    assert call.run._cache_size() < 100
