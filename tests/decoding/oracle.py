@@ -1,6 +1,8 @@
 """Small models and random chunks, and what brute force says of them."""
 
 import functools
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,10 +11,16 @@ import numpy as np
 from insgenel_jax import models
 from insgenel_jax.decoding.call import Model
 from insgenel_jax.decoding.decisions import (
+    Table,
     Weights,
     build_table,
 )
-from insgenel_jax.linked_text import encode_prompt, encode_source, encode_titles
+from insgenel_jax.linked_text import (
+    Tokens,
+    encode_prompt,
+    encode_source,
+    encode_titles,
+)
 from insgenel_jax.models.config import ModelConfig
 from tests.decoding.test_decisions import (
     TITLES,
@@ -23,6 +31,7 @@ from tests.decoding.test_decisions import (
 
 TEXTS = ["New York City", "(York) New York's 1999", "in York", "York's mayor: York"]
 LENGTH = 96  # of the oracle's sequences
+AHEAD = 16  # of them that it runs at once
 
 
 @functools.cache
@@ -64,32 +73,58 @@ def whole(model):
     return run
 
 
+@functools.cache
+def whole_batch(model):
+    """`whole` of AHEAD sequences."""
+    return jax.jit(jax.vmap(whole(model), in_axes=(None, 0, 0)))
+
+
 class Oracle:
     """p(next token | what stands before it) over the legal outputs of a chunk."""
 
     def __init__(self, generator, prompt, outputs, bias):
         self.model, self.params = generator
         self.prompt, self.outputs, self.bias = prompt, outputs, bias
+        self.choices = {}  # what stands before -> the tokens allowed next
+        for output in outputs:
+            for n, token in enumerate(output):
+                self.choices.setdefault(output[:n], set()).add(token)
         self.known = {}
 
     def next(self, ids):
         """Allowed tokens, ascending, and their ln p and logits with bias."""
-        if ids in self.known:
-            return self.known[ids]
-        n = len(ids)
-        allowed = sorted({o[n] for o in self.outputs if o[:n] == ids and len(o) > n})
+        if ids not in self.known:
+            self._learn(ids)
+        return self.known[ids]
+
+    def _learn(self, ids):
+        """Run a prefix, together with decisions below it, which are asked for next."""
+        self.known[ids] = self._among(ids, None)
+        if len(self.choices.get(ids, ())) < 2:
+            return
+        below = [
+            prefix
+            for prefix, allowed in self.choices.items()
+            if len(allowed) > 1 and prefix[: len(ids)] == ids
+        ]
+        below = sorted(below, key=len)[:AHEAD]
+        tokens, lengths = np.zeros((AHEAD, LENGTH), np.int32), np.ones(AHEAD, np.int32)
+        for row, prefix in enumerate(below):
+            sequence = [*self.prompt, *prefix]
+            tokens[row, : len(sequence)], lengths[row] = sequence, len(sequence)
+        found = whole_batch(self.model)(self.params, tokens, lengths)
+        for prefix, logits in zip(below, np.asarray(found, np.float64), strict=False):
+            self.known[prefix] = self._among(prefix, logits)
+
+    def _among(self, ids, found):
+        """What `next` says; found: logits over the vocabulary, none where forced."""
+        allowed = sorted(self.choices.get(ids, ()))
         logits = np.zeros(len(allowed))
-        if len(allowed) > 1:
-            tokens = np.zeros(LENGTH, np.int32)
-            sequence = [*self.prompt, *ids]
-            tokens[: len(sequence)] = sequence
-            found = whole(self.model)(self.params, tokens, len(sequence))
-            logits = np.asarray(found, np.float64)[allowed]
-            logits = logits + [self.bias(ids, token) for token in allowed]
+        if found is not None:
+            logits = found[allowed] + [self.bias(ids, token) for token in allowed]
         log_probs = logits - np.log(np.exp(logits - logits.max(initial=0)).sum() or 1)
         log_probs -= logits.max(initial=0)
-        self.known[ids] = allowed, log_probs, logits
-        return self.known[ids]
+        return allowed, log_probs, logits
 
     def greedy(self):
         ids, total = (), 0.0
@@ -173,8 +208,93 @@ def cases(tokenizer, rng, count, weights=None):
         yield tokens, table, outputs, prompt
 
 
-def open_bias(tokenizer):
-    return lambda ids, token: 0.5 * (token == tokenizer.open)
+class Case(NamedTuple):
+    """A chunk for brute force. outputs: the legal ones; bias: (ids, token) -> float."""
+
+    tokens: Tokens
+    table: Table
+    outputs: dict
+    prompt: list[int]
+    bias: Callable
+    weights: Weights
+
+
+def varied_case(tokenizer, rng):
+    """Random weights and biases; optional, given, nested and overlapping mentions."""
+    titles = encode_titles(tokenizer, TITLES)
+    text = TEXTS[int(rng.integers(len(TEXTS)))]
+    tokens = encode_source(tokenizer, text)
+    candidates = {}
+    i = int(rng.integers(len(tokens)))
+    for _ in range(int(rng.integers(1, 5))):
+        j = int(min(len(tokens), i + rng.integers(1, 4)))
+        span = int(tokens.starts[i]), int(tokens.ends[j - 1])
+        entities = rng.choice(len(TITLES), int(rng.integers(1, 6)), replace=False)
+        candidates[span] = candidate(
+            *span, sorted(entities.tolist()), rng, optional=rng.random() < 0.75
+        )
+        # the next one close by, so that spans merge
+        i = int(np.clip(i + rng.integers(-2, 3), 0, len(tokens) - 1))
+    weights = Weights(
+        mention_bias=float(rng.normal()),
+        prior_weight=float(rng.choice([0, 0.5, 1])),
+        retriever_weight=float(rng.choice([0, 0.5, 2])),
+        rest_of_span=bool(rng.random() < 0.5),
+    )
+    candidates = list(candidates.values())
+    table = build_table(tokenizer, tokens, candidates, titles.__getitem__, weights)
+    outputs = legal_outputs(tokenizer, tokens, candidates, titles, weights.rest_of_span)
+    bias = spelled_bias(tokenizer, tokens, candidates, titles, weights)
+    prompt = encode_prompt(tokenizer, "link it", text)
+    return Case(tokens, table, outputs, prompt, bias, weights)
+
+
+def spelled_bias(tokenizer, tokens, candidates, titles, weights):
+    """bias(ids, token) of DESIGN.md section 6, from a dict of all title prefixes."""
+    starts, ends = tokens.starts.tolist(), tokens.ends.tolist()
+    below = {}  # (mention, title prefix) -> weights of the candidates below
+    for c in candidates:
+        mention = starts.index(c.start), ends.index(c.end) + 1
+        for entity, prior, retriever in zip(
+            c.entities.tolist(), c.log_prior, c.log_retriever, strict=True
+        ):
+            title = (*titles[entity], tokenizer.end)
+            weight = np.exp(
+                weights.prior_weight * prior + weights.retriever_weight * retriever
+            )
+            for n in range(len(title) + 1):
+                below.setdefault((mention, title[:n]), []).append(weight)
+
+    def bias(ids, token):
+        if token == tokenizer.open:
+            return weights.mention_bias
+        mention, title = read_place(tokenizer, ids)
+        if title is None:
+            return 0.0
+        child, parent = below[mention, (*title, token)], below[mention, title]
+        return float(np.log(np.mean(child) / np.mean(parent)))
+
+    return bias
+
+
+def read_place(tokenizer, ids):
+    """Where ids end: (source tokens before the open link, before here), title so far.
+
+    None for what there is not: an open link, a title that has begun.
+    """
+    pointer, opened, title = 0, None, None
+    for token in ids:
+        if token == tokenizer.open:
+            opened = pointer
+        elif token == tokenizer.entity:
+            title = ()
+        elif token == tokenizer.end:
+            opened = title = None
+        elif title is not None:
+            title = (*title, token)
+        elif token != tokenizer.close:
+            pointer += 1
+    return (opened, pointer), title
 
 
 def ids_of(tokens, table, path):

@@ -1,4 +1,4 @@
-"""The decoders against each other, and against brute force over legal outputs."""
+"""The decoders against each other; test_brute_force.py has what they must say."""
 
 import functools
 
@@ -19,8 +19,6 @@ from tests.decoding.oracle import (
     LENGTH,
     Oracle,
     cases,
-    ids_of,
-    open_bias,
     random_case,
     small_model,
     whole,
@@ -33,53 +31,6 @@ from tests.decoding.test_decisions import (
 @pytest.fixture(scope="module")
 def generator(tokenizer):
     return small_model(tokenizer.size, 8.0)
-
-
-DECODERS = {
-    "step of 1": functools.partial(step.decode, block=1),
-    "step of 3": functools.partial(step.decode, block=3),
-    "step": step.decode,
-    "tree": tree.decode,
-    "tree, whole": functools.partial(tree.decode, vocabulary=True),
-    "verify": verify.decode,
-}
-
-
-@pytest.mark.parametrize("name", DECODERS)
-def test_greedy_over_legal_outputs(generator, tokenizer, name):
-    chunks = list(cases(tokenizer, np.random.default_rng(0), 8))
-    paths = DECODERS[name](
-        *generator,
-        [prompt for _, _, _, prompt in chunks],
-        [table for _, table, _, _ in chunks],
-        batch=8,
-    )
-    decided = 0
-    for (tokens, table, outputs, prompt), path in zip(chunks, paths, strict=True):
-        oracle = Oracle(generator, prompt, outputs, open_bias(tokenizer))
-        expected, log_prob = oracle.greedy()
-        assert ids_of(tokens, table, path) == expected
-        assert sum(path.log_probs) == pytest.approx(log_prob, abs=1e-4)
-        decided += np.count_nonzero(path.log_probs)
-    assert decided > 8
-
-
-@pytest.mark.parametrize("scale", [3.0, 6.0])
-def test_marginal_over_legal_outputs(tokenizer, scale):
-    generator = small_model(tokenizer.size, scale)
-    chunks = list(cases(tokenizer, np.random.default_rng(1), 12))
-    args = [prompt for *_, prompt in chunks], [table for _, table, *_ in chunks]
-    paths = tree.decode(*generator, *args, batch=16, selection="marginal")
-    for (tokens, table, outputs, prompt), path in zip(chunks, paths, strict=True):
-        oracle = Oracle(generator, prompt, outputs, open_bias(tokenizer))
-        spans = merge_spans([mention[:2] for mention in table.mentions])
-        expected, sums = oracle.marginal(tokenizer, spans)
-        np.testing.assert_allclose(sums, 1, atol=1e-6)
-        if path.gap > 1e-4:
-            assert ids_of(tokens, table, path) == expected
-            assert sum(path.log_probs) == pytest.approx(
-                oracle.log_prob(expected, 0), abs=1e-4
-            )
 
 
 def test_marginal_is_not_greedy(tokenizer):

@@ -1,0 +1,197 @@
+"""The decoders against brute force over legal outputs; probabilities sum to 1."""
+
+import functools
+
+import numpy as np
+import pytest
+
+from insgenel_jax.decoding import blocks, step, tree, verify
+from insgenel_jax.decoding.decisions import OPEN, follow
+from insgenel_jax.decoding.spans import merge_spans
+from tests.decoding.oracle import (
+    Oracle,
+    ids_of,
+    random_case,
+    small_model,
+    varied_case,
+)
+
+DECODERS = {
+    "step of 1": functools.partial(step.decode, block=1),
+    "step of 3": functools.partial(step.decode, block=3),
+    "step": step.decode,
+    "tree": tree.decode,
+    "tree, whole": functools.partial(tree.decode, vocabulary=True),
+    "verify": verify.decode,
+}
+BATCH = 64
+SEEDS = [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 8))]
+
+
+@functools.cache
+def chunks(tokenizer, seed):
+    """64 chunks with their oracles, half of a clear model and half of an unclear one."""
+    rng = np.random.default_rng(seed)
+    cases = [varied_case(tokenizer, rng) for _ in range(BATCH)]
+    models = [small_model(tokenizer.size, scale) for scale in (8.0, 3.0)]
+    return [
+        (case, Oracle(models[i % 2], case.prompt, case.outputs, case.bias))
+        for i, case in enumerate(cases)
+    ]
+
+
+@functools.cache
+def greedy(tokenizer, seed):
+    return [oracle.greedy() for _, oracle in chunks(tokenizer, seed)]
+
+
+def decode(decoder, found):
+    """The paths of chunks, each decoded with its own model."""
+    paths = [None] * len(found)
+    for odd in (0, 1):
+        own = found[odd::2]
+        paths[odd::2] = decoder(
+            own[0][-1].model,
+            own[0][-1].params,
+            [case.prompt for case, _ in own],
+            [case.table for case, _ in own],
+            batch=BATCH // 2,
+        )
+    return paths
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("name", DECODERS)
+def test_greedy(tokenizer, name, seed):
+    found, ties = chunks(tokenizer, seed), 0
+    paths = decode(DECODERS[name], found)
+    for (case, _), path, (expected, log_prob) in zip(
+        found, paths, greedy(tokenizer, seed), strict=True
+    ):
+        if path.gap < 1e-4:
+            ties += 1
+            continue
+        assert ids_of(case.tokens, case.table, path) == expected
+        assert sum(path.log_probs) == pytest.approx(log_prob, abs=1e-4)
+    assert ties < 3
+    assert sum(np.count_nonzero(path.log_probs) for path in paths) > BATCH
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_marginal(tokenizer, seed):
+    found, ties = chunks(tokenizer, seed), 0
+    paths = decode(functools.partial(tree.decode, selection="marginal"), found)
+    for (case, oracle), path in zip(found, paths, strict=True):
+        spans = merge_spans([mention[:2] for mention in case.table.mentions])
+        expected, sums = oracle.marginal(tokenizer, spans)
+        np.testing.assert_allclose(sums, 1, atol=1e-6)
+        if path.gap < 1e-4:
+            ties += 1
+            continue
+        assert ids_of(case.tokens, case.table, path) == expected
+        log_prob = oracle.log_prob(expected, 0)
+        assert sum(path.log_probs) == pytest.approx(log_prob, abs=1e-4)
+    assert ties < 3
+
+
+def test_the_chunks_have_all_kinds(tokenizer):
+    """What brute force is meant to check does occur: else it proves nothing."""
+    cases = [case for case, _ in chunks(tokenizer, 0)]
+    given = weighted = passing = unweighted = 0
+    for case in cases:
+        mentions, title = case.table.mentions, case.table.kind > OPEN
+        given += not all(candidate.optional for *_, candidate in mentions)
+        weighted += bool(np.abs(case.table.bias[title]).max() > 0.1)
+        unweighted += not case.table.bias[title].any()
+        # a link after which some of its decision span is left
+        ends = case.table.span_end
+        short = any(end < ends[start] for start, end, _ in mentions)
+        passing += short and not case.weights.rest_of_span
+    assert min(given, weighted, passing, unweighted) >= 8
+
+
+def sums_along(block, log_probs):
+    """ln p of the path to each edge, and the edges that nothing hangs on."""
+    total = {-1: 0.0}
+    for i, up in enumerate(block.parent.tolist()):  # pre-order: the parent comes first
+        total[i] = total[up] + log_probs[i]
+    leaves = sorted(set(total) - set(block.parent.tolist()) - {-1})
+    return total, leaves
+
+
+def sum_block_by_block(table, rng, state, known, whole):
+    """Of all paths to the end: the sum of p, by random logits, and how many."""
+    state, _ = follow(table, state, links=not whole)
+    if not table.degree(state):
+        return 1.0, 1
+    if state not in known:
+        block = blocks.find_block(table, state, whole=whole)
+        logits = rng.normal(0, 4, len(block.edge))
+        total, leaves = sums_along(block, blocks.log_probs(table, block, logits))
+        probs = np.exp([total[i] for i in leaves])
+        assert probs.sum() == pytest.approx(1, abs=1e-9)
+        behind = [
+            sum_block_by_block(table, rng, int(table.next[edge]), known, whole)
+            for edge in block.edge[leaves]
+        ]
+        sums, counts = zip(*behind, strict=True)
+        known[state] = float(probs @ sums), sum(counts)
+    return known[state]
+
+
+def count_paths(table):
+    """From the start to the end, edge by edge."""
+
+    @functools.cache
+    def count(state):
+        edges = range(table.indptr[state], table.indptr[state + 1])
+        return sum(count(int(table.next[edge])) for edge in edges) if edges else 1
+
+    return count(0)
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_the_paths_of_every_block_sum_to_1(tokenizer, whole):
+    """Of random tables and logits; and those of a chunk, each of its paths once."""
+    rng = np.random.default_rng(8)
+    seen = 0
+    for _ in range(60):
+        _, table = random_case(tokenizer, rng)
+        known = {}
+        total, count = sum_block_by_block(table, rng, 0, known, whole)
+        assert total == pytest.approx(1, abs=1e-9)
+        assert count == count_paths(table)
+        seen += len(known)
+    assert seen > 60
+
+
+@pytest.mark.parametrize("selection", ["greedy", "marginal"])
+def test_the_probabilities_of_a_run_sum_to_1(tokenizer, monkeypatch, selection):
+    """Those that `tree.decode` chose by, and those that it hands out."""
+    found, seen, select = chunks(tokenizer, 0), 0, blocks.select
+
+    def checked(table, block, logits, log_probs, selection):
+        nonlocal seen
+        total, leaves = sums_along(block, log_probs)
+        once = sum(np.exp(total[i]) for i in leaves)
+        assert once == pytest.approx(1, abs=1e-9)
+        seen += 1
+        return select(table, block, logits, log_probs, selection)
+
+    monkeypatch.setattr(blocks, "select", checked)
+    paths = decode(functools.partial(tree.decode, selection=selection), found)
+    assert seen > BATCH
+    passed = 0
+    for (case, _), path in zip(found, paths, strict=True):
+        table = case.table
+        source = np.repeat(np.arange(len(table.indptr) - 1), np.diff(table.indptr))
+        taken = {
+            int(source[edge]): log_prob
+            for edge, log_prob in zip(path.edges, path.log_probs, strict=True)
+        }
+        for (opened, *_), (log_prob, *_), _ in path.unlinked:
+            # OPEN of the unlinked link and the COPY that was taken are all there is
+            copied = taken[int(source[opened])]
+            assert np.exp(log_prob) + np.exp(copied) == pytest.approx(1, abs=1e-9)
+            passed += 1
+    assert passed > 5
