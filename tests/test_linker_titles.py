@@ -16,6 +16,8 @@ from insgenel_jax.linker_chunks import make_chunks
 from insgenel_jax.linker_titles import make_titles
 from insgenel_jax.sharding import make_mesh
 
+pytestmark = pytest.mark.slow
+
 TEXT = "Jordan met an unknown in Paris."
 SPANS = [(0, 6), (14, 21), (25, 30)]  # the dictionary does not know the second
 
@@ -130,7 +132,6 @@ def test_only_step_can(path, settings):
         Linker.from_pretrained(path, titles="all", **settings)
 
 
-@pytest.mark.slow
 def test_on_eight_devices(path, linker):
     other = Linker.from_pretrained(
         path, system="insgenel", titles="all", mesh=make_mesh(2, 2, 2)

@@ -92,7 +92,7 @@ def decode(generator, cases, listed=False, **options):
     return step.decode(*generator, prompts, tables, **options)
 
 
-@pytest.mark.parametrize("block", [1, 8])
+@pytest.mark.parametrize("block", [pytest.param(1, marks=pytest.mark.slow), 8])
 def test_greedy_over_legal_outputs(generator, tokenizer, block):
     """A batch of chunks with the tree, with their own candidates, and with both."""
     rng = np.random.default_rng(0)
@@ -119,6 +119,7 @@ def test_greedy_over_legal_outputs(generator, tokenizer, block):
         ) == tuple((start, entity) for start, _, entity in links[expected])
 
 
+@pytest.mark.slow
 def test_probabilities_of_all_titles_sum_to_one(generator, tokenizer):
     """Those of the oracle, which the decoder's agree with."""
     rng = np.random.default_rng(1)
@@ -143,6 +144,7 @@ def test_probabilities_of_all_titles_sum_to_one(generator, tokenizer):
     assert link.log_prob == pytest.approx(log_probs[link.entity], abs=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "letters, count, rest_of_span",
     [(4, 20, True), (300, 400, False)],
@@ -184,6 +186,7 @@ def test_as_with_all_titles_for_candidates(
     assert links > 24 and inside > 24
 
 
+@pytest.mark.slow
 def test_one_title(generator, tokenizer):
     """All of it is forced: a single call, for the root."""
     trie, titles_on_device = grow(tokenizer, [[9, 8, 7]])
@@ -197,6 +200,7 @@ def test_one_title(generator, tokenizer):
     assert read_links(table, path.edges, path.log_probs)[0].entity == 0
 
 
+@pytest.mark.slow
 def test_new_documents_compile_nothing(generator, tokenizer):
     """With the tree or without it, where their shapes are those of another."""
     rng = np.random.default_rng(3)

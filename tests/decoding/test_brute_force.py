@@ -24,6 +24,7 @@ DECODERS = {
     "tree, whole": functools.partial(tree.decode, vocabulary=True),
     "verify": verify.decode,
 }
+DEFAULT = ("step", "tree", "verify")  # the variants wait for the slow run
 BATCH = 64
 SEEDS = [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 8))]
 
@@ -61,7 +62,13 @@ def decode(decoder, found):
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize("name", DECODERS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] * (name not in DEFAULT))
+        for name in DECODERS
+    ],
+)
 def test_greedy(tokenizer, name, seed):
     found, ties = chunks(tokenizer, seed), 0
     paths = decode(DECODERS[name], found)
