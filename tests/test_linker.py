@@ -60,7 +60,7 @@ def check(linker, document):
 @pytest.mark.parametrize("system", ["insgenel-r", "insgenel"])
 def test_every_output_is_sound(linker_path, texts, system):
     linker = Linker.from_pretrained(
-        linker_path, system=system, mention_bias=3.0, decoder="verify", batch=4
+        linker_path, system=system, mention_bias=3.0, decoder="verify", batch=1
     )
     documents = linker(texts)
     assert [document.text for document in documents] == texts
@@ -191,7 +191,9 @@ def test_the_best_unlinked_may_pass_the_threshold(linker_path, texts):
     [None, pytest.param((2, 2, 2), marks=pytest.mark.slow)],
     ids=["one", "eight"],
 )
-@pytest.mark.parametrize("decoder", ["step", "tree"])  # beside the fixture's verify
+@pytest.mark.parametrize(  # beside the fixture's verify
+    "decoder", [pytest.param("step", marks=pytest.mark.slow), "tree"]
+)
 def test_every_decoder_and_mesh_links_alike(linker_path, linker, texts, decoder, mesh):
     """Three times the same answer; on eight devices every part lies in its sharding."""
     if mesh is not None:
@@ -221,6 +223,7 @@ def test_half_precision(linker_path, texts):
         check(linker, document)
 
 
+@pytest.mark.slow
 def test_beam(linker_path, texts):
     """One beam and no dead ends: sound links, and the paper's two beams as well."""
     settings = {"system": "insgenel", "mention_bias": 3.0}

@@ -123,7 +123,8 @@ def toy_model(vocabulary, scale):
     return Model(forward, unembed, init_cache, None), params
 
 
-@pytest.mark.parametrize("beams", [1, 2, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("beams", [1, 2, 3])
 def test_when_the_search_ends(tokenizer, beams):
     """On 128 chunks: targets, scores, calls and tokens, where ln p varies widely.
 

@@ -226,6 +226,7 @@ def loop(layer, params, x, shared):
     return x
 
 
+@pytest.mark.slow
 @EACH
 def test_remat(config):
     """The same values and gradients from ever more products done twice."""

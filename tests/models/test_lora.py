@@ -130,7 +130,9 @@ def test_the_additions_alone_are_differentiated():
     assert all(np.abs(leaf).max() > 0 for leaf in jax.tree.leaves(alone))
 
 
-@pytest.mark.parametrize("remat", ["none", "full"])
+@pytest.mark.parametrize(
+    "remat", ["none", pytest.param("full", marks=pytest.mark.slow)]
+)
 def test_dropout_in_training_only(remat):
     """Without a key none; with one half of A's inputs, also where nothing else drops.
 

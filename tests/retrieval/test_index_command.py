@@ -32,6 +32,7 @@ def make_kb(path):
     return path
 
 
+@pytest.mark.slow
 def test_index_and_linker(tmp_path, monkeypatch, linker_path):
     kb, retriever = make_kb(tmp_path / "kb"), write_retriever(tmp_path / "retriever")
     out = tmp_path / "new folder" / "index"

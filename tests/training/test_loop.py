@@ -253,9 +253,8 @@ def test_the_best_parameters_are_returned(start, tmp_path):
     assert same(found, kept[1.0]) and not same(found, kept[2.0])
 
 
-@pytest.mark.parametrize(
-    "name", ["generator", pytest.param("retriever", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["generator", "retriever"])
 def test_accumulated_parts_sum_to_one_large_batch(start, name):
     task, _, data, _ = start(name)
     batch = {k: v for k, v in next(data).items() if k not in loop.HOST_ONLY}

@@ -74,6 +74,7 @@ def moved(before, after, most=2 * RATE * STEPS):
     return {n for n in before if not np.array_equal(before[n], after[n])}
 
 
+@pytest.mark.slow
 def test_all_of_a_model_is_trained_from_where_it_stood(prepared, pretrained, tmp_path):
     file, values = arguments(prepared, pretrained, "generator")
     train.main(file, tmp_path, values)
@@ -124,6 +125,7 @@ def test_lora_leaves_all_else_as_it_is(prepared, pretrained, tmp_path, dtype):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("others", [(), (LORA, "model.param_dtype=bfloat16")])
 def test_a_run_goes_on_to_the_same_bits(prepared, pretrained, tmp_path, others):
     """With dropout, from a checkpoint in the middle that holds only what changes."""
