@@ -31,7 +31,7 @@ import jax
 import numpy as np
 import typer
 from rich.console import Console
-from rich.table import Table as RichTable
+from tables import as_table  # beside this script
 
 from insgenel_jax import models
 from insgenel_jax.decoding import decisions, step, tree, verify
@@ -136,7 +136,7 @@ def main(
     }
     rows = summarise(found, seconds)
     console.print(about)
-    console.print(as_table(rows))
+    console.print(as_table("decoding a document", rows, ".1f"))
     if json is not None:
         json.write_text(jsonlib.dumps({**about, "rows": rows}, indent=1) + "\n")
 
@@ -371,17 +371,6 @@ def summarise(found, seconds) -> list[dict]:
             }
         )
     return rows
-
-
-def as_table(rows: list[dict]) -> RichTable:
-    table = RichTable(title="decoding a document")
-    for name in rows[0]:
-        table.add_column(name, justify="left" if name == "way" else "right")
-    for row in rows:
-        table.add_row(
-            *(f"{v:.1f}" if isinstance(v, float) else str(v) for v in row.values())
-        )
-    return table
 
 
 if __name__ == "__main__":

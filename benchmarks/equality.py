@@ -19,7 +19,8 @@ from typing import Annotated
 import jax
 import typer
 from rich.console import Console
-from systems import alike, as_table  # beside this script
+from systems import alike  # this and the next beside this script
+from tables import as_table
 
 from insgenel_jax import cli
 from insgenel_jax.formats import Rejects, read_documents

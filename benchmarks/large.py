@@ -27,8 +27,9 @@ from typing import Annotated
 import jax
 import numpy as np
 import typer
+from decoding import INSTRUCTION, choices  # this and tables beside this script
 from rich.console import Console
-from rich.table import Table as RichTable
+from tables import as_table
 
 from insgenel_jax import cli, models
 from insgenel_jax.decoding import decisions
@@ -46,7 +47,6 @@ SHAPES = {
     "1.3b": {"dim": 2048, "layers": 24, "heads": 16, "ffn": 5504},
     "7b": {"dim": 4096, "layers": 32, "heads": 32, "ffn": 11008},
 }
-INSTRUCTION = "Mark every mention of an entity in the text and name the entity."
 POSITIONS = 2048
 ARRAYS = ("indptr", "token", "next", "bias", "kind", "value", "span_end")
 
@@ -159,7 +159,7 @@ def run(
         "chunks": len(chunks),
         "tokens of prompts": sum(len(chunk.prompt) for chunk in chunks),
         "decision spans": sum(_count_spans(chunk.table) for chunk in chunks),
-        "choices": sum(_count_choices(chunk.table) for chunk in chunks),
+        "choices": sum(choices(chunk.table) for chunk in chunks),
         "repeats": repeats,
     }
     console.print(about)
@@ -184,14 +184,7 @@ def run(
             kept = sum(len(a & b) for a, b in zip(found, wanted, strict=True))
             row["chunks as float32"] = f"{sum(same)} of {len(same)}"
             row["links as float32"] = f"{kept} of {sum(map(len, wanted))}"
-    table = RichTable(title=f"{documents} documents, {shape}, bfloat16")
-    for name in rows[0]:
-        table.add_column(name, justify="right")
-    for row in rows:
-        table.add_row(
-            *(f"{v:.4g}" if isinstance(v, float) else str(v) for v in row.values())
-        )
-    console.print(table)
+    console.print(as_table(f"{documents} documents, {shape}, bfloat16", rows))
     if json is not None:
         json.write_text(jsonlib.dumps({**about, "rows": rows}, indent=1) + "\n")
 
@@ -242,11 +235,6 @@ def _count_spans(table: decisions.Table) -> int:
     return len(
         np.unique(table.span_end[table.span_end != np.arange(len(table.span_end))])
     )
-
-
-def _count_choices(table: decisions.Table) -> int:
-    counts = [len(candidate.entities) for _, _, candidate in table.mentions]
-    return len(counts) + sum(n for n in counts if n > 1)
 
 
 if __name__ == "__main__":

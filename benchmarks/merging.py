@@ -36,7 +36,7 @@ import numpy as np
 import typer
 from decoding import invent_words  # beside this script
 from rich.console import Console
-from rich.table import Table as RichTable
+from tables import as_table
 
 from insgenel_jax.decoding import decisions, tree
 from insgenel_jax.decoding.call import Model
@@ -113,15 +113,8 @@ def main(
         for way in WAYS:
             found = measure(model, cases, way, asked[way], level)
             rows.append({"noise": level, "way": way, **found})
-    table = RichTable(title="overlapping candidate mentions")
-    for name in rows[0]:
-        table.add_column(name, justify="left" if name == "way" else "right")
-    for row in rows:
-        table.add_row(
-            *(f"{v:.4g}" if isinstance(v, float) else str(v) for v in row.values())
-        )
     console.print(about)
-    console.print(table)
+    console.print(as_table("overlapping candidate mentions", rows))
     if json is not None:
         json.write_text(jsonlib.dumps({**about, "rows": rows}, indent=1) + "\n")
 

@@ -36,7 +36,7 @@ import numpy as np
 import typer
 from decoding import choices  # beside this script
 from rich.console import Console
-from rich.table import Table as RichTable
+from tables import as_table
 
 from insgenel_jax import cli, models
 from insgenel_jax.decoding.decisions import COPY
@@ -247,17 +247,6 @@ def divide(found: dict[str, dict]) -> list[dict[str, Any]]:
                 }
             )
     return ratios
-
-
-def as_table(title: str, rows: list[dict]) -> RichTable:
-    table = RichTable(title=title)
-    for name in rows[0]:
-        table.add_column(name, justify="left" if name in ("set", "way") else "right")
-    for row in rows:
-        table.add_row(
-            *(f"{v:.3g}" if isinstance(v, float) else str(v) for v in row.values())
-        )
-    return table
 
 
 if __name__ == "__main__":

@@ -31,8 +31,6 @@ import json as jsonlib
 import multiprocessing
 import os
 import platform
-import re
-import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterable
@@ -41,6 +39,7 @@ from typing import Annotated
 
 import numpy as np
 import typer
+from measures import most_resident, resident, time_median  # beside this script
 from rich.console import Console
 from rich.table import Table
 from titles import draw_titles  # beside this script
@@ -368,31 +367,6 @@ def time_prefixes(allowed: Callable, paths: list) -> float:
                 allowed(path[:i])
 
     return 1e6 * time_median(run, REPEATS)[0] / sum(map(len, paths))
-
-
-def time_median(
-    function: Callable, repeats: int, clock: Callable = time.process_time
-) -> tuple[float, object]:
-    """Median seconds of a call, and what the last one returned."""
-    seconds, result = [], None
-    for _ in range(repeats):
-        result = None  # not two at once in memory
-        began = clock()
-        result = function()
-        seconds.append(clock() - began)
-    return statistics.median(seconds), result
-
-
-def resident() -> int:
-    """Bytes of this process in memory."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE")
-
-
-def most_resident() -> int:
-    """The most bytes this process has had in memory (getrusage counts its parent's)."""
-    status = Path("/proc/self/status").read_text()
-    return 1024 * int(re.search(r"VmHWM:\s+(\d+) kB", status)[1])
 
 
 def extrapolate(row: dict, size: int) -> dict:
