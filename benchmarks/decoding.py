@@ -7,7 +7,7 @@ vocabulary of invented words; random weights in float32, but that OPT's open mos
 (LLaMA's have no bias to say so with): what is decided means nothing, but is the same for
 all. Hugging Face (torch) runs the same weights
 (a) `generate(prefix_allowed_tokens_fn)` over the whole document, (b) a fresh prompt for
-every span, greedy and with 2 beams, as the release does. All are run in turn,
+every span, as the release does, greedy and with 2 beams each. All are run in turn,
 `repeats` times; times are medians, ratios are of medians of one run. *calls* are forwards
 in which the document takes part, *tokens* those run in them, *choices* the release's own
 count: mentions, and candidates of ambiguous mentions.
@@ -34,7 +34,7 @@ from rich.console import Console
 from tables import as_table  # beside this script
 
 from insgenel_jax import models
-from insgenel_jax.decoding import decisions, step, tree, verify
+from insgenel_jax.decoding import beam, decisions, step, tree, verify
 from insgenel_jax.decoding.spans import CandidateMention
 from insgenel_jax.linked_text import encode_prompt, encode_source, encode_titles
 from insgenel_jax.linker_directory import decoder_model
@@ -48,21 +48,26 @@ SHAPES = {
     "mini": {"dim": 256, "layers": 4, "heads": 4, "ffn": 1024},
     "125m": {"dim": 768, "layers": 12, "heads": 12, "ffn": 3072},
 }
+BEAMS, HF_BEAMS = "beam, 2 beams", "HF whole, 2 beams"
 INSTRUCTION = "Mark every mention of an entity in the text and name the entity."
 
 
 class Case(NamedTuple):
-    """A document ready to decode, and what stands behind its last decision.
+    """A document ready to decode; its source tokens and EOS.
 
     mention_tokens, title_tokens: in the mean, of the candidates.
     """
 
     prompt: list[int]
     table: decisions.Table
-    tail: list[int]
-    source_tokens: int
+    source: list[int]
     mention_tokens: float
     title_tokens: float
+
+    @property
+    def tail(self) -> list[int]:
+        """What stands behind the last decision."""
+        return self.source[len(self.table.span_end) - 1 :]
 
 
 class Outcome(NamedTuple):
@@ -127,7 +132,7 @@ def main(
         "batch of our decoders": batch,
         "spans": spans,
         "candidates": candidates,
-        "source tokens": [case.source_tokens for case in cases],
+        "source tokens": [len(case.source) - 1 for case in cases],
         "tokens of a mention": round(mean([c.mention_tokens for c in cases]), 1),
         "tokens of a title": round(mean([c.title_tokens for c in cases]), 1),
         "choices": [choices(case.table) for case in cases],
@@ -198,13 +203,10 @@ def make_case(
     table = decisions.build_table(
         tokenizer, tokens, mentions, ids.__getitem__, decisions.Weights()
     )
-    last = len(table.span_end) - 1
-    prompt = encode_prompt(tokenizer, INSTRUCTION, text)
     return Case(
-        prompt,
+        encode_prompt(tokenizer, INSTRUCTION, text),
         table,
-        [*tokens.ids[last:].tolist(), tokenizer.eos],
-        len(tokens),
+        [*tokens.ids.tolist(), tokenizer.eos],
         mean([end - start for start, end, _ in table.mentions]),
         mean([len(title) for title in ids]),
     )
@@ -229,6 +231,7 @@ def our_ways(config: ModelConfig, params, batch: int) -> dict[str, Way]:
                 params,
                 [case.prompt for case in group],
                 [case.table for case in group],
+                *([[case.source for case in group]] if decoder is beam else []),
                 batch=batch,
                 **options,
             )
@@ -242,6 +245,7 @@ def our_ways(config: ModelConfig, params, batch: int) -> dict[str, Way]:
         "tree": functools.partial(run, tree),
         "tree, marginal": functools.partial(run, tree, selection="marginal"),
         "verify": functools.partial(run, verify),
+        BEAMS: functools.partial(run, beam, beams=2),
     }
 
 
@@ -303,6 +307,7 @@ def hugging_face_ways(path: Path, tokenizer: Tokenizer) -> dict[str, Way]:
 
     return {
         "HF whole, greedy": each(whole),
+        HF_BEAMS: each(whole, beams=2),
         "HF by span, greedy": each(by_span),
         "HF by span, 2 beams": each(by_span, beams=2),
     }
@@ -351,13 +356,14 @@ def measure(ways, cases, repeats: int, console: Console):
 
 def summarise(found, seconds) -> list[dict]:
     """A row a way: calls, tokens, milliseconds a document, and ratios to `tree`."""
-    greedy = [outcome.ids for outcome in found["step"]]
     best = float(np.median(seconds["tree"]))
     calls = sum(outcome.calls for outcome in found["tree"])
     rows = []
     for name, outcomes in found.items():
         documents, median = len(outcomes), float(np.median(seconds[name]))
         total = sum(outcome.calls for outcome in outcomes)
+        other = BEAMS if name == HF_BEAMS else "step"
+        same = sum(a.ids == b.ids for a, b in zip(outcomes, found[other], strict=True))
         rows.append(
             {
                 "way": name,
@@ -366,8 +372,7 @@ def summarise(found, seconds) -> list[dict]:
                 "ms a document": 1000 * median / documents,
                 "time / tree": median / best,
                 "calls / tree": total / calls,
-                "same as step": f"{sum(o.ids == g for o, g in zip(outcomes, greedy))}"
-                f" of {documents}",
+                "the same": f"{same} of {documents} as {other}",
             }
         )
     return rows

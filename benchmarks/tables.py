@@ -8,15 +8,18 @@ from rich.table import Table
 
 
 def as_table(title: str, rows: Sequence[dict], digits: str = ".4g") -> Table:
-    """A column for each key of the first row; strings stand left, numbers right."""
+    """A column for each key, "-" where a row has none; strings left, numbers right."""
     table = Table(title=title)
-    for name, value in rows[0].items():
-        table.add_column(name, justify="left" if isinstance(value, str) else "right")
+    for name in dict.fromkeys(name for row in rows for name in row):
+        left = isinstance(rows[0].get(name), str)
+        table.add_column(name, justify="left" if left else "right")
     for row in rows:
-        table.add_row(
-            *(
-                format(v, digits) if isinstance(v, float) else str(v)
-                for v in row.values()
-            )
-        )
+        cells = (row.get(str(column.header), "-") for column in table.columns)
+        table.add_row(*(_as_text(cell, digits) for cell in cells))
     return table
+
+
+def _as_text(value, digits: str) -> str:
+    if isinstance(value, float):
+        return format(value, digits if abs(value) < 1000 else ",.0f")
+    return str(value)

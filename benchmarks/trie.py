@@ -41,7 +41,7 @@ import numpy as np
 import typer
 from measures import most_resident, resident, time_median  # beside this script
 from rich.console import Console
-from rich.table import Table
+from tables import as_table  # beside this script
 from titles import draw_titles  # beside this script
 
 from insgenel_jax.tokenizer import Tokenizer, load_tokenizer, train_bpe
@@ -65,7 +65,7 @@ def main(
     json: Annotated[Path | None, typer.Option(help="write the numbers here")] = None,
 ) -> None:
     """Draw titles, tokenise them, measure each structure at each size."""
-    console = Console()
+    console = Console(width=120)
     real = None if titles is None else titles.read_text().splitlines()
     packages = ("numpy", "jax", "marisa-trie", "tokenizers")
     about = {
@@ -92,7 +92,7 @@ def main(
         ids, lengths = encode(words, drawn)
         about["seconds to tokenise"] = time.perf_counter() - began
         shapes.append({"titles": "drawn"} | describe(ids, lengths, words))
-        _print(console, "Shape of the titles", shapes)
+        console.print(as_table("Shape of the titles", shapes))
         files = Path(folder) / "ids.npy", Path(folder) / "lengths.npy"
         for file, array in zip(files, (ids, lengths), strict=True):
             np.save(file, array)
@@ -105,7 +105,8 @@ def main(
             else:
                 rows += [extrapolate(row, size) for row in last]
             rows += in_fresh_process(measure_marisa, *task)
-    _print(console, f"The tree of all titles, {about}", rows)
+    console.print(about)
+    console.print(as_table("The tree of all titles", rows, ".3g"))
     if json is not None:
         record = {**about, "shapes": shapes, "rows": rows}
         json.write_text(jsonlib.dumps(record, indent=1) + "\n")
@@ -239,7 +240,7 @@ def measure_arrays(ids_file, lengths_file, size, vocabulary, end) -> list[dict]:
                 lambda run=run: jax.block_until_ready(run()), REPEATS
             )
             assert (np.asarray(states) >= 0).all()  # no step left the tree
-            name = f"arrays, jitted {look.__name__}, batch {batch}"
+            name = f"jitted {look.__name__}, batch {batch}"
             each = {"us/step": 1e6 * seconds / streams.size}
             rows.append({"structure": name, "titles": size} | each)
     return rows
@@ -374,22 +375,6 @@ def extrapolate(row: dict, size: int) -> dict:
     ratio = size / row["titles"]
     grown = {name: ratio * row[name] for name in ("build s", "MB", "resident MB")}
     return row | grown | {"structure": f"~ {row['structure']}", "titles": size}
-
-
-def _print(console: Console, title: str, rows: list[dict]) -> None:
-    table = Table(title=title)
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    for name in names:
-        table.add_column(name, justify="right")
-    for row in rows:
-        table.add_row(*(_text(row.get(name)) for name in names))
-    console.print(table)
-
-
-def _text(value) -> str:
-    if isinstance(value, float):
-        return f"{value:,.3g}" if value < 1000 else f"{value:,.0f}"
-    return "-" if value is None else f"{value:,}" if isinstance(value, int) else value
 
 
 if __name__ == "__main__":

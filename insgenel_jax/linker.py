@@ -238,7 +238,8 @@ class Linker:
         paths = [decisions.Path.begin() for _ in chunks]
         shape, decode = choose_decoder(settings, self.generator, self._titles)
         shapes = {i: shape(c) for i, c in enumerate(chunks) if c.table.mentions}
-        order = sorted(shapes, key=lambda i: (shapes[i], i))
+        # a batch runs until its last row ends: those that end together go together
+        order = sorted(shapes, key=lambda i: (shapes[i], chunks[i].table.spans, i))
         for (slots, *_), alike in itertools.groupby(order, key=shapes.__getitem__):
             most = min(settings.batch, max(settings.batch_tokens // slots, 1))
             while group := list(itertools.islice(alike, most)):

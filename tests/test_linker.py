@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec as P
 
-from insgenel_jax.decoding import call
+from insgenel_jax.decoding import call, verify
 from insgenel_jax.decoding.spans import merge_spans
 from insgenel_jax.document import Document, Mention
 from insgenel_jax.kb import world
@@ -108,6 +108,20 @@ def test_batch_size_and_order_change_nothing(linker_path, linker, texts):
         for one, other in zip(expected, found, strict=True):
             same(one, other)
     assert linker(documents) == expected
+
+
+def test_chunks_of_like_many_spans_are_batched(linker, texts, monkeypatch):
+    """A batch runs until its last row ends."""
+    spans, decode = [], verify.decode
+
+    def decode_noted(model, params, prompts, tables, **options):
+        spans.append([table.spans for table in tables])
+        return decode(model, params, prompts, tables, **options)
+
+    monkeypatch.setattr(verify, "decode", decode_noted)
+    linker(texts)
+    assert len(spans) > 3
+    assert all(found == sorted(found) for found in spans)
 
 
 def test_given_mentions_all_come_back(linker):
@@ -239,8 +253,8 @@ def test_beam(linker_path, texts):
 def test_new_documents_compile_nothing(linker_path, decoder):
     """The shapes of 200 varied documents are those of 100 others.
 
-    One by one; in batches, where a call is as large as the largest of its rows, what is
-    compiled is bounded, whatever the groups.
+    One by one. In batches a call is as large as the largest of its rows: each size of a
+    batch takes no more programs than that, whatever the groups.
     """
     paragraphs = [d.text for d in world.paragraphs("train", 600)]
     rng = np.random.default_rng(0)
@@ -260,4 +274,4 @@ def test_new_documents_compile_nothing(linker_path, decoder):
     for size in (1, 3, 7, 16, 40):
         for first in range(0, 120, size):
             linker(texts[first : first + size])
-    assert call.run._cache_size() < 100
+    assert call.run._cache_size() <= 5 * compiled  # batches of 1, 2, 4, 8 and 16

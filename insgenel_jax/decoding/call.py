@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 MOVES = 32  # slots that a call may move, for each row
-EDGES = (64, 512, 4096)  # edges that a call may score, for each row
+EDGES = (512, 4096)  # edges that a call may score, for each row
 TOKENS = 16  # the smallest number of tokens of a call, for each row
 SLOTS = 256  # the smallest number of cache slots, for each row
 

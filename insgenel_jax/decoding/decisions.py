@@ -81,6 +81,12 @@ class Table:
             return int(self.titles.indptr[1])
         return int(self.indptr[state + 1] - self.indptr[state])
 
+    @property
+    def spans(self) -> int:
+        """The number of decision spans."""
+        inside = self.span_end > np.arange(len(self.span_end))
+        return len(np.unique(self.span_end[inside]))
+
     def token_ids(self, edges: Sequence[int]) -> list[int]:
         """The tokens of the edges of a path."""
         own = len(self.token)

@@ -114,6 +114,8 @@ def test_table_is_the_policy(tokenizer, rest_of_span):
         found = list(table_outputs(table, tokens.ids.tolist()))
         assert len(found) == len(expected)
         assert dict(found) == expected
+        merged = merge_spans([(start, end) for start, end, _ in table.mentions])
+        assert table.spans == len(merged)
         last = max((end for _, end, _ in table.mentions), default=0)
         longest = max(len(ids) for ids in expected) - (len(tokens) - last)
         assert table.longest >= longest

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from insgenel_jax.decoding import blocks, step, tree, verify
+from insgenel_jax.decoding import beam, blocks, call, step, tree, verify
 from insgenel_jax.decoding.decisions import (
     Weights,
     build_table,
@@ -82,6 +82,45 @@ def test_calls_and_tokens_are_counted(generator, tokenizer):
     for decoder in (step, tree, verify):
         (path,) = decoder.decode(*generator, [prompt], [table], batch=1)
         assert (path.calls, path.tokens) == (1, len(prompt) + 1)
+
+
+@pytest.mark.parametrize("decoder", [tree, verify])
+def test_a_call_reads_back_once_and_gives_its_cache_on(
+    generator, tokenizer, monkeypatch, decoder
+):
+    calls, reads, run, get = [], [], call.run, jax.device_get
+
+    def run_counted(model, params, cache, *args, **options):
+        calls.append(cache)
+        return run(model, params, cache, *args, **options)
+
+    def get_counted(arrays):
+        reads.append(arrays)
+        return get(arrays)
+
+    chunks = list(cases(tokenizer, np.random.default_rng(7), 6))
+    monkeypatch.setattr(call, "run", run_counted)
+    monkeypatch.setattr(jax, "device_get", get_counted)
+    paths = decoder.decode(
+        *generator,
+        [prompt for *_, prompt in chunks],
+        [table for _, table, *_ in chunks],
+        batch=8,
+    )
+    assert len(calls) == max(path.calls for path in paths) > 1
+    assert len(reads) == len(calls)
+    assert all(cache[name].is_deleted() for cache in calls for name in "kv")
+
+
+@pytest.mark.parametrize("decoder", [step, beam])
+def test_a_loop_reads_back_once(generator, tokenizer, monkeypatch, decoder):
+    reads, get = [], jax.device_get
+    ((tokens, table, _, prompt),) = cases(tokenizer, np.random.default_rng(8), 1)
+    source = [*tokens.ids.tolist(), tokenizer.eos]
+    args = [prompt], [table], *([[source]] if decoder is beam else [])
+    monkeypatch.setattr(jax, "device_get", lambda x: reads.append(x) or get(x))
+    (path,) = decoder.decode(*generator, *args, batch=1)
+    assert path.calls > len(reads) == 1
 
 
 @pytest.mark.parametrize("decoder", [step, tree, verify])
