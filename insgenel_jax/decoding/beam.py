@@ -26,7 +26,13 @@ from jaxtyping import Array, Float, Int
 
 from insgenel_jax.decoding.call import Model
 from insgenel_jax.decoding.decisions import Path, Table
-from insgenel_jax.decoding.step import Shape, Tables, bucket_shape, pack_tables
+from insgenel_jax.decoding.step import (
+    Shape,
+    Tables,
+    bucket_shape,
+    clip_order,
+    pack_tables,
+)
 from insgenel_jax.decoding.whole_target import extend
 
 
@@ -189,7 +195,8 @@ def _decode(
         each = jnp.arange(block)
         before = order[:, None, None] <= each[:, None, None]  # [B C 1 S]
         mask = b.sees[:, None] | (own[:, None] & before)  # [B C W S]
-        positions = (lengths + b.total - b.count)[:, None] + each
+        first = (lengths + b.total - b.count)[:, None]
+        positions = first + clip_order(each, b.count)
         hidden, cache = model.forward(
             params,
             b.tokens.reshape(B, -1),
@@ -316,9 +323,10 @@ def _decode(
     none = jnp.zeros(B, jnp.int32)
     with jax.named_scope("prefill"):
         cache = model.init_cache(B, slots)
-        order = jnp.broadcast_to(jnp.arange(T), (B, T))
-        mask = jnp.arange(slots) <= order[..., None]  # [B T S]
-        hidden, cache = model.forward(params, prompts, order, mask, cache)
+        order = jnp.arange(T)
+        mask = jnp.broadcast_to(jnp.arange(slots) <= order[:, None], (B, T, slots))
+        positions = clip_order(order, lengths)
+        hidden, cache = model.forward(params, prompts, positions, mask, cache)
         cache = {**cache, "length": lengths}
         hidden = hidden[row, jnp.maximum(lengths - 1, 0)[:, None]]  # [B 1 D]
         hidden = jnp.broadcast_to(hidden, (B, W, hidden.shape[-1]))

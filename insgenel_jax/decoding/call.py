@@ -181,7 +181,8 @@ def run(
     with jax.named_scope("settle"):
         cache = {**model.move_slots(cache, *moves), "length": lengths}
     mask = tree_mask(lengths, ends, slots)
-    positions = lengths[:, None] + depths
+    # rows that sit out, behind the last slot, stand where the model has a position
+    positions = jnp.where(lengths < slots, lengths, 0)[:, None] + depths
     hidden, cache = model.forward(params, tokens, positions, mask, cache)
     with jax.named_scope("score"):
         behind = jnp.take_along_axis(hidden, at[..., None], axis=1)  # [B E D]

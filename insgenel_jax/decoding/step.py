@@ -187,8 +187,9 @@ def _decode(
 
     def run(tokens, count, cache):
         """Feed `count` [B] of the tokens [B T]; the hidden state of the last one."""
-        positions = cache["length"][:, None] + jnp.arange(tokens.shape[1])
-        mask = jnp.arange(slots) <= positions[:, :, None]  # [B, T, S]
+        first, order = cache["length"][:, None], jnp.arange(tokens.shape[1])
+        mask = jnp.arange(slots) <= (first + order)[:, :, None]  # [B, T, S]
+        positions = first + clip_order(order, count)
         hidden, cache = model.forward(params, tokens, positions, mask, cache)
         cache = {**cache, "length": cache["length"] + count}
         return hidden[each, jnp.maximum(count - 1, 0)], cache
@@ -273,6 +274,15 @@ def _decode(
         )
     _, _, _, _, (edges, log_probs, total), gap, calls, ran = carry
     return edges, log_probs, total, gap, calls, ran
+
+
+def clip_order(order: Int[Array, " T"], count: Int[Array, " B"]) -> Int[Array, "B T"]:
+    """The order of tokens, padding at that of the last of `count`.
+
+    So that padding has no position which the model has not: NaN there would reach all,
+    for masked values are multiplied by zero.
+    """
+    return jnp.minimum(order, jnp.maximum(count - 1, 0)[:, None])
 
 
 def _where(condition: Bool[Array, " B"], yes, no):

@@ -35,15 +35,15 @@ AHEAD = 16  # of them that it runs at once
 
 
 @functools.cache
-def small_model(vocabulary, scale):
+def small_model(vocabulary, scale, family="llama"):
     """Random weights; a larger scale makes decisions clearer."""
     config = ModelConfig(
-        family="llama",
+        family=family,
         vocabulary=vocabulary,
         dim=32,
         layers=2,
         heads=4,
-        kv_heads=2,
+        kv_heads=2 if family == "llama" else None,
         ffn=64,
         max_positions=512,
     )

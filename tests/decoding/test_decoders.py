@@ -138,6 +138,29 @@ def test_batch_and_padding_change_nothing(generator, tokenizer, decoder):
         assert (alone.calls, alone.tokens) == (expected.calls, expected.tokens)
 
 
+@pytest.mark.parametrize("decoder", [step, beam, tree, verify])
+def test_padding_needs_no_positions(tokenizer, decoder):
+    """Those behind the last that a chunk takes have no say. OPT's are a table."""
+    chunks = list(cases(tokenizer, np.random.default_rng(9), 6))
+    prompts = [prompt for *_, prompt in chunks]
+    tables = [table for _, table, *_ in chunks]
+    sources = [[*tokens.ids.tolist(), tokenizer.eos] for tokens, *_ in chunks]
+    most = max(
+        len(prompt) + table.longest + (len(source) * (decoder is beam))
+        for prompt, table, source in zip(prompts, tables, sources, strict=True)
+    )
+    model, params = small_model(tokenizer.size, 8.0, "opt")
+    table = params["embed_position"]["embedding"]
+    args = prompts, tables, *([sources] if decoder is beam else [])
+    found = []
+    for last in (len(table), most + 2):  # OPT's first two are no positions
+        some = params | {"embed_position": {"embedding": table.at[last:].set(np.nan)}}
+        with jax.debug_nans(last < len(table)):
+            paths = decoder.decode(model, some, *args, batch=8)
+        found.append([(path.edges, path.log_probs) for path in paths])
+    assert found[0] == found[1]
+
+
 @pytest.mark.parametrize("decoder", [step, tree, verify])
 def test_forced_chunks_cost_no_call(generator, tokenizer, decoder):
     """A given mention with one candidate leaves nothing to decide."""
