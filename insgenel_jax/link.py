@@ -20,6 +20,16 @@ from insgenel_jax.formats import read_documents, write_documents
 _NO_CONTROLS = dict.fromkeys((*range(9), *range(11, 32), *range(127, 160)), "\ufffd")
 
 
+# what `Linker.stats` calls it, and what it counts
+LOST = {
+    "untokenised": "entities left out: the generator's tokenizer has no tokens for "
+    "their titles",
+    "overlong": "entities left out of some mentions: the generator has no positions for "
+    "titles so long",
+    "dead": "chunks without links: every beam ended in a dead end",
+}
+
+
 @cli.user_errors()
 def main(
     linker: Annotated[Path, typer.Option(help="linker directory")],
@@ -92,11 +102,9 @@ def main(
                 f"{lost} candidate mentions left out: {stats['dropped']} that start or "
                 f"end inside a token, {stats['cut']} cut by a chunk"
             )
-        if lost := stats["untokenised"]:
-            console.print(
-                f"{lost} entities left out: the generator's tokenizer has no tokens for "
-                "their titles"
-            )
+        for name, what in LOST.items():
+            if lost := stats[name]:
+                console.print(f"{lost} {what}")
 
 
 def highlight(document: Document) -> Text:

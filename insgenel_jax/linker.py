@@ -12,7 +12,7 @@ import itertools
 import math
 import operator
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,9 +54,10 @@ class Linker:
 
     `stats` counts documents, chunks, generator calls, tokens, links, chunks with a
     decision too close to call ("ties"), and the candidate mentions lost inside a token
-    ("dropped") or for lack of room in a chunk ("cut") since the linker was opened; and
-    the entities left out because the tokenizer has no tokens for their titles
-    ("untokenised").
+    ("dropped") or for lack of room in a chunk ("cut") since the linker was opened; the
+    chunks whose beams all ended in dead ends ("dead"); and the entities left out because
+    the tokenizer has no tokens for their titles ("untokenised"), or the model no room
+    for one behind some mention ("overlong").
     """
 
     def __init__(
@@ -116,7 +117,7 @@ class Linker:
         generator = load_generator(path / "generator", mesh, settings.dtype)
         titles = None
         if settings.titles == "all":
-            titles = open_titles(path, manifest.made_from, kb, generator.tokenizer)
+            titles = open_titles(path, manifest.made_from, kb, generator)
         return cls(generator, kb, retriever, index, settings, titles)
 
     def __call__(
@@ -136,7 +137,7 @@ class Linker:
         """
         if isinstance(texts, str | Document):
             return self([texts], None if mentions is None else [mentions])[0]
-        documents = [_as_document(f"text {i}", x) for i, x in enumerate(texts)]
+        documents = _as_documents(texts)
         return self._link(documents, _check_given(documents, mentions))
 
     def explain(
@@ -154,7 +155,7 @@ class Linker:
         """
         if isinstance(texts, str | Document):
             return self.explain([texts], None if mentions is None else [mentions])[0]
-        documents = [_as_document(f"text {i}", x) for i, x in enumerate(texts)]
+        documents = _as_documents(texts)
         decided = self._decide(
             documents, _check_given(documents, mentions), scored=True
         )
@@ -225,10 +226,13 @@ class Linker:
             for (i, chunk), path in zip(again.items(), paths, strict=True):
                 decided[i] = chunk, path
         self.stats["documents"] += len(documents)
-        for chunk, _ in decided:
+        for chunk, path in decided:
             self.stats["chunks"] += bool(chunk.table.mentions)
             self.stats["dropped"] += chunk.table.dropped
-        self.stats["untokenised"] = len(self._parts.untokenised)
+            self.stats["ties"] += path.gap < TIE
+            self.stats["dead"] += path.score == -math.inf
+        for name in ("untokenised", "overlong"):
+            self.stats[name] = len(getattr(self._parts, name))
         return decided
 
     def _decode(
@@ -250,7 +254,6 @@ class Linker:
                     paths[i] = path
                     self.stats["calls"] += path.calls
                     self.stats["tokens"] += path.tokens
-                    self.stats["ties"] += path.gap < TIE
         return paths
 
     def _collect(self, documents, decided: list[Decided]) -> list[list[Mention]]:
@@ -269,6 +272,15 @@ class Linker:
         return found
 
 
+def _as_documents(texts: Iterable[str | Document]) -> list[Document]:
+    if not isinstance(texts, Iterable):
+        raise TypeError(
+            "texts: expected a string, a Document or a sequence of them, found "
+            f"{type(texts).__name__}"
+        )
+    return [_as_document(f"text {i}", text) for i, text in enumerate(texts)]
+
+
 def _as_document(name: str, text: str | Document) -> Document:
     """name: what errors call it; its last word is the id of a text without one."""
     number = name.rpartition(" ")[2]
@@ -283,7 +295,7 @@ def _as_document(name: str, text: str | Document) -> Document:
 
 
 def _check_finite(chunk: Chunk, path: decisions.Path) -> None:
-    if not math.isfinite(sum(path.log_probs)):
+    if math.isnan(path.score or 0.0) or not math.isfinite(sum(path.log_probs)):
         raise FloatingPointError(
             f"the generator's logits are not finite for characters [{chunk.start}, "
             f"{chunk.end}) of document {chunk.document} of the group: its weights are "
@@ -295,6 +307,11 @@ def _check_given(documents: Sequence[Document], mentions) -> list[list[Span]] | 
     """Given spans as pairs of integers within their texts."""
     if mentions is None:
         return None
+    if not isinstance(mentions, Collection):
+        raise TypeError(
+            "mentions: expected a sequence of spans for each text, found "
+            f"{type(mentions).__name__}"
+        )
     if len(mentions) != len(documents):
         raise ValueError(
             f"mentions: expected a sequence of spans for each of {len(documents)} "
@@ -302,6 +319,10 @@ def _check_given(documents: Sequence[Document], mentions) -> list[list[Span]] | 
         )
     checked: list[list[Span]] = []
     for i, (document, found) in enumerate(zip(documents, mentions, strict=True)):
+        if not isinstance(found, Iterable):
+            raise TypeError(
+                f"text {i}: expected mentions as a sequence of spans, found {found!r}"
+            )
         spans_of_text = []
         for span in found:
             try:

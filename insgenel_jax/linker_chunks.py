@@ -5,6 +5,7 @@ from __future__ import annotations
 import bisect
 import collections
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -16,7 +17,12 @@ from insgenel_jax.decoding.title_trie import TitleTrie
 from insgenel_jax.document import WORD, Document, Mention
 from insgenel_jax.kb.knowledge_base import KnowledgeBase
 from insgenel_jax.kb.occurrences import find_occurrences, is_stop_word, passes
-from insgenel_jax.linked_text import encode_prompt, encode_source, encode_titles
+from insgenel_jax.linked_text import (
+    Tokens,
+    encode_prompt,
+    encode_source,
+    encode_titles,
+)
 from insgenel_jax.linker_directory import Generator, Settings
 from insgenel_jax.retrieval.embed import Retriever
 from insgenel_jax.retrieval.index import Index
@@ -33,8 +39,9 @@ class Parts:
     """All that linking needs.
 
     titles: the tree of all titles, where given mentions without candidates may take any
-    of them. title_ids remembers the tokens of titles; untokenised has the entities
-    whose titles the generator's tokenizer has no tokens for, which are left out.
+    of them. title_ids remembers the tokens of titles. Entities are left out if the
+    generator's tokenizer has no tokens for their titles (untokenised), or, of a mention,
+    if the model has no positions for mention and title, alone in a text (overlong).
     """
 
     generator: Generator
@@ -45,6 +52,14 @@ class Parts:
     titles: TitleTrie | None = None
     title_ids: dict[int, list[int]] = dataclasses.field(default_factory=dict)
     untokenised: set[int] = dataclasses.field(default_factory=set)
+    overlong: set[int] = dataclasses.field(default_factory=set)
+
+    @functools.cached_property
+    def room(self) -> int:
+        """Positions that the instruction leaves for prompt and target of a chunk."""
+        generator = self.generator
+        taken = len(encode_prompt(generator.tokenizer, generator.instruction, ""))
+        return generator.max_positions - taken - MARGIN
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,25 +104,33 @@ def make_chunks(
         for found, lookup in zip(matches, lookups, strict=True)
     ]
     _encode_titles(parts, [c for candidates in allowed for c in candidates])
-    allowed = [_leave_out(parts, candidates) for candidates in allowed]
     chunks = []
     for number, (document, candidates) in enumerate(
         zip(documents, allowed, strict=True)
     ):
         if not candidates:
+            continue  # nothing to tokenise for
+        tokens = encode_source(parts.generator.tokenizer, document.text)
+        unfit = _find_unfit(parts, tokens, candidates)
+        candidates = _leave_out(candidates, unfit)
+        if not candidates:
             continue
         here = {(c.start, c.end) for c in candidates}
         found = [match for match in matches[number] if match[:2] in here]
         firsts = [match[0] for match in found]
-        for start, end in _cut(parts, document.text, candidates):
+        for start, end in _cut(parts, document.text, tokens, candidates):
             i, j = (bisect.bisect_left(firsts, edge) for edge in (start, end))
             inside = [match for match in found[i:j] if match[1] <= end]
             lost["cut"] += j - i - len(inside)
             kept = _allow_all(parts, inside, lookups[number], (start, end), given)
-            kept = _leave_out(parts, kept)
-            if kept or (parts.settings.name_parts and given is None):
-                span = start, end
-                chunks.append(build_chunk(parts, number, document.text, span, kept))
+            kept = _leave_out(kept, unfit)
+            args = parts, number, document.text, (start, end)
+            chunk, cut = _build_fitting(*args, kept)
+            lost["cut"] += cut
+            if chunk is None and parts.settings.name_parts and given is None:
+                chunk = build_chunk(*args, [])
+            if chunk is not None:
+                chunks.append(chunk)
     return chunks
 
 
@@ -173,27 +196,34 @@ def add_name_parts(
                     )
     again = {}
     for n, new in extra.items():
-        kept = new
-        while kept:
-            chunk = _add_candidates(
-                parts, documents[chunks[n].document], chunks[n], kept
-            )
-            size = len(chunk.prompt) + chunk.table.longest
-            if size <= parts.generator.max_positions:
-                again[n] = chunk
-                break
-            kept = kept[: len(kept) * 7 // 8]
+        old = chunks[n]
+        text, span = documents[old.document].text, (old.start, old.end)
+        chunk, cut = _build_fitting(
+            parts, old.document, text, span, new, old.candidates
+        )
+        if chunk is not None:
+            again[n] = chunk
         if lost is not None:
-            lost["cut"] += len(new) - len(kept)
+            lost["cut"] += cut
     return again
 
 
-def _add_candidates(
-    parts: Parts, document: Document, chunk: Chunk, new: list[CandidateMention]
-) -> Chunk:
-    candidates = sorted(chunk.candidates + new, key=lambda c: (c.start, c.end))
-    span = chunk.start, chunk.end
-    return build_chunk(parts, chunk.document, document.text, span, candidates)
+def _build_fitting(
+    parts: Parts, number: int, text: str, span: Span, new, old=()
+) -> tuple[Chunk | None, int]:
+    """A chunk with as many of the new candidates as it has positions for, if any.
+
+    -> it, and how many of them were cut.
+    """
+    kept = new
+    while kept:
+        candidates = sorted([*old, *kept], key=lambda c: (c.start, c.end))
+        chunk = build_chunk(parts, number, text, span, candidates)
+        size = len(chunk.prompt) + chunk.table.longest
+        if size <= parts.generator.max_positions:
+            return chunk, len(new) - len(kept)
+        kept = kept[: len(kept) * 7 // 8]
+    return None, len(new)
 
 
 def _name_parts(text: str, mentions: Sequence[Mention]) -> list[tuple[int, int, str]]:
@@ -271,29 +301,50 @@ def _allow_all(parts: Parts, matches, lookup, chunk, given) -> list[CandidateMen
     return allowed
 
 
-def _cut(parts: Parts, text: str, candidates: Sequence[CandidateMention]) -> list[Span]:
+def _cut(
+    parts: Parts, text: str, tokens: Tokens, candidates: Sequence[CandidateMention]
+) -> list[Span]:
     """Chunks in which neither chunk_tokens nor the generator's positions run out.
 
-    Every source token stands in the prompt and in the target; a mention adds at most
-    its four boundary tokens and its longest title, whatever is decided.
+    Every source token stands in the prompt and in the target; links add at most what
+    those of any path do: four boundary tokens and the mention's longest title each.
     """
     generator = parts.generator
-    tokens = encode_source(generator.tokenizer, text)
-    growth = np.zeros(len(tokens) + 1)
-    for candidate in candidates:
-        at = np.searchsorted(tokens.starts, candidate.start)
-        longest = [len(parts.title_ids[e]) for e in candidate.entities.tolist()]
-        if parts.titles is not None and not candidate.optional:
+    # most[k]: what links up to token at[k] can add
+    at, most = [0], [0]
+    spans_on_tokens = _on_tokens(tokens, candidates)
+    order = np.argsort(spans_on_tokens[1], kind="stable").tolist()
+    firsts, lasts = (column.tolist() for column in spans_on_tokens)
+    for k in order:
+        longest = [len(parts.title_ids[e]) for e in candidates[k].entities.tolist()]
+        if parts.titles is not None and not candidates[k].optional:
             # in its chunk it may have no candidates; END is among the four
             longest.append(parts.titles.longest - 1)
-        growth[at] = max(growth[at], 4 + max(longest))
-    instruction = len(encode_prompt(generator.tokenizer, generator.instruction, ""))
-    positions = generator.max_positions - instruction - MARGIN
+        before = most[bisect.bisect_right(at, firsts[k]) - 1]
+        added = max(most[-1], before + 4 + max(longest))
+        if lasts[k] > at[-1]:
+            at.append(lasts[k])
+            most.append(added)
+        most[-1] = added
+    growth = np.zeros(len(tokens))
+    growth[np.array(at[1:], int) - 1] = np.diff(most)
     # of whichever is scarcer, the share that a token takes
     per_chunk = parts.settings.chunk_tokens or generator.chunk_tokens
-    costs = np.maximum(1 / per_chunk, (2 + growth[:-1]) / max(positions, 1))
+    costs = np.maximum(1 / per_chunk, (2 + growth) / max(parts.room, 1))
     joined = [(c.start, c.end) for c in candidates]
     return chunking.chunks(text, tokens.starts, costs, 1 + 1e-9, joined)
+
+
+def _on_tokens(
+    tokens: Tokens, candidates: Sequence[CandidateMention]
+) -> tuple[np.ndarray, np.ndarray]:
+    """The tokens [first, last) that each candidate mention takes, at least one."""
+    starts, ends = np.array([(c.start, c.end) for c in candidates]).reshape(-1, 2).T
+    first = np.searchsorted(tokens.starts, starts, side="left")
+    first = np.minimum(first, len(tokens) - 1)
+    return first, np.maximum(
+        np.searchsorted(tokens.ends, ends, side="right"), first + 1
+    )
 
 
 def _encode_titles(parts: Parts, candidates: Sequence[CandidateMention]) -> None:
@@ -312,11 +363,37 @@ def _encode_titles(parts: Parts, candidates: Sequence[CandidateMention]) -> None
     parts.untokenised.update(e for e, i in zip(missing, ids, strict=True) if not i)
 
 
+def _find_unfit(
+    parts: Parts, tokens: Tokens, candidates: Sequence[CandidateMention]
+) -> dict[Span, set[int]]:
+    """For each candidate mention, if any, its entities that no chunk can hold.
+
+    Those of the first kind are in `untokenised`, the others come to `overlong`.
+    """
+    unfit = {}
+    first, last = _on_tokens(tokens, candidates)
+    most = (parts.room - 4 - 2 * (last - first)).tolist()
+    for candidate, room in zip(candidates, most, strict=True):
+        here = set()
+        for entity in candidate.entities.tolist():
+            title = parts.title_ids.get(entity)
+            if title is None or len(title) > room:
+                here.add(entity)
+        if here:
+            unfit[candidate.start, candidate.end] = here
+            parts.overlong.update(here - parts.untokenised)
+    return unfit
+
+
 def _leave_out(
-    parts: Parts, candidates: Sequence[CandidateMention]
+    candidates: Sequence[CandidateMention], unfit: dict[Span, set[int]]
 ) -> list[CandidateMention]:
-    """Candidate mentions without the entities whose titles have no tokens."""
-    if not parts.untokenised:
-        return list(candidates)
-    kept = [spans.leave_out(c, parts.untokenised) for c in candidates]
-    return [c for c in kept if c is not None]
+    """Candidate mentions without the entities that do not fit; none without any."""
+    kept = []
+    for candidate in candidates:
+        left_out = unfit.get((candidate.start, candidate.end))
+        if left_out:
+            candidate = spans.leave_out(candidate, left_out)
+        if candidate is not None:
+            kept.append(candidate)
+    return kept

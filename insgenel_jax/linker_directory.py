@@ -29,6 +29,7 @@ from insgenel_jax.models.config import DTYPES, ModelConfig
 from insgenel_jax.tokenizer import Tokenizer, load_tokenizer
 
 VERSION = 1
+MOST_WEIGHT = 1e6  # beyond this float32 has no room for logits beside a bias
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,6 +97,11 @@ class Settings:
         for name in ("top_k", "beams", "chunk_tokens", "batch", "batch_tokens"):
             if (found := getattr(self, name)) is not None and found < 1:
                 raise ValueError(f"{name}: expected at least 1, found {found}")
+        for name in ("mention_bias", "prior_weight", "retriever_weight"):
+            if abs(found := getattr(self, name)) > MOST_WEIGHT:
+                raise ValueError(
+                    f"{name}: expected at most {MOST_WEIGHT:,.0f} either way, found {found}"
+                )
         if self.needs_tree and self.decoder not in ("auto", "tree"):
             raise ValueError(
                 f'decoder = {self.decoder!r}: expected "tree" or "auto" with '

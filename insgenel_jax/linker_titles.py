@@ -17,13 +17,15 @@ from insgenel_jax.decoding.title_trie import (
 )
 from insgenel_jax.kb.knowledge_base import KnowledgeBase
 from insgenel_jax.linked_text import encode_titles
+from insgenel_jax.linker_directory import Generator
 from insgenel_jax.tokenizer import Tokenizer
 
 BLOCK = 20_000  # titles that are tokenised together
+SHARE = 4  # of the model's positions a title may take one in so many
 
 
 def open_titles(
-    path: Path, made_from: Mapping[str, str], kb: KnowledgeBase, tokenizer: Tokenizer
+    path: Path, made_from: Mapping[str, str], kb: KnowledgeBase, generator: Generator
 ) -> TitleTrie:
     """The tree in titles/ of a linker directory; where there is none, it is made.
 
@@ -34,22 +36,24 @@ def open_titles(
     folder = path / "titles"
     if folder.is_dir():
         return open_title_trie(folder, parts)
-    titles = make_titles(kb, tokenizer)
+    longest = generator.max_positions // SHARE
+    titles = make_titles(kb, generator.tokenizer, longest)
     with contextlib.suppress(OSError):  # where nobody may write, it is made every time
         save_title_trie(titles, folder, parts)
     return titles
 
 
-def make_titles(kb: KnowledgeBase, tokenizer: Tokenizer) -> TitleTrie:
-    """The tree of all titles but those that the tokenizer has no tokens for."""
+def make_titles(kb: KnowledgeBase, tokenizer: Tokenizer, longest: int) -> TitleTrie:
+    """The tree of all titles of at most `longest` tokens, and at least one."""
     ids, lengths = [np.zeros(0, np.int32)], np.zeros(len(kb), np.int64)
     for first in range(0, len(kb), BLOCK):
         block = range(first, min(first + BLOCK, len(kb)))
         found = encode_titles(tokenizer, [kb.title(entity) for entity in block])
         lengths[block.start : block.stop] = [len(title) for title in found]
         ids.append(np.array([t for title in found for t in title], np.int32))
-    entities = np.flatnonzero(lengths)
+    kept = (lengths > 0) & (lengths <= longest)
+    entities, ids = np.flatnonzero(kept), np.concatenate(ids)
     titles = build_title_trie(
-        np.concatenate(ids), lengths[entities], tokenizer.size, tokenizer.end
+        ids[np.repeat(kept, lengths)], lengths[kept], tokenizer.size, tokenizer.end
     )
     return dataclasses.replace(titles, entity=entities[titles.entity].astype(np.int32))

@@ -148,6 +148,9 @@ def test_given_mentions_all_come_back(linker):
         ("Paris", [(0, 2.5)], ValueError, r"two integers, found \(0, 2.5\)"),
         ("Paris", [7], ValueError, "two integers, found 7"),
         ("Paris", [("0", "5")], ValueError, "two integers"),
+        (5, None, TypeError, "texts: expected a string, .* found int"),
+        ("Paris", 5, TypeError, "text 0: expected mentions as a sequence .* found 5"),
+        (["Paris"], 5, TypeError, "mentions: expected a sequence .* found int"),
         (["Paris"], [[], []], ValueError, "each of 1 texts, found 2"),
         (["Paris", 5], None, TypeError, "text 1: expected a string .* found int"),
         (["Paris", None], None, TypeError, "text 1: .* found NoneType"),
@@ -165,8 +168,9 @@ def test_a_stream_names_the_document_at_fault(linker):
         list(linker.stream(documents))
 
 
-def test_broken_weights_are_told(linker_path):
-    linker = Linker.from_pretrained(linker_path, decoder="tree")
+@pytest.mark.parametrize("decoder", ["step", "tree", "verify", "beam"])
+def test_broken_weights_are_told(linker_path, decoder):
+    linker = Linker.from_pretrained(linker_path, decoder=decoder)
     params = jax.tree.map(lambda leaf: leaf * np.nan, linker.generator.params)
     linker.generator = dataclasses.replace(linker.generator, params=params)
     with pytest.raises(FloatingPointError, match=r"characters \[0, 5\)"):

@@ -5,11 +5,31 @@ import collections
 import pytest
 
 from insgenel_jax.document import Document, Mention
+from insgenel_jax.formats import Rejects
 from insgenel_jax.kb import world
+from insgenel_jax.kb.entity_list import build_from_entities
+from insgenel_jax.kb.knowledge_base import Entity
 from insgenel_jax.kb.occurrences import find_occurrences
 from insgenel_jax.linked_text import encode_source
-from insgenel_jax.linker import Linker
+from insgenel_jax.linker import Linker, assemble
 from insgenel_jax.linker_chunks import add_name_parts, make_chunks
+from insgenel_jax.tokenizer import train_bpe
+from tests.conftest import TEXTS, add_generator
+
+
+def link_against(path, entities, **settings):
+    """A linker over entities {title: further names}, with a random OPT."""
+    with Rejects(None) as rejects:
+        listed = [(Entity(title), names) for title, names in entities.items()]
+        build_from_entities(path / "kb", listed, rejects)
+    add_generator(path, train_bpe(TEXTS * 5, 400, path / "bpe").size, "opt")
+    assemble(path / "linker", generator=path / "generator", kb=path / "kb")
+    return Linker.from_pretrained(path / "linker", system="insgenel", **settings)
+
+
+def fits(linker, chunk):
+    size = len(chunk.prompt) + chunk.table.longest
+    return size <= linker.generator.max_positions
 
 
 @pytest.fixture(scope="module")
@@ -25,9 +45,7 @@ def test_chunks_hold_whatever_is_decided(linker_path, linker):
     lost = collections.Counter()
     chunks = make_chunks(linker._parts, documents, None, lost)
     assert len(chunks) > 10 and not lost["cut"]
-    for chunk in chunks:
-        size = len(chunk.prompt) + chunk.table.longest
-        assert size <= linker.generator.max_positions
+    assert all(fits(linker, chunk) for chunk in chunks)
     found = [
         (chunk.document, c.start, c.end) for chunk in chunks for c in chunk.candidates
     ]
@@ -89,8 +107,7 @@ def test_name_parts_do_not_outgrow_the_model(linker_path):
     again = add_name_parts(linker._parts, [document], chunks, found, lost)
     assert len(again) == len(chunks) > 1
     for chunk in again.values():
-        size = len(chunk.prompt) + chunk.table.longest
-        assert size <= linker.generator.max_positions
+        assert fits(linker, chunk)
         assert len(chunk.candidates) >= 8
     before, after = (
         sum(len(chunk.candidates) for chunk in some)
@@ -148,3 +165,31 @@ def test_filters(linker_path):
         linker_path, system="insgenel", min_link_probability=1.1
     )
     assert none.candidates([Document("", text)]) == [[]]
+
+
+@pytest.mark.parametrize("decoder", ["tree", "beam"])
+def test_a_title_that_no_chunk_can_hold_is_left_out(tmp_path, decoder):
+    """And counted; its mentions keep their other entities."""
+    far = "".join(map(chr, range(0x4E00, 0x4E00 + 195)))  # three tokens a character
+    entities = {"York": ["New York"], far: ["York", "New York", "Sun"]}
+    bias = {} if decoder == "beam" else {"mention_bias": 40.0}
+    linker = link_against(tmp_path, entities, decoder=decoder, **bias)
+    text = "I saw York, New York and the Sun."
+    (chunk,) = make_chunks(linker._parts, [Document("", text)], None)
+    assert fits(linker, chunk)
+    assert len(chunk.candidates) == 3  # York, New York, and York within it
+    links = linker(text).mentions
+    assert {link.entity for link in links} <= {"York"}
+    assert links or decoder == "beam"
+    assert linker.stats["overlong"] == 1 and not linker.stats["cut"]
+
+
+def test_mentions_that_exclude_each_other_share_their_room(tmp_path):
+    """Where one link fits, overlapping candidate mentions of it are not cut apart."""
+    long = "".join(map(chr, range(0x4E00, 0x4E00 + 120)))
+    linker = link_against(tmp_path, {long: ["York", "New York"]})
+    (chunk,) = make_chunks(linker._parts, [Document("", "New York")], None)
+    assert len(chunk.candidates) == 2 and fits(linker, chunk)
+    chunks = make_chunks(linker._parts, [Document("", "New York. " * 5)], None)
+    assert [len(chunk.candidates) for chunk in chunks] == [2] * 5
+    assert all(fits(linker, chunk) for chunk in chunks)

@@ -40,6 +40,10 @@ def test_settings_are_checked(linker_path):
     with pytest.raises(ValueError, match="mention_bias: expected float, found -inf"):
         Linker.from_pretrained(linker_path, mention_bias=-float("inf"))
     with pytest.raises(
+        ValueError, match="prior_weight: expected at most 1,000,000 eit"
+    ):
+        Linker.from_pretrained(linker_path, prior_weight=1e308)
+    with pytest.raises(
         ValueError, match="expected .tree. or .auto. with selection = 'marginal'"
     ):
         Linker.from_pretrained(linker_path, selection="marginal", decoder="step")

@@ -67,9 +67,9 @@ def decode(
     block: tokens that a call runs of each beam: one decided, the others forced.
 
     A path's `score` is the mean of ln p (with bias) to EOS, -inf if all beams ended in
-    dead ends: then it has no edges. Its `vocabulary` has ln p of every edge. Its `gap`
-    is the closest that a hypothesis came to being kept, or the second to winning, in
-    ln p (of the mean).
+    dead ends: then it has no edges; nan if a logit was. Its `vocabulary` has ln p of
+    every edge. Its `gap` is the closest that a hypothesis came to being kept, or the
+    second to winning, in ln p (of the mean).
     """
     longer, known = zip(
         *(extend(*pair, openings) for pair in zip(tables, sources, strict=True)),
@@ -107,6 +107,8 @@ def decode(
         path.gap = float(finished.gap[row])
         path.calls, path.tokens = int(calls[row]), int(ran[row])
         path.score = float(finished.scores[row, 0])
+        if finished.broken[row]:
+            path.score = float("nan")
         found.append(path)
     return found
 
@@ -142,7 +144,8 @@ class _Beams(NamedTuple):
 class _Finished(NamedTuple):
     """The best finished hypothesis, `total` [B] edges [B L]; the best W scores [B W].
 
-    live [B]: may a running one still get among them? gap [B]: see `decode`.
+    live [B]: may a running one still get among them? gap [B]: see `decode`. broken [B]:
+    was any logit nan?
     """
 
     best: _Taken
@@ -150,6 +153,7 @@ class _Finished(NamedTuple):
     scores: jax.Array
     live: jax.Array
     gap: jax.Array
+    broken: jax.Array
 
 
 @functools.partial(
@@ -240,6 +244,7 @@ def _decode(
         biased = full + look_up(tables.bias, edges)
         allowed = jax.nn.log_softmax(jnp.where(exists, biased, -1e30))
         score = b.score[..., None] + biased
+        broken = f.broken | (jnp.isnan(score) & exists).any(axis=(1, 2))
         score = jnp.where(exists & f.live[:, None, None], score, -jnp.inf)
         score, index = jax.lax.top_k(score.reshape(B, -1), 2 * W)  # [B 2W]
         parent, total = index // width, b.total + f.live
@@ -272,8 +277,9 @@ def _decode(
             best,
             jnp.where(better, total, f.total),
             scores,
-            f.live & hopeful,
+            f.live & hopeful & ~broken,
             jnp.minimum(f.gap, gap),
+            broken,
         )
         b = _Beams(
             state[row, kept],
@@ -351,6 +357,7 @@ def _decode(
             scores=jnp.full((B, W), -jnp.inf),
             live=real,
             gap=jnp.full(B, jnp.inf),
+            broken=jnp.zeros(B, bool),
         )
         b, f = choose(b, f, hidden)
     with jax.named_scope("decide"):
