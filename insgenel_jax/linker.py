@@ -216,7 +216,9 @@ class Linker:
         if given is None:  # then every mention has candidates
             settings = dataclasses.replace(settings, titles="candidates")
         if scored and settings.decoder != "beam" and settings.titles != "all":
-            settings = dataclasses.replace(settings, decoder="tree")
+            settings = dataclasses.replace(
+                settings, decoder="tree", consider_unlinked=True
+            )
         chunks = make_chunks(self._parts, documents, given, self.stats)
         decided = list(zip(chunks, self._decode(chunks, settings), strict=True))
         if settings.name_parts and given is None:

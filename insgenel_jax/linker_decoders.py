@@ -39,6 +39,7 @@ def choose_decoder(
     options: dict[str, Any] = {}
     if name == "tree":
         options["selection"] = settings.selection
+        options["unlinked"] = settings.consider_unlinked
         options["vocabulary"] = settings.vocabulary_scores
     if name == "step" and settings.titles == "all":
         options["titles"] = titles

@@ -2,18 +2,20 @@
 
 A block is what one call of the tree decoder settles: from a source pointer in a
 decision span to the END of the first link, or to the end of the span. Its paths form a
-tree of edges, kept in pre-order; the selection rules work on that.
+tree of edges, kept in pre-order; the selection rules work on that. Where that is too
+large, a call settles the beginning of it, and the next block begins there.
 """
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 
 from insgenel_jax.decoding.call import log_softmax
-from insgenel_jax.decoding.decisions import CLOSE, COPY, END, OPEN, Table
+from insgenel_jax.decoding.decisions import CLOSE, COPY, END, ENTITY, OPEN, Table
 
 
 class Block(NamedTuple):
@@ -22,7 +24,8 @@ class Block(NamedTuple):
     edge: its number in the table. parent: the edge before it (-1: none). end: the edges
     i <= j < end[i] are i and what lies below. depth: edges before it. decided: bool, is
     there another edge beside it. asked: bool, does the token behind this edge have to
-    be run, because something is decided behind it.
+    be run, because something is decided behind it. cut: are there edges missing, so
+    that some paths end before their link does.
     """
 
     edge: np.ndarray
@@ -31,41 +34,76 @@ class Block(NamedTuple):
     depth: np.ndarray
     decided: np.ndarray
     asked: np.ndarray
+    cut: bool
 
 
-def find_block(table: Table, state: int, *, whole: bool = False) -> Block:
+def find_block(
+    table: Table,
+    state: int,
+    *,
+    whole: bool = False,
+    titles: bool = True,
+    most: int | None = None,
+) -> Block:
     """The block that begins at `state`, which has edges.
 
     whole: edges within links count as decided even where there is no other, so that
-    each of them is scored.
+    each of them is scored. titles: without, links end at ENTITY. most: a block that
+    asks for more tokens is cut; what is nearest to its beginning stays.
     """
     last = len(table.span_end) - 1
     stop = table.span_end[state] if state <= last else -1
     indptr, kinds, following = table.indptr, table.kind, table.next
-    edge, parent, depth, decided = [], [], [], []
-    stack = [(e, -1) for e in reversed(range(indptr[state], indptr[state + 1]))]
+    edge, parent, decided, asked = [], [], [], set()
+    below: dict[int, range] = {}
+    queue = collections.deque([(-1, state)])  # behind an edge we are in a state
+    while queue:
+        up, here = queue.popleft()
+        row = range(indptr[here], indptr[here + 1])
+        scored = len(row) > 1
+        if whole and not scored:
+            scored = here > last or kinds[row[0]] != COPY
+        new, above = set(), up
+        while scored and above >= 0 and above not in asked:
+            new.add(above)
+            above = parent[above]
+        if most is not None and edge and len(asked) + len(new) > most:
+            queue.append((up, here))
+            break
+        asked |= new
+        below[up] = range(len(edge), len(edge) + len(row))
+        edge += row
+        parent += [up] * len(row)
+        decided += [scored] * len(row)
+        for i, e in zip(below[up], row, strict=True):
+            to, kind = int(following[e]), kinds[e]
+            ends = kind == END or (kind == COPY and to == stop)
+            if not ends and (titles or kind != ENTITY):
+                queue.append((i, to))
+    order, stack = [], [*reversed(below[-1])]
     while stack:
-        e, up = stack.pop()
-        here, i = int(following[e]), len(edge)
-        edge.append(e)
-        parent.append(up)
-        depth.append(0 if up < 0 else depth[up] + 1)
-        if kinds[e] == END or (kinds[e] == COPY and here == stop):
-            continue
-        stack += [(f, i) for f in reversed(range(indptr[here], indptr[here + 1]))]
-    edge, parent = np.array(edge, np.int32), np.array(parent, np.int32)
-    degree = np.diff(indptr)
-    source = np.searchsorted(indptr, edge, side="right") - 1
-    decided = degree[source] > 1
-    if whole:
-        decided |= (kinds[edge] != COPY) | (source > last)
-    end, asked = np.arange(1, len(edge) + 1, dtype=np.int32), np.zeros(len(edge), bool)
-    for i in range(len(edge) - 1, -1, -1):  # what lies below comes first
-        up = parent[i]
-        if up >= 0:
-            end[up] = max(end[up], end[i])
-            asked[up] |= asked[i] | decided[i]
-    return Block(edge, parent, end, np.array(depth, np.int32), decided, asked)
+        order.append(i := stack.pop())
+        stack += reversed(below.get(i, ()))
+    place = np.full(len(order) + 1, -1, np.int32)  # the last one: of the beginning, -1
+    place[order] = np.arange(len(order))
+    parent = place[parent][order]
+    depth, end = np.zeros(len(order), np.int32), np.arange(1, len(order) + 1)
+    for i, up in enumerate(parent.tolist()):
+        depth[i] = depth[up] + 1 if up >= 0 else 0
+    for i in range(len(order) - 1, -1, -1):  # what lies below comes first
+        if parent[i] >= 0:
+            end[parent[i]] = max(end[parent[i]], end[i])
+    run = np.zeros(len(order), bool)
+    run[place[np.array(sorted(asked), int)]] = True
+    return Block(
+        edge=np.array(edge, np.int32)[order],
+        parent=parent,
+        end=end.astype(np.int32),
+        depth=depth,
+        decided=np.array(decided)[order],
+        asked=run,
+        cut=bool(queue),
+    )
 
 
 def pieces(
@@ -106,13 +144,11 @@ class Chosen(NamedTuple):
     """A path through a block, and how clear the choice was.
 
     path: edges of the block. gap: of the closest decision, between the best and the
-    second. unlinked: the best link that was passed over and does not overlap the one
-    taken, as edges of the block from OPEN to END; or empty.
+    second.
     """
 
     path: list[int]
     gap: float
-    unlinked: list[int]
 
 
 def log_probs(table: Table, block: Block, logits: np.ndarray) -> np.ndarray:
@@ -138,10 +174,9 @@ def select(
 
     logits [n] with bias, and their log_probs [n]. Ties go to the smaller token.
     """
-    choose = {"greedy": _greedy, "marginal": _marginal}[selection]
-    total = _sum_along(block, log_probs)
-    path, gap = choose(table, block, logits, total)
-    return Chosen(path, gap, _best_unlinked(table, block, total, path))
+    if selection == "greedy":
+        return _greedy(block, logits)
+    return _marginal(table, block, _sum_along(block, log_probs))
 
 
 def _sum_along(block: Block, values: np.ndarray) -> np.ndarray:
@@ -153,7 +188,7 @@ def _sum_along(block: Block, values: np.ndarray) -> np.ndarray:
     return total
 
 
-def _greedy(table, block, logits, total) -> tuple[list[int], float]:
+def _greedy(block: Block, logits: np.ndarray) -> Chosen:
     children: dict[int, list[int]] = {}
     for i, up in enumerate(block.parent.tolist()):
         children.setdefault(up, []).append(i)
@@ -164,10 +199,10 @@ def _greedy(table, block, logits, total) -> tuple[list[int], float]:
             best, second = sorted((logits[i] for i in options), reverse=True)[:2]
             gap = min(gap, best - second)
         path.append(at)
-    return path, float(gap)
+    return Chosen(path, float(gap))
 
 
-def _marginal(table, block, logits, total) -> tuple[list[int], float]:
+def _marginal(table: Table, block: Block, total: np.ndarray) -> Chosen:
     kinds = table.kind[block.edge]
     leaf = block.end == np.arange(1, len(block.end) + 1)
     passed = np.flatnonzero(leaf & (kinds == COPY))  # at most one: no mention
@@ -178,13 +213,15 @@ def _marginal(table, block, logits, total) -> tuple[list[int], float]:
         best = max(options, key=lambda i: total[i])
         gap = _lead(total[options])
         if best in passed:
-            return [*_above(block, best), best], gap
+            return Chosen([*_above(block, best), best], gap)
         below = np.arange(best, block.end[best])
     else:
         below = np.arange(len(kinds))
     titles = below[kinds[below] == END]
+    if not len(titles):  # the block ends at ENTITY
+        return Chosen([*_above(block, below[-1]), int(below[-1])], gap)
     entity = int(titles[np.argmax(total[titles])])
-    return [*_above(block, entity), entity], min(gap, _lead(total[titles]))
+    return Chosen([*_above(block, entity), entity], min(gap, _lead(total[titles])))
 
 
 def _lead(values: np.ndarray) -> float:
@@ -194,8 +231,15 @@ def _lead(values: np.ndarray) -> float:
     return float(best - second)
 
 
-def _best_unlinked(table, block, total, path) -> list[int]:
-    """The best mention that the path passes over, then its best entity."""
+def best_unlinked(
+    table: Table, block: Block, log_probs: np.ndarray, path: list[int]
+) -> list[int]:
+    """The best link of a block, uncut, that a path through it passes over, if any.
+
+    The best mention that does not overlap the one taken, then its best entity; as edges
+    of the block from OPEN to END.
+    """
+    total = _sum_along(block, log_probs)
     kinds = table.kind[block.edge]
     closed = np.flatnonzero(kinds == CLOSE)
     spans = [table.mentions[m][:2] for m in table.value[block.edge[closed]]]

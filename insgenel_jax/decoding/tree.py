@@ -1,4 +1,4 @@
-"""The tree decoder: one call a block.
+"""The tree decoder: one call a block, and a few where a block is large.
 
 A call runs the text that is pending and the block's tree, each path of it seeing its
 own tokens alone; so every decision of the block is scored at once. The keys and values
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -26,7 +27,15 @@ from insgenel_jax.decoding.call import (
 )
 from insgenel_jax.decoding.decisions import Path, Table, follow
 
-NODES = 256  # tokens of a tree that one call runs; larger trees take several calls
+NODES = 128  # tokens of a tree that one call runs; larger trees take several calls
+
+
+class _Options(NamedTuple):
+    """See `decode`."""
+
+    selection: str
+    unlinked: bool
+    vocabulary: bool
 
 
 @dataclasses.dataclass
@@ -59,13 +68,16 @@ def decode(
     *,
     batch: int,
     selection: str = "greedy",
+    unlinked: bool = False,
     vocabulary: bool = False,
 ) -> list[Path]:
     """Decode at most `batch` chunks, each by its table. (*paper*, 3.3.)
 
-    selection: see `blocks.select`. vocabulary: give each edge of a link its ln p over
-    the whole vocabulary too; then every token of a link is run.
+    selection: see `blocks.select`. unlinked: keep the best link that each block passes
+    over. vocabulary: give each edge of a link its ln p over the whole vocabulary too;
+    then every token of a link is run. With either, blocks are run whole, however large.
     """
+    options = _Options(selection, unlinked, vocabulary)
     for table in tables:
         table.refuse_all_titles("tree")
     rows = [
@@ -73,32 +85,44 @@ def decode(
         for prompt, table in zip(prompts, tables, strict=True)
     ]
     for row in rows:
-        _follow(row, vocabulary)
+        _follow(row, options)
     cache = Cache(batch)
     while any(row.table.degree(row.state) for row in rows):
-        requests = [_ask(row, vocabulary) for row in rows]
+        requests = [_ask(row, options) for row in rows]
         found = call(model, params, cache, requests, vocabulary=vocabulary)
         for row, request, answer in zip(rows, requests, found, strict=True):
             if request is not None:
                 row.path.calls += 1
                 row.path.tokens += len(request.tokens)
-                _settle(row, *answer, selection, vocabulary)
+                _settle(row, *answer, options)
     return [row.path for row in rows]
 
 
-def _follow(row: _Row, vocabulary: bool) -> None:
+def _follow(row: _Row, options: _Options) -> None:
     """Take what is forced, up to the next decision or the end of the table."""
-    row.state, edges = follow(row.table, row.state, links=not vocabulary)
+    row.state, edges = follow(row.table, row.state, links=not options.vocabulary)
     row.path.extend(edges)
     row.pending += row.table.token[edges].tolist()
 
 
-def _ask(row: _Row, vocabulary: bool) -> Request | None:
+def _find_block(table: Table, state: int, options: _Options) -> blocks.Block:
+    """The block at a state, or as much of it as its decisions need."""
+    if options.unlinked or options.vocabulary:
+        return blocks.find_block(table, state, whole=options.vocabulary)
+    block = blocks.find_block(table, state, most=NODES)
+    if block.cut and options.selection == "marginal":
+        # greedy goes edge by edge; here first of all mentions one is chosen, which its
+        # titles have no say in
+        return blocks.find_block(table, state, titles=False)
+    return block
+
+
+def _ask(row: _Row, options: _Options) -> Request | None:
     table = row.table
     if not table.degree(row.state):
         return None
     if row.block is None:
-        row.block = blocks.find_block(table, row.state, whole=vocabulary)
+        row.block = _find_block(table, row.state, options)
         row.pieces = list(blocks.pieces(row.block, NODES, EDGES[-1]))
         row.logits = np.zeros(len(row.block.edge))
         row.normaliser = np.zeros(len(row.block.edge))
@@ -120,7 +144,7 @@ def _ask(row: _Row, vocabulary: bool) -> Request | None:
     )
 
 
-def _settle(row: _Row, logits, normaliser, selection: str, vocabulary: bool) -> None:
+def _settle(row: _Row, logits, normaliser, options: _Options) -> None:
     """Note a piece's logits; with the last piece choose a path and move on."""
     table, block = row.table, row.block
     asked, scored = row.piece
@@ -132,16 +156,19 @@ def _settle(row: _Row, logits, normaliser, selection: str, vocabulary: bool) -> 
         row.length, row.pending = base - 1, row.pending[-1:]
         return
     log_probs = blocks.log_probs(table, block, row.logits)
-    chosen = blocks.select(table, block, row.logits, log_probs, selection)
+    chosen = blocks.select(table, block, row.logits, log_probs, options.selection)
     edges = block.edge[chosen.path]
 
     def scores(at: list[int]) -> tuple:
-        return block.edge[at], log_probs[at], row.normaliser[at] if vocabulary else None
+        full = row.normaliser[at] if options.vocabulary else None
+        return block.edge[at], log_probs[at], full
 
     row.path.extend(*scores(chosen.path))
     row.path.gap = min(row.path.gap, chosen.gap)
-    if chosen.unlinked:
-        row.path.unlinked.append(scores(chosen.unlinked))
+    if options.unlinked:
+        passed = blocks.best_unlinked(table, block, log_probs, chosen.path)
+        if passed:
+            row.path.unlinked.append(scores(passed))
     kept = [i for i in chosen.path if block.asked[i]][:MOVES]
     if len(scored) < block.decided.sum():  # what came before is not in the cache
         kept = []
@@ -150,4 +177,4 @@ def _settle(row: _Row, logits, normaliser, selection: str, vocabulary: bool) -> 
     row.pending = table.token[edges[len(kept) :]].tolist()
     row.state = int(table.next[edges[-1]])
     row.block = None
-    _follow(row, vocabulary)
+    _follow(row, options)

@@ -34,10 +34,8 @@ LENGTH = 96  # of the oracle's sequences
 AHEAD = 16  # of them that it runs at once
 
 
-@functools.cache
-def small_model(vocabulary, scale, family="llama"):
-    """Random weights; a larger scale makes decisions clearer."""
-    config = ModelConfig(
+def small_config(vocabulary, family):
+    return ModelConfig(
         family=family,
         vocabulary=vocabulary,
         dim=32,
@@ -47,16 +45,25 @@ def small_model(vocabulary, scale, family="llama"):
         ffn=64,
         max_positions=512,
     )
-    params = models.init_params(config, jax.random.key(0))
-    params = jax.tree.map(lambda p: p * scale, params)
+
+
+@functools.cache  # the same functions for all parameters, so that all share programs
+def small_functions(config):
     module = models.build(config)
-    model = Model(
+    return Model(
         forward=lambda p, *args: module.apply({"params": p}, *args),
         unembed=functools.partial(models.unembed, config),
         init_cache=functools.partial(models.init_cache, config),
         move_slots=models.move_slots,
     )
-    return model, params
+
+
+@functools.cache
+def small_model(vocabulary, scale, family="llama", seed=0):
+    """Random weights; a larger scale makes decisions clearer."""
+    config = small_config(vocabulary, family)
+    params = models.init_params(config, jax.random.key(seed))
+    return small_functions(config), jax.tree.map(lambda p: p * scale, params)
 
 
 @functools.cache

@@ -1,6 +1,7 @@
 """The decoders against each other; test_brute_force.py has what they must say."""
 
 import functools
+import itertools
 
 import jax
 import numpy as np
@@ -46,28 +47,28 @@ def test_marginal_is_not_greedy(tokenizer):
     assert differ > 2
 
 
-def test_all_decoders_give_the_same_answer(tokenizer):
-    """On 512 random chunks, but where a decision's gap is below 1e-4."""
+@pytest.mark.parametrize(("family", "scales"), [("llama", (2, 8)), ("opt", (2, 4))])
+def test_all_decoders_give_the_same_answer(tokenizer, family, scales):
+    """On 512 random chunks of each, but where a decision's gap is below 1e-4."""
     rng = np.random.default_rng(3)
     ties = links = 0
-    for scale in (2.0, 8.0):
-        generator = small_model(tokenizer.size, scale)
-        for _ in range(4):
-            prompts, tables = zip(
-                *(random_case(tokenizer, rng) for _ in range(64)), strict=True
-            )
-            expected = step.decode(*generator, prompts, tables, batch=64)
-            for decoder in (tree, verify):
-                found = decoder.decode(*generator, prompts, tables, batch=64)
-                for a, b, table in zip(expected, found, tables, strict=True):
-                    if min(a.gap, b.gap) < 1e-4:
-                        ties += 1
-                        continue
-                    assert a.edges == b.edges
-                    np.testing.assert_allclose(a.log_probs, b.log_probs, atol=1e-5)
-                    assert a.gap == pytest.approx(b.gap, abs=1e-4)
-                    assert b.calls <= a.calls
-                    links += len(read_links(table, b.edges, b.log_probs))
+    for scale, seed in itertools.product(scales, range(4)):
+        generator = small_model(tokenizer.size, scale, family, seed)
+        prompts, tables = zip(
+            *(random_case(tokenizer, rng) for _ in range(64)), strict=True
+        )
+        expected = step.decode(*generator, prompts, tables, batch=64)
+        for decoder in (tree, verify):
+            found = decoder.decode(*generator, prompts, tables, batch=64)
+            for a, b, table in zip(expected, found, tables, strict=True):
+                if min(a.gap, b.gap) < 1e-4:
+                    ties += 1
+                    continue
+                assert a.edges == b.edges
+                np.testing.assert_allclose(a.log_probs, b.log_probs, atol=1e-5)
+                assert a.gap == pytest.approx(b.gap, abs=1e-4)
+                assert b.calls <= a.calls
+                links += len(read_links(table, b.edges, b.log_probs))
     assert ties < 4
     assert links > 500
 
@@ -176,8 +177,9 @@ def test_forced_chunks_cost_no_call(generator, tokenizer, decoder):
 
 
 @pytest.mark.parametrize("selection", ["greedy", "marginal"])
+@pytest.mark.parametrize("kept", [None, "unlinked", "vocabulary"])
 def test_a_block_over_the_limits_takes_several_calls(
-    generator, tokenizer, monkeypatch, selection
+    generator, tokenizer, monkeypatch, selection, kept
 ):
     """Nothing is cut off: the answer is the one of a single call."""
     rng = np.random.default_rng(4)
@@ -187,6 +189,8 @@ def test_a_block_over_the_limits_takes_several_calls(
     run = functools.partial(
         tree.decode, *generator, prompts, tables, batch=32, selection=selection
     )
+    if kept:
+        run = functools.partial(run, **{kept: True})
     expected = run()
     monkeypatch.setattr(tree, "NODES", 4)
     monkeypatch.setattr(tree, "EDGES", (64, 3))
@@ -195,6 +199,13 @@ def test_a_block_over_the_limits_takes_several_calls(
         if a.gap > 1e-4:
             assert a.edges == b.edges
             np.testing.assert_allclose(a.log_probs, b.log_probs, atol=1e-5)
+            if kept == "vocabulary":
+                np.testing.assert_allclose(a.vocabulary, b.vocabulary, atol=1e-5)
+            assert len(a.unlinked) == len(b.unlinked)
+            for one, other in zip(a.unlinked, b.unlinked, strict=True):
+                assert one[0].tolist() == other[0].tolist()
+    if kept == "unlinked":
+        assert any(path.unlinked for path in found)
     assert sum(p.calls for p in found) > 1.5 * sum(p.calls for p in expected)
 
 
@@ -250,7 +261,7 @@ def test_the_best_unlinked_mention(tokenizer):
     for tokens, table, outputs, prompt in cases(
         tokenizer, np.random.default_rng(7), 8, weights
     ):
-        (path,) = tree.decode(*generator, [prompt], [table], batch=1)
+        (path,) = tree.decode(*generator, [prompt], [table], batch=1, unlinked=True)
         assert not read_links(table, path.edges, path.log_probs)
         oracle = Oracle(
             generator, prompt, outputs, lambda i, t: -30.0 * (t == tokenizer.open)
