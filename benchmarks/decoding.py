@@ -94,7 +94,7 @@ def main(
     json: Annotated[Path | None, typer.Option(help="write the numbers here")] = None,
 ) -> None:
     """Decode the same documents in every way, in turn."""
-    console = Console()
+    console = Console(width=110)
     config = ModelConfig(
         family=family,
         vocabulary=VOCABULARY,

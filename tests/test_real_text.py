@@ -66,11 +66,14 @@ def test_every_decoder_links_alike(data, linker_of_articles, name):
     assert reference.stats["links"] > 5
     mesh = make_mesh(2, 2, 2)
     for options in (
+        {"decoder": "step", "batch": 1},
         {"decoder": "tree", "batch": 1},
-        {"decoder": "tree", "batch": 16},
-        {"decoder": "verify", "batch": 16},
-        {"decoder": "tree", "batch": 16, "mesh": mesh},
-        {"decoder": "verify", "batch": 16, "mesh": mesh},
+        {"decoder": "verify", "batch": 1},
+        {"decoder": "tree"},
+        {"decoder": "verify"},
+        {"decoder": "step", "mesh": mesh},
+        {"decoder": "tree", "mesh": mesh},
+        {"decoder": "verify", "mesh": mesh},
     ):
         linker = Linker.from_pretrained(linker_of_articles, **settings, **options)
         found = linker(documents)
