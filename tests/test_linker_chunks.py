@@ -167,7 +167,9 @@ def test_filters(linker_path):
     assert none.candidates([Document("", text)]) == [[]]
 
 
-@pytest.mark.parametrize("decoder", ["tree", "beam"])
+@pytest.mark.parametrize(
+    "decoder", ["tree", pytest.param("beam", marks=pytest.mark.slow)]
+)
 def test_a_title_that_no_chunk_can_hold_is_left_out(tmp_path, decoder):
     """And counted; its mentions keep their other entities."""
     far = "".join(map(chr, range(0x4E00, 0x4E00 + 195)))  # three tokens a character

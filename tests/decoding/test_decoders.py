@@ -47,7 +47,10 @@ def test_marginal_is_not_greedy(tokenizer):
     assert differ > 2
 
 
-@pytest.mark.parametrize(("family", "scales"), [("llama", (2, 8)), ("opt", (2, 4))])
+@pytest.mark.parametrize(
+    ("family", "scales"),
+    [("llama", (2, 8)), pytest.param("opt", (2, 4), marks=pytest.mark.slow)],
+)
 def test_all_decoders_give_the_same_answer(tokenizer, family, scales):
     """On 512 random chunks of each, but where a decision's gap is below 1e-4."""
     rng = np.random.default_rng(3)
@@ -177,7 +180,13 @@ def test_forced_chunks_cost_no_call(generator, tokenizer, decoder):
 
 
 @pytest.mark.parametrize("selection", ["greedy", "marginal"])
-@pytest.mark.parametrize("kept", [None, "unlinked", "vocabulary"])
+@pytest.mark.parametrize(
+    "kept",
+    [
+        None,
+        *(pytest.param(x, marks=pytest.mark.slow) for x in ("unlinked", "vocabulary")),
+    ],
+)
 def test_a_block_over_the_limits_takes_several_calls(
     generator, tokenizer, monkeypatch, selection, kept
 ):
