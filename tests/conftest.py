@@ -30,6 +30,11 @@ TEXTS = [
 ]
 
 
+def slow(*values):
+    """Parameters of a test that wait for the slow run."""
+    return pytest.param(*values, marks=pytest.mark.slow)
+
+
 @pytest.fixture(scope="session")
 def data() -> Path:
     """The folder of real data; tests that need it skip without it."""

@@ -14,6 +14,7 @@ from insgenel_jax.document import Document, Mention
 from insgenel_jax.kb import world
 from insgenel_jax.linker import Linker
 from insgenel_jax.sharding import make_mesh
+from tests.conftest import slow
 
 HARD = [
     "",
@@ -169,9 +170,7 @@ def test_a_stream_names_the_document_at_fault(linker):
         list(linker.stream(documents))
 
 
-@pytest.mark.parametrize(
-    "decoder", ["tree", "verify", "beam", pytest.param("step", marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("decoder", ["tree", "verify", "beam", slow("step")])
 def test_broken_weights_are_told(linker_path, decoder):
     linker = Linker.from_pretrained(linker_path, decoder=decoder)
     params = jax.tree.map(lambda leaf: leaf * np.nan, linker.generator.params)
@@ -209,11 +208,11 @@ def test_the_best_unlinked_may_pass_the_threshold(linker_path, texts):
 
 @pytest.mark.parametrize(
     "mesh",
-    [None, pytest.param((2, 2, 2), marks=pytest.mark.slow)],
+    [None, slow((2, 2, 2))],
     ids=["one", "eight"],
 )
 @pytest.mark.parametrize(  # beside the fixture's verify
-    "decoder", [pytest.param("step", marks=pytest.mark.slow), "tree"]
+    "decoder", [slow("step"), "tree"]
 )
 def test_every_decoder_and_mesh_links_alike(linker_path, linker, texts, decoder, mesh):
     """Three times the same answer; on eight devices every part lies in its sharding."""

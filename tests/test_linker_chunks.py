@@ -14,7 +14,7 @@ from insgenel_jax.linked_text import encode_source
 from insgenel_jax.linker import Linker, assemble
 from insgenel_jax.linker_chunks import add_name_parts, make_chunks
 from insgenel_jax.tokenizer import train_bpe
-from tests.conftest import TEXTS, add_generator
+from tests.conftest import TEXTS, add_generator, slow
 
 
 def link_against(path, entities, **settings):
@@ -167,9 +167,7 @@ def test_filters(linker_path):
     assert none.candidates([Document("", text)]) == [[]]
 
 
-@pytest.mark.parametrize(
-    "decoder", ["tree", pytest.param("beam", marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("decoder", ["tree", slow("beam")])
 def test_a_title_that_no_chunk_can_hold_is_left_out(tmp_path, decoder):
     """And counted; its mentions keep their other entities."""
     far = "".join(map(chr, range(0x4E00, 0x4E00 + 195)))  # three tokens a character

@@ -19,6 +19,7 @@ from insgenel_jax.models.attention import causal_mask
 from insgenel_jax.models.lora import Lora
 from insgenel_jax.training import loop, objectives, optimizer
 from insgenel_jax.training.config import LoopSettings, OptimizerSettings
+from tests.conftest import slow
 from tests.models.tiny import BERT, LLAMA, OPT, OPT_350M, random_params
 
 pytestmark = pytest.mark.skipif(
@@ -132,7 +133,7 @@ def test_a_train_step():
     assert up.addressable_shards[0].data.shape == (2, 12, 20)
 
 
-@pytest.mark.parametrize("microbatches", [1, 2])
+@pytest.mark.parametrize("microbatches", [slow(1), 2])
 def test_gradients_lie_where_their_parameters_do(microbatches):
     """Summed over parts or not; XLA alone would leave the embedding's split less."""
     mesh = sharding.make_mesh(2, 2, 2)
@@ -321,7 +322,9 @@ def test_pin():
     assert pinned.sharding == NamedSharding(mesh, P(None, "tensor"))
 
 
-@pytest.mark.parametrize("config", [LLAMA, OPT, OPT_350M], ids=["llama", "opt", "350m"])
+@pytest.mark.parametrize(
+    "config", [LLAMA, slow(OPT), slow(OPT_350M)], ids=["llama", "opt", "350m"]
+)
 def test_no_array_is_made_whole_for_want_of_a_pin(config, capfd):
     """A constraint that goes against a parameter's row makes XLA copy it everywhere."""
     mesh = sharding.make_mesh(1, 4, 2)

@@ -12,6 +12,7 @@ from insgenel_jax.decoding.decisions import Weights, build_table, read_links
 from insgenel_jax.decoding.spans import CandidateMention, allow_any_title
 from insgenel_jax.decoding.title_trie import build_title_trie
 from insgenel_jax.linked_text import encode_prompt, encode_source, find_tokens
+from tests.conftest import slow
 from tests.decoding.oracle import Oracle, small_model
 from tests.decoding.test_decisions import candidate, legal_outputs
 
@@ -92,7 +93,7 @@ def decode(generator, cases, listed=False, **options):
     return step.decode(*generator, prompts, tables, **options)
 
 
-@pytest.mark.parametrize("block", [pytest.param(1, marks=pytest.mark.slow), 8])
+@pytest.mark.parametrize("block", [slow(1), 8])
 def test_greedy_over_legal_outputs(generator, tokenizer, block):
     """A batch of chunks with the tree, with their own candidates, and with both."""
     rng = np.random.default_rng(0)

@@ -13,6 +13,7 @@ from insgenel_jax.decoding.decisions import Weights, build_table, read_links
 from insgenel_jax.decoding.spans import CandidateMention, merge_spans
 from insgenel_jax.decoding.whole_target import extend
 from insgenel_jax.linked_text import encode_prompt, encode_source, encode_titles
+from tests.conftest import slow
 from tests.decoding.oracle import (
     LENGTH,
     Search,
@@ -77,7 +78,9 @@ def run_anew(generator, prompt):
     return log_probs
 
 
-@pytest.mark.parametrize(("beams", "block"), [(1, 8), (2, 1), (2, 3), (2, 8), (6, 8)])
+@pytest.mark.parametrize(
+    ("beams", "block"), [slow(1, 8), slow(2, 1), (2, 3), slow(2, 8), (6, 8)]
+)
 def test_over_legal_outputs(generator, tokenizer, beams, block):
     """Targets and scores, with biases, whether forced tokens ride along or not."""
     weights = Weights(mention_bias=4.0)

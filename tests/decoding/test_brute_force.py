@@ -8,6 +8,7 @@ import pytest
 from insgenel_jax.decoding import blocks, step, tree, verify
 from insgenel_jax.decoding.decisions import OPEN, follow
 from insgenel_jax.decoding.spans import merge_spans
+from tests.conftest import slow
 from tests.decoding.oracle import (
     Oracle,
     ids_of,
@@ -26,7 +27,7 @@ DECODERS = {
 }
 DEFAULT = ("step", "tree", "verify")  # the variants wait for the slow run
 BATCH = 64
-SEEDS = [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 8))]
+SEEDS = [0, *(slow(seed) for seed in range(1, 8))]
 
 
 @functools.cache

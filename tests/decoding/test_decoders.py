@@ -16,6 +16,7 @@ from insgenel_jax.decoding.decisions import (
 )
 from insgenel_jax.decoding.spans import CandidateMention, merge_spans
 from insgenel_jax.linked_text import encode_prompt, encode_source, encode_titles
+from tests.conftest import slow
 from tests.decoding.oracle import (
     LENGTH,
     Oracle,
@@ -47,10 +48,7 @@ def test_marginal_is_not_greedy(tokenizer):
     assert differ > 2
 
 
-@pytest.mark.parametrize(
-    ("family", "scales"),
-    [("llama", (2, 8)), pytest.param("opt", (2, 4), marks=pytest.mark.slow)],
-)
+@pytest.mark.parametrize(("family", "scales"), [("llama", (2, 8)), slow("opt", (2, 4))])
 def test_all_decoders_give_the_same_answer(tokenizer, family, scales):
     """On 512 random chunks of each, but where a decision's gap is below 1e-4."""
     rng = np.random.default_rng(3)
@@ -180,13 +178,7 @@ def test_forced_chunks_cost_no_call(generator, tokenizer, decoder):
 
 
 @pytest.mark.parametrize("selection", ["greedy", "marginal"])
-@pytest.mark.parametrize(
-    "kept",
-    [
-        None,
-        *(pytest.param(x, marks=pytest.mark.slow) for x in ("unlinked", "vocabulary")),
-    ],
-)
+@pytest.mark.parametrize("kept", [None, slow("unlinked"), slow("vocabulary")])
 def test_a_block_over_the_limits_takes_several_calls(
     generator, tokenizer, monkeypatch, selection, kept
 ):

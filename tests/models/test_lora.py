@@ -14,6 +14,7 @@ from safetensors.numpy import load_file, save_file
 from insgenel_jax import models
 from insgenel_jax.models import attention, lora
 from insgenel_jax.models.lora import Lora
+from tests.conftest import slow
 from tests.models.tiny import BERT, LLAMA, random_params
 
 ALL = Lora(
@@ -130,9 +131,7 @@ def test_the_additions_alone_are_differentiated():
     assert all(np.abs(leaf).max() > 0 for leaf in jax.tree.leaves(alone))
 
 
-@pytest.mark.parametrize(
-    "remat", ["none", pytest.param("full", marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("remat", ["none", slow("full")])
 def test_dropout_in_training_only(remat):
     """Without a key none; with one half of A's inputs, also where nothing else drops.
 

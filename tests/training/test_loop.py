@@ -27,6 +27,7 @@ from insgenel_jax.training import (
     optimizer,
     window_examples,
 )
+from tests.conftest import slow
 
 
 @pytest.fixture(scope="module")
@@ -93,9 +94,7 @@ def lines(workdir):
     return {r["step"]: r for r in map(json.loads, text.splitlines()) if "loss" in r}
 
 
-@pytest.mark.parametrize(
-    "name", ["generator", pytest.param("retriever", marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("name", ["generator", slow("retriever")])
 def test_a_stopped_run_goes_on_to_the_same_bits(start, tmp_path, name):
     # the retriever is stopped in the middle of a round of mined negatives
     changes = (
@@ -124,7 +123,9 @@ def test_a_stopped_run_goes_on_to_the_same_bits(start, tmp_path, name):
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
-@pytest.mark.parametrize("where", ["reading", "taken", "saving", "evaluating"])
+@pytest.mark.parametrize(
+    "where", ["reading", *map(slow, ("taken", "saving", "evaluating"))]
+)
 def test_a_stop_request_need_not_wait_for_data(start, tmp_path, monkeypatch, where):
     changes = {"loop.steps": 4, "loop.evaluate_steps": 2}
     losses = itertools.count(0, -1)  # the last is the best

@@ -17,6 +17,7 @@ from insgenel_jax.models import hf
 from insgenel_jax.tokenizer import load_tokenizer, load_wordpiece
 from insgenel_jax.training import examples, loop
 from insgenel_jax.training.config import load
+from tests.conftest import slow
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 SMALL = ["model.dim=16", "model.layers=1", "model.heads=2", "model.ffn=16"]
@@ -170,9 +171,7 @@ def test_going_on_with_other_data_is_refused(prepared, tmp_path, capsys, role):
     assert f"made_from.{role}: '{before[:20]}" in told
 
 
-@pytest.mark.parametrize(
-    "task", ["generator", pytest.param("retriever", marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("task", ["generator", slow("retriever")])
 def test_bad_development_lines_are_kept_counted_and_shown(
     prepared, tmp_path, capsys, task
 ):
