@@ -23,5 +23,5 @@ if [ ! -e "$stamp" ] || [ setup.py -nt "$stamp" ] || [ requirements.lock -nt "$s
         --editable ".${EXTRAS:+[$EXTRAS]}"
     touch "$stamp"
 fi
-export JAX_COMPILATION_CACHE_DIR=${JAX_COMPILATION_CACHE_DIR:-$VENV/jax_cache}
+export JAX_COMPILATION_CACHE_DIR=${JAX_COMPILATION_CACHE_DIR:-$VIRTUAL_ENV/jax_cache}
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0.1
