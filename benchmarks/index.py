@@ -22,7 +22,7 @@ import ml_dtypes
 import numpy as np
 import typer
 from rich.console import Console
-from rich.table import Table
+from tables import as_table  # beside this script
 
 from insgenel_jax.retrieval.index import build_index, measure_recall
 
@@ -55,14 +55,8 @@ def main(
         for dim in dims:
             with console.status(f"{size} x {dim}"):
                 rows.append(compare(size, dim, queries, repeats, seed))
-    table = Table(title=f"ScaNN against exact search, {about}")
-    for name in rows[0]:
-        table.add_column(name, justify="right")
-    for row in rows:
-        table.add_row(
-            *(f"{v:.3g}" if isinstance(v, float) else str(v) for v in row.values())
-        )
-    console.print(table)
+    console.print(about)
+    console.print(as_table("ScaNN against exact search", rows, ".3g"))
     if json is not None:
         json.write_text(jsonlib.dumps({**about, "rows": rows}, indent=1) + "\n")
 

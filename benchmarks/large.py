@@ -158,7 +158,7 @@ def run(
         "documents": documents,
         "chunks": len(chunks),
         "tokens of prompts": sum(len(chunk.prompt) for chunk in chunks),
-        "decision spans": sum(_count_spans(chunk.table) for chunk in chunks),
+        "decision spans": sum(chunk.table.spans for chunk in chunks),
         "choices": sum(choices(chunk.table) for chunk in chunks),
         "repeats": repeats,
     }
@@ -229,12 +229,6 @@ def _measure(config, params, chunks, documents, decoder, batch, repeats):
         "compiling, s": seconds[0] - (median if repeats else 0.0),
     }
     return row, links
-
-
-def _count_spans(table: decisions.Table) -> int:
-    return len(
-        np.unique(table.span_end[table.span_end != np.arange(len(table.span_end))])
-    )
 
 
 if __name__ == "__main__":
