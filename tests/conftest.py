@@ -111,6 +111,22 @@ def add_random_models(root: Path, family: str = "llama") -> Path:
     return root / "linker"
 
 
+def add_entities(root: Path, entities: dict, vocabulary: int, family: str = "llama"):
+    """INSGENEL over entities {title: further names} beside root/bpe; its directory."""
+    from insgenel_jax.formats import Rejects
+    from insgenel_jax.kb.entity_list import build_from_entities
+    from insgenel_jax.kb.knowledge_base import Entity
+    from insgenel_jax.linker import assemble
+
+    with Rejects(None) as rejects:
+        listed = [(Entity(title), names) for title, names in entities.items()]
+        build_from_entities(root / "kb", listed, rejects)
+    add_generator(root, vocabulary, family)
+    parts = {"generator": root / "generator", "kb": root / "kb"}
+    assemble(root / "linker", **parts, settings={"system": "insgenel"})
+    return root / "linker"
+
+
 def add_generator(root: Path, vocabulary: int, family: str = "llama") -> None:
     """Make root/generator, tiny and random, with the tokenizer of root/bpe."""
     import jax

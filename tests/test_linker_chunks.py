@@ -5,26 +5,20 @@ import collections
 import pytest
 
 from insgenel_jax.document import Document, Mention
-from insgenel_jax.formats import Rejects
 from insgenel_jax.kb import world
-from insgenel_jax.kb.entity_list import build_from_entities
-from insgenel_jax.kb.knowledge_base import Entity
 from insgenel_jax.kb.occurrences import find_occurrences
 from insgenel_jax.linked_text import encode_source
-from insgenel_jax.linker import Linker, assemble
+from insgenel_jax.linker import Linker
 from insgenel_jax.linker_chunks import add_name_parts, make_chunks
 from insgenel_jax.tokenizer import train_bpe
-from tests.conftest import TEXTS, add_generator, slow
+from tests.conftest import TEXTS, add_entities, slow
 
 
 def link_against(path, entities, **settings):
     """A linker over entities {title: further names}, with a random OPT."""
-    with Rejects(None) as rejects:
-        listed = [(Entity(title), names) for title, names in entities.items()]
-        build_from_entities(path / "kb", listed, rejects)
-    add_generator(path, train_bpe(TEXTS * 5, 400, path / "bpe").size, "opt")
-    assemble(path / "linker", generator=path / "generator", kb=path / "kb")
-    return Linker.from_pretrained(path / "linker", system="insgenel", **settings)
+    tokenizer = train_bpe(TEXTS * 5, 400, path / "bpe")
+    path = add_entities(path, entities, tokenizer.size, "opt")
+    return Linker.from_pretrained(path, **settings)
 
 
 def fits(linker, chunk):

@@ -14,20 +14,17 @@ from tokenizers import models, pre_tokenizers, trainers
 
 from insgenel_jax.decoding.spans import CandidateMention, leave_out
 from insgenel_jax.document import Document, Mention
-from insgenel_jax.formats import Rejects
-from insgenel_jax.kb.entity_list import build_from_entities
-from insgenel_jax.kb.knowledge_base import Entity
 from insgenel_jax.linked_text import (
     encode_prompt,
     encode_source,
     encode_titles,
     parse_target,
 )
-from insgenel_jax.linker import Linker, assemble
+from insgenel_jax.linker import Linker
 from insgenel_jax.tokenizer import BOUNDARIES, load_tokenizer, train_bpe
 from insgenel_jax.training.config import GeneratorData
 from insgenel_jax.training.examples import generator_expand
-from tests.conftest import TEXTS, add_generator
+from tests.conftest import TEXTS, add_entities
 
 PLAIN = [text for text in TEXTS if text.isascii()]
 ENTITIES = {
@@ -69,14 +66,9 @@ def kind(request):
 def linker(kind, tmp_path_factory):
     """INSGENEL that links whatever it can."""
     root = tmp_path_factory.mktemp(kind)
-    with Rejects(root / "rejects.jsonl") as rejects:
-        entities = [(Entity(title), forms) for title, forms in ENTITIES.items()]
-        build_from_entities(root / "kb", entities, rejects)
     tokenizer = make_tokenizer(kind, root / "bpe")
-    add_generator(root, tokenizer.size)
-    parts = {"generator": root / "generator", "kb": root / "kb"}
-    assemble(root / "linker", **parts, settings={"system": "insgenel"})
-    return Linker.from_pretrained(root / "linker", mention_bias=60.0, decoder="verify")
+    path = add_entities(root, ENTITIES, tokenizer.size)
+    return Linker.from_pretrained(path, mention_bias=60.0, decoder="verify")
 
 
 def test_such_titles_have_no_tokens(linker, kind):
