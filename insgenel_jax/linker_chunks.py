@@ -310,20 +310,17 @@ def _cut(
     those of any path do: four boundary tokens and the mention's longest title each.
     """
     generator = parts.generator
-    # most[k]: what links up to token at[k] can add
-    at, most = [0], [0]
-    spans_on_tokens = _on_tokens(tokens, candidates)
-    order = np.argsort(spans_on_tokens[1], kind="stable").tolist()
-    firsts, lasts = (column.tolist() for column in spans_on_tokens)
-    for k in order:
-        longest = [len(parts.title_ids[e]) for e in candidates[k].entities.tolist()]
+    first, last = _tokens_of(tokens, candidates)
+    at, most = [0], [0]  # most[k]: what the links that end by token at[k] can add
+    for k in np.argsort(last, kind="stable").tolist():
+        titles = [len(parts.title_ids[e]) for e in candidates[k].entities.tolist()]
         if parts.titles is not None and not candidates[k].optional:
             # in its chunk it may have no candidates; END is among the four
-            longest.append(parts.titles.longest - 1)
-        before = most[bisect.bisect_right(at, firsts[k]) - 1]
-        added = max(most[-1], before + 4 + max(longest))
-        if lasts[k] > at[-1]:
-            at.append(lasts[k])
+            titles.append(parts.titles.longest - 1)
+        before = most[bisect.bisect_right(at, first[k]) - 1]
+        added = max(most[-1], before + 4 + max(titles))
+        if last[k] > at[-1]:
+            at.append(int(last[k]))
             most.append(added)
         most[-1] = added
     growth = np.zeros(len(tokens))
@@ -335,7 +332,7 @@ def _cut(
     return chunking.chunks(text, tokens.starts, costs, 1 + 1e-9, joined)
 
 
-def _on_tokens(
+def _tokens_of(
     tokens: Tokens, candidates: Sequence[CandidateMention]
 ) -> tuple[np.ndarray, np.ndarray]:
     """The tokens [first, last) that each candidate mention takes, at least one."""
@@ -366,12 +363,12 @@ def _encode_titles(parts: Parts, candidates: Sequence[CandidateMention]) -> None
 def _find_unfit(
     parts: Parts, tokens: Tokens, candidates: Sequence[CandidateMention]
 ) -> dict[Span, set[int]]:
-    """For each candidate mention, if any, its entities that no chunk can hold.
+    """The entities that a candidate mention cannot have, for those that have any such.
 
-    Those of the first kind are in `untokenised`, the others come to `overlong`.
+    They are in `untokenised`, or come to `overlong`.
     """
     unfit = {}
-    first, last = _on_tokens(tokens, candidates)
+    first, last = _tokens_of(tokens, candidates)
     most = (parts.room - 4 - 2 * (last - first)).tolist()
     for candidate, room in zip(candidates, most, strict=True):
         here = set()
@@ -388,7 +385,7 @@ def _find_unfit(
 def _leave_out(
     candidates: Sequence[CandidateMention], unfit: dict[Span, set[int]]
 ) -> list[CandidateMention]:
-    """Candidate mentions without the entities that do not fit; none without any."""
+    """Candidate mentions without entities they cannot have, if others are left."""
     kept = []
     for candidate in candidates:
         left_out = unfit.get((candidate.start, candidate.end))

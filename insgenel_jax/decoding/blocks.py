@@ -56,9 +56,9 @@ def find_block(
     indptr, kinds, following = table.indptr, table.kind, table.next
     edge, parent, decided, asked = [], [], [], set()
     below: dict[int, range] = {}
-    queue = collections.deque([(-1, state)])  # behind an edge we are in a state
+    queue = collections.deque([(-1, state)])  # edges, and the states behind them
     while queue:
-        up, here = queue.popleft()
+        up, here = queue[0]
         row = range(indptr[here], indptr[here + 1])
         scored = len(row) > 1
         if whole and not scored:
@@ -68,8 +68,8 @@ def find_block(
             new.add(above)
             above = parent[above]
         if most is not None and edge and len(asked) + len(new) > most:
-            queue.append((up, here))
             break
+        queue.popleft()
         asked |= new
         below[up] = range(len(edge), len(edge) + len(row))
         edge += row
