@@ -33,8 +33,9 @@ from titles import draw_titles
 from trie import MADE_FROM, TRAINED_ON, VOCABULARY, _print, encode
 
 from insgenel_jax import models
-from insgenel_jax.decoding import decisions, step
-from insgenel_jax.decoding.spans import CandidateMention, allow_any_title
+from insgenel_jax.decoding import step
+from insgenel_jax.decoding import table as decisions
+from insgenel_jax.decoding.mentions import CandidateMention, allow_any_title
 from insgenel_jax.decoding.title_trie import (
     TitleTrie,
     build_title_trie,
@@ -42,9 +43,9 @@ from insgenel_jax.decoding.title_trie import (
     open_title_trie,
     save_title_trie,
 )
-from insgenel_jax.linked_text import encode_prompt, encode_source
-from insgenel_jax.linker_directory import decoder_model
+from insgenel_jax.linker.batches import decoder_model
 from insgenel_jax.models.config import ModelConfig
+from insgenel_jax.text.linked_text import encode_prompt, encode_source
 from insgenel_jax.tokenizer import Tokenizer, load_tokenizer, train_bpe
 
 WORDS, MENTIONS, CANDIDATES = 60, 8, 5

@@ -34,12 +34,14 @@ from rich.console import Console
 from tables import as_table  # beside this script
 
 from insgenel_jax import models
-from insgenel_jax.decoding import beam, decisions, step, tree, verify
-from insgenel_jax.decoding.spans import CandidateMention
-from insgenel_jax.linked_text import encode_prompt, encode_source, encode_titles
-from insgenel_jax.linker_directory import decoder_model
+from insgenel_jax.decoding import beam, step, tree
+from insgenel_jax.decoding import speculative as verify
+from insgenel_jax.decoding import table as decisions
+from insgenel_jax.decoding.mentions import CandidateMention
+from insgenel_jax.linker.batches import decoder_model
 from insgenel_jax.models import hf
 from insgenel_jax.models.config import ModelConfig
+from insgenel_jax.text.linked_text import encode_prompt, encode_source, encode_titles
 from insgenel_jax.tokenizer import Tokenizer, train_bpe
 
 VOCABULARY = 50_272  # rows of the embedding, as OPT's

@@ -23,10 +23,11 @@ from systems import alike  # this and the next beside this script
 from tables import as_table
 
 from insgenel_jax import cli
-from insgenel_jax.formats import Rejects, read_documents
+from insgenel_jax.generator import load_generator
 from insgenel_jax.linker import Linker
-from insgenel_jax.linker_directory import load_generator, read_settings
+from insgenel_jax.linker.directory import read_settings
 from insgenel_jax.sharding import make_mesh
+from insgenel_jax.text.formats.documents import Rejects, read_documents
 
 DECODERS, BATCHES = ("step", "tree", "verify"), (1, 16)
 

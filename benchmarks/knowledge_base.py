@@ -26,8 +26,8 @@ import rich.table
 import typer
 
 from insgenel_jax import artifact
-from insgenel_jax.formats import Rejects, read_documents
 from insgenel_jax.kb import KnowledgeBase
+from insgenel_jax.text.formats.documents import Rejects, read_documents
 
 RUNS = 7
 WORDS = 500
@@ -144,8 +144,8 @@ def measure_build(source: Path, workers: int) -> dict[str, float]:
     """Seconds and peak memory of `prepare wikipedia` without its tokenizers."""
     code = (
         "import resource, sys, time\n"
-        "from insgenel_jax.formats import Rejects\n"
-        "from insgenel_jax.kb.wikipedia_build import build_from_wikipedia\n"
+        "from insgenel_jax.text.formats.documents import Rejects\n"
+        "from insgenel_jax.kb.build.wikipedia import build_from_wikipedia\n"
         "if __name__ == '__main__':\n"
         "    begin = time.perf_counter()\n"
         "    build_from_wikipedia(sys.argv[1], sys.argv[2], Rejects(),"

@@ -32,14 +32,15 @@ from rich.console import Console
 from tables import as_table
 
 from insgenel_jax import cli, models
-from insgenel_jax.decoding import decisions
-from insgenel_jax.decoding.spans import CandidateMention
-from insgenel_jax.formats import Rejects, read_documents
+from insgenel_jax.decoding import table as decisions
+from insgenel_jax.decoding.mentions import CandidateMention
+from insgenel_jax.generator import Generator
 from insgenel_jax.linker import Linker
-from insgenel_jax.linker_chunks import Chunk, make_chunks
-from insgenel_jax.linker_decoders import choose_decoder
-from insgenel_jax.linker_directory import Generator, Settings, decoder_model
+from insgenel_jax.linker.batches import choose_decoder, decoder_model
+from insgenel_jax.linker.chunks import Chunk, make_chunks
+from insgenel_jax.linker.directory import Settings
 from insgenel_jax.models.config import ModelConfig
+from insgenel_jax.text.formats.documents import Rejects, read_documents
 from insgenel_jax.tokenizer import load_tokenizer
 
 SHAPES = {

@@ -26,7 +26,7 @@ from jax.sharding import Mesh
 
 from insgenel_jax import models, sharding, train
 from insgenel_jax.models.config import ModelConfig
-from insgenel_jax.models.hf_config import from_hf
+from insgenel_jax.models.hf.config import from_hf
 from insgenel_jax.models.lora import Lora
 from insgenel_jax.training import loop, objectives, optimizer
 from insgenel_jax.training.config import Config, OptimizerSettings, load

@@ -38,10 +38,11 @@ from decoding import invent_words  # beside this script
 from rich.console import Console
 from tables import as_table
 
-from insgenel_jax.decoding import decisions, tree
-from insgenel_jax.decoding.call import Model
-from insgenel_jax.decoding.spans import CandidateMention, merge_spans
-from insgenel_jax.linked_text import Tokens, encode_source, encode_titles
+from insgenel_jax.decoding import table as decisions
+from insgenel_jax.decoding import tree
+from insgenel_jax.decoding.forward import Model
+from insgenel_jax.decoding.mentions import CandidateMention, merge_spans
+from insgenel_jax.text.linked_text import Tokens, encode_source, encode_titles
 from insgenel_jax.tokenizer import Tokenizer, train_bpe
 
 # Candidate mentions over the words of a name, as (first, behind the last) word, and the

@@ -39,14 +39,14 @@ from rich.console import Console
 from tables import as_table
 
 from insgenel_jax import cli, models
-from insgenel_jax.decoding.decisions import COPY
-from insgenel_jax.decoding.decisions import Path as Decoded
-from insgenel_jax.document import Document
-from insgenel_jax.formats import Rejects, read_documents
-from insgenel_jax.linked_text import encode_source
+from insgenel_jax.decoding.table import COPY
+from insgenel_jax.decoding.table import Path as Decoded
 from insgenel_jax.linker import TIE, Linker
-from insgenel_jax.linker_chunks import Chunk
-from insgenel_jax.linker_directory import PRESETS, Settings, read_settings
+from insgenel_jax.linker.chunks import Chunk
+from insgenel_jax.linker.directory import PRESETS, Settings, read_settings
+from insgenel_jax.text.document import Document
+from insgenel_jax.text.formats.documents import Rejects, read_documents
+from insgenel_jax.text.linked_text import encode_source
 
 SYSTEMS = ("insgenel", "insgenel-r")
 DECODERS = ("step", "tree", "verify")

@@ -26,10 +26,10 @@ import rich.table
 import tokenizers
 import typer
 
-from insgenel_jax.document import WORD, Document, normalise
-from insgenel_jax.formats import Rejects
-from insgenel_jax.kb import wikipedia
-from insgenel_jax.linked_text import align, encode_prompt, encode_source
+from insgenel_jax.kb.build import wikiextractor as wikipedia
+from insgenel_jax.text.document import WORD, Document, normalise
+from insgenel_jax.text.formats.documents import Rejects
+from insgenel_jax.text.linked_text import align, encode_prompt, encode_source
 from insgenel_jax.tokenizer import load_tokenizer
 
 # the time is one core's

@@ -8,9 +8,9 @@ document = linker("Mercury is the smallest planet.")
 import importlib
 
 _PUBLIC = {
-    "Linker": "insgenel_jax.linker",
-    "Document": "insgenel_jax.document",
-    "Mention": "insgenel_jax.document",
+    "Linker": "insgenel_jax.linker.linker",
+    "Document": "insgenel_jax.text.document",
+    "Mention": "insgenel_jax.text.document",
     "KnowledgeBase": "insgenel_jax.kb.knowledge_base",
 }
 __all__ = list(_PUBLIC)

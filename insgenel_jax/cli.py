@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.text import Text
 
 from insgenel_jax.artifact import ArtifactError, check_replaceable
-from insgenel_jax.formats import PACKED_ENDINGS, InputError, Rejects
+from insgenel_jax.text.formats.documents import PACKED_ENDINGS, InputError, Rejects
 
 WRONG = 2
 REJECTED = 3
@@ -188,7 +188,7 @@ def check_settings(
 ) -> None:
     """Refuse unknown names, bad values, and what clashes with the settings the linker
     keeps; `new`: one that is to be written, in place of another perhaps."""
-    from insgenel_jax.linker_directory import make_settings, read_settings
+    from insgenel_jax.linker.directory import make_settings, read_settings
 
     linker = Path(linker)
     try:

@@ -16,10 +16,15 @@ from rich.console import Console
 from rich.text import Text
 
 from insgenel_jax import artifact, cli
-from insgenel_jax.document import Document
 from insgenel_jax.evaluation import baseline, report, scoring
-from insgenel_jax.formats import InputError, Rejects, decode_lines, read_documents
 from insgenel_jax.kb.knowledge_base import KnowledgeBase
+from insgenel_jax.text.document import Document
+from insgenel_jax.text.formats.documents import (
+    InputError,
+    Rejects,
+    decode_lines,
+    read_documents,
+)
 
 PRIOR = "prior"
 WIDTH = 120  # characters of a line in a log, where no terminal says how many

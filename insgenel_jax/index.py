@@ -13,8 +13,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from insgenel_jax import artifact, chunking, cli
+from insgenel_jax import artifact, cli
 from insgenel_jax.kb.knowledge_base import KnowledgeBase
+from insgenel_jax.text import chunking
 
 
 @cli.user_errors()
@@ -59,9 +60,10 @@ def main(
     with cli.opening(kb, "knowledge base"):
         opened = KnowledgeBase.open(kb, verify=verify)
 
-    from insgenel_jax.linker_directory import assemble, load_generator
-    from insgenel_jax.retrieval.embed import Retriever
+    from insgenel_jax.generator import load_generator
+    from insgenel_jax.linker.directory import assemble
     from insgenel_jax.retrieval.index import SAMPLES, build_index
+    from insgenel_jax.retrieval.retriever import Retriever
 
     console = Console()
     if generator is not None:  # an error of it is not to come after the embedding

@@ -13,8 +13,8 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
 from insgenel_jax import artifact, cli
-from insgenel_jax.document import Document
-from insgenel_jax.formats import read_documents, write_documents
+from insgenel_jax.text.document import Document
+from insgenel_jax.text.formats.documents import read_documents, write_documents
 
 # a text is not to steer the terminal that shows it
 _NO_CONTROLS = dict.fromkeys((*range(9), *range(11, 32), *range(127, 160)), "\ufffd")

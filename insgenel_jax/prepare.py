@@ -18,13 +18,14 @@ import rich.table
 import typer
 from rich.text import Text
 
-from insgenel_jax import artifact, cli
-from insgenel_jax.document import Document, dumps
-from insgenel_jax.formats import Rejects, read_documents, write_documents
-from insgenel_jax.kb import KnowledgeBase, knowledge_base, training_documents, world
-from insgenel_jax.kb.entity_list import build_from_entities, read_entities
+from insgenel_jax import artifact, cli, mini_world
+from insgenel_jax.kb import KnowledgeBase, knowledge_base
+from insgenel_jax.kb.build import training_documents
+from insgenel_jax.kb.build.entity_list import build_from_entities, read_entities
+from insgenel_jax.kb.build.wikipedia import build_from_wikipedia
 from insgenel_jax.kb.knowledge_base import Case
-from insgenel_jax.kb.wikipedia_build import build_from_wikipedia
+from insgenel_jax.text.document import Document, dumps
+from insgenel_jax.text.formats.documents import Rejects, read_documents, write_documents
 from insgenel_jax.tokenizer import train_bpe, train_wordpiece
 
 PARTS = {  # artifacts in OUT, by kind
@@ -113,7 +114,7 @@ def entities(
 
 @app.command(name="world")
 @cli.user_errors()
-def mini_world(
+def prepare_world(
     out: Out,
     vocabulary: Vocabulary = 4096,
     paragraphs: Annotated[
@@ -123,18 +124,18 @@ def mini_world(
     """The mini world: a small knowledge base and labelled paragraphs."""
     begin = time.perf_counter()
     with _writing(out, [], ("dev.jsonl", "heldout.jsonl")) as rejects:
-        train = world.paragraphs("train", paragraphs)
-        names = world.aliases()
+        train = mini_world.paragraphs("train", paragraphs)
+        names = mini_world.aliases()
         counts = build_from_entities(
             out / "kb",
-            [(entity, names.get(entity.title, ())) for entity in world.entities()],
+            [(entity, names.get(entity.title, ())) for entity in mini_world.entities()],
             rejects,
             documents=train,
         )
         counts["training documents"] = _write_training_documents(out, train)
         for split, count in (("dev", 200), ("heldout", 400)):
             counts[f"{split} documents"] = write_documents(
-                out / f"{split}.jsonl", world.paragraphs(split, count)
+                out / f"{split}.jsonl", mini_world.paragraphs(split, count)
             )
         _train_tokenizers(out, vocabulary)
         _report(out, counts, rejects, begin)

@@ -18,23 +18,19 @@ import typer
 from rich.markup import escape
 
 from insgenel_jax import artifact, cli, sharding
-from insgenel_jax.formats import Rejects, read_documents
-from insgenel_jax.kb import knowledge_base, training_documents
+from insgenel_jax.kb import knowledge_base
+from insgenel_jax.kb.build import training_documents
 from insgenel_jax.kb.knowledge_base import KnowledgeBase
 from insgenel_jax.models import hf, lora
 from insgenel_jax.models.config import ModelConfig
-from insgenel_jax.retrieval import embed
+from insgenel_jax.retrieval import retriever as embed
+from insgenel_jax.text.formats.documents import Rejects, read_documents
 from insgenel_jax.tokenizer import copy_tokenizer, load_tokenizer, load_wordpiece
-from insgenel_jax.training import (
-    checkpoint,
-    examples,
-    loop,
-    metrics,
-    objectives,
-    window_examples,
-)
+from insgenel_jax.training import checkpoint, loop, metrics, objectives
 from insgenel_jax.training.config import Config, ConfigError, check_paths, load
-from insgenel_jax.training.negatives import WithNegatives
+from insgenel_jax.training.data import examples
+from insgenel_jax.training.data import windows as window_examples
+from insgenel_jax.training.data.negatives import WithNegatives
 
 PREEMPTED = 85  # exit code: stopped by SIGTERM, saved, start me again
 NOT_FINITE = 86  # exit code: NaN or infinity

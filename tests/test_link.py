@@ -10,8 +10,8 @@ import typer
 from typer.testing import CliRunner
 
 from insgenel_jax import link
-from insgenel_jax.document import Document, Mention
 from insgenel_jax.linker import Linker
+from insgenel_jax.text.document import Document, Mention
 
 BAD = [
     b'{"id": "s", "text": "a \\ud800 Paris"}',

@@ -6,7 +6,7 @@ from typer.testing import CliRunner
 
 from insgenel_jax import artifact, tokenizer
 from insgenel_jax.kb import KnowledgeBase
-from insgenel_jax.kb.training_documents import read_training_documents
+from insgenel_jax.kb.build.training_documents import read_training_documents
 from insgenel_jax.prepare import app
 
 

@@ -7,13 +7,13 @@ import shutil
 
 import pytest
 
-from insgenel_jax.formats import Rejects, read_documents
 from insgenel_jax.kb import KnowledgeBase
-from insgenel_jax.kb.wikipedia_build import build_from_wikipedia
+from insgenel_jax.kb.build.wikipedia import build_from_wikipedia
 from insgenel_jax.linker import Linker
 from insgenel_jax.sharding import make_mesh
-from tests.conftest import add_random_models
-from tests.test_linker import check, same
+from insgenel_jax.text.formats.documents import Rejects, read_documents
+from tests.helpers.linkers import add_random_models
+from tests.linker.test_linker import check, same
 
 pytestmark = pytest.mark.slow
 SETS = ("kore50", "reuters128", "oke2015_eval")

@@ -19,8 +19,8 @@ from insgenel_jax.models.attention import causal_mask
 from insgenel_jax.models.lora import Lora
 from insgenel_jax.training import loop, objectives, optimizer
 from insgenel_jax.training.config import LoopSettings, OptimizerSettings
-from tests.conftest import slow
-from tests.models.tiny import BERT, LLAMA, OPT, OPT_350M, random_params
+from tests.helpers.marks import slow
+from tests.helpers.tiny import BERT, LLAMA, OPT, OPT_350M, random_params
 
 pytestmark = pytest.mark.skipif(
     jax.device_count() < 8, reason="needs eight devices, virtual ones will do"

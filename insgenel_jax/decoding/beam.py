@@ -24,8 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from insgenel_jax.decoding.call import Model
-from insgenel_jax.decoding.decisions import Path, Table
+from insgenel_jax.decoding.forward import Model
 from insgenel_jax.decoding.step import (
     Shape,
     Tables,
@@ -33,6 +32,7 @@ from insgenel_jax.decoding.step import (
     clip_order,
     pack_tables,
 )
+from insgenel_jax.decoding.table import Path, Table
 from insgenel_jax.decoding.whole_target import extend
 
 

@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from insgenel_jax.decoding.call import log_softmax
-from insgenel_jax.decoding.decisions import CLOSE, COPY, END, ENTITY, OPEN, Table
+from insgenel_jax.decoding.forward import log_softmax
+from insgenel_jax.decoding.table import CLOSE, COPY, END, ENTITY, OPEN, Table
 
 
 class Block(NamedTuple):

@@ -16,8 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from insgenel_jax.decoding.call import Model, bucket
-from insgenel_jax.decoding.decisions import Path, Table, follow
+from insgenel_jax.decoding.forward import Model, bucket
+from insgenel_jax.decoding.table import Path, Table, follow
 from insgenel_jax.decoding.title_trie import TitleTrie, choose_from, edges_of
 
 

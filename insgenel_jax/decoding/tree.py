@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from insgenel_jax.decoding import blocks
-from insgenel_jax.decoding.call import (
+from insgenel_jax.decoding.forward import (
     EDGES,
     MOVES,
     SLOTS,
@@ -25,7 +25,7 @@ from insgenel_jax.decoding.call import (
     bucket,
     call,
 )
-from insgenel_jax.decoding.decisions import Path, Table, follow
+from insgenel_jax.decoding.table import Path, Table, follow
 
 NODES = 128  # tokens of a tree that one call runs; larger trees take several calls
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from insgenel_jax.decoding.decisions import COPY, OPEN, Table
+from insgenel_jax.decoding.table import COPY, OPEN, Table
 
 OPENINGS = ("candidates", "first_token")
 

@@ -11,10 +11,10 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from insgenel_jax.document import Document, Mention
 from insgenel_jax.evaluation.scoring import Same, score
 from insgenel_jax.kb.knowledge_base import KnowledgeBase
 from insgenel_jax.kb.occurrences import CASES, Occurrences, find_occurrences, passes
+from insgenel_jax.text.document import Document, Mention
 
 CUT_OFFS = (0.0, 0.005, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5)
 CUT_OFFS += (0.6, 0.7, 0.8, 0.9)

@@ -14,9 +14,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from insgenel_jax.document import Document, Mention, normalise
-from insgenel_jax.formats import InputError
 from insgenel_jax.kb.knowledge_base import KnowledgeBase
+from insgenel_jax.text.document import Document, Mention, normalise
+from insgenel_jax.text.formats.documents import InputError
 
 Same = Callable[[Mention, Mention], bool]
 Resolve = Callable[[str], str]

@@ -19,8 +19,8 @@ import numpy as np
 import pyarrow as pa
 
 from insgenel_jax import artifact
-from insgenel_jax.document import normalise
-from insgenel_jax.kb.matching import Matcher, Matches, fold, trie_id
+from insgenel_jax.kb.matcher import Matcher, Matches, fold, trie_id
+from insgenel_jax.text.document import normalise
 
 KIND = "knowledge-base"
 VERSION = 1

@@ -21,7 +21,7 @@ import tensorstore as ts
 from jaxtyping import Float, Int
 
 from insgenel_jax import artifact
-from insgenel_jax.retrieval.embed import ROWS, create_store, open_store
+from insgenel_jax.retrieval.retriever import ROWS, create_store, open_store
 
 KIND = "index"
 VERSION = 1

@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from insgenel_jax import chunking
-from insgenel_jax.document import normalise
-from insgenel_jax.retrieval.embed import Retriever
 from insgenel_jax.retrieval.index import Index
+from insgenel_jax.retrieval.retriever import Retriever
+from insgenel_jax.text import chunking
+from insgenel_jax.text.document import normalise
 
 
 class Found(NamedTuple):

@@ -19,8 +19,8 @@ from typing import Any
 
 import ml_collections
 
-from insgenel_jax.linked_text import INSTRUCTION
 from insgenel_jax.models.lora import Lora
+from insgenel_jax.text.linked_text import INSTRUCTION
 
 TASKS = ("generator", "retriever")
 FEWEST_TOKENS = 5  # [CLS] title [SEP] description [SEP], a token each

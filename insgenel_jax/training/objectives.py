@@ -17,7 +17,7 @@ from insgenel_jax import models
 from insgenel_jax.models.attention import Mask, causal_mask
 from insgenel_jax.models.config import ModelConfig
 from insgenel_jax.training import parameters
-from insgenel_jax.training.examples import FORCED, OPEN, SKIP, SPAN, TITLE
+from insgenel_jax.training.data.examples import FORCED, OPEN, SKIP, SPAN, TITLE
 
 BLOCK = 256  # texts embedded at a time, outside of training steps
 

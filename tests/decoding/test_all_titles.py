@@ -7,14 +7,15 @@ import jax
 import numpy as np
 import pytest
 
-from insgenel_jax.decoding import beam, step, tree, verify
-from insgenel_jax.decoding.decisions import Weights, build_table, read_links
-from insgenel_jax.decoding.spans import CandidateMention, allow_any_title
+from insgenel_jax.decoding import beam, step, tree
+from insgenel_jax.decoding import speculative as verify
+from insgenel_jax.decoding.mentions import CandidateMention, allow_any_title
+from insgenel_jax.decoding.table import Weights, build_table, read_links
 from insgenel_jax.decoding.title_trie import build_title_trie
-from insgenel_jax.linked_text import encode_prompt, encode_source, find_tokens
-from tests.conftest import slow
-from tests.decoding.oracle import Oracle, small_model
-from tests.decoding.test_decisions import candidate, legal_outputs
+from insgenel_jax.text.linked_text import encode_prompt, encode_source, find_tokens
+from tests.decoding.test_table import candidate, legal_outputs
+from tests.helpers.marks import slow
+from tests.helpers.oracle import Oracle, small_model
 
 WORDS = ["York", "New", "City", "mayor", "in", "the", "1999", "'s", ",", "of"]
 

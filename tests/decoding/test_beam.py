@@ -8,25 +8,25 @@ import numpy as np
 import pytest
 
 from insgenel_jax.decoding import beam, step
-from insgenel_jax.decoding.call import Model
-from insgenel_jax.decoding.decisions import Weights, build_table, read_links
-from insgenel_jax.decoding.spans import CandidateMention, merge_spans
+from insgenel_jax.decoding.forward import Model
+from insgenel_jax.decoding.mentions import CandidateMention, merge_spans
+from insgenel_jax.decoding.table import Weights, build_table, read_links
 from insgenel_jax.decoding.whole_target import extend
-from insgenel_jax.linked_text import encode_prompt, encode_source, encode_titles
-from tests.conftest import slow
-from tests.decoding.oracle import (
+from insgenel_jax.text.linked_text import encode_prompt, encode_source, encode_titles
+from tests.decoding.test_table import (
+    TITLES,
+    candidate,
+    legal_outputs,
+    random_candidates,
+)
+from tests.helpers.marks import slow
+from tests.helpers.oracle import (
     LENGTH,
     Search,
     cases,
     random_case,
     small_model,
     whole,
-)
-from tests.decoding.test_decisions import (
-    TITLES,
-    candidate,
-    legal_outputs,
-    random_candidates,
 )
 
 TEXTS = [

@@ -5,11 +5,12 @@ import functools
 import numpy as np
 import pytest
 
-from insgenel_jax.decoding import blocks, step, tree, verify
-from insgenel_jax.decoding.decisions import OPEN, follow
-from insgenel_jax.decoding.spans import merge_spans
-from tests.conftest import slow
-from tests.decoding.oracle import (
+from insgenel_jax.decoding import blocks, step, tree
+from insgenel_jax.decoding import speculative as verify
+from insgenel_jax.decoding.mentions import merge_spans
+from insgenel_jax.decoding.table import OPEN, follow
+from tests.helpers.marks import slow
+from tests.helpers.oracle import (
     Oracle,
     ids_of,
     random_case,

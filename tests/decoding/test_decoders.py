@@ -7,26 +7,28 @@ import jax
 import numpy as np
 import pytest
 
-from insgenel_jax.decoding import beam, blocks, call, step, tree, verify
-from insgenel_jax.decoding.decisions import (
+from insgenel_jax.decoding import beam, blocks, step, tree
+from insgenel_jax.decoding import forward as call
+from insgenel_jax.decoding import speculative as verify
+from insgenel_jax.decoding.mentions import CandidateMention, merge_spans
+from insgenel_jax.decoding.table import (
     Weights,
     build_table,
     follow,
     read_links,
 )
-from insgenel_jax.decoding.spans import CandidateMention, merge_spans
-from insgenel_jax.linked_text import encode_prompt, encode_source, encode_titles
-from tests.conftest import slow
-from tests.decoding.oracle import (
+from insgenel_jax.text.linked_text import encode_prompt, encode_source, encode_titles
+from tests.decoding.test_table import (
+    TITLES,
+)
+from tests.helpers.marks import slow
+from tests.helpers.oracle import (
     LENGTH,
     Oracle,
     cases,
     random_case,
     small_model,
     whole,
-)
-from tests.decoding.test_decisions import (
-    TITLES,
 )
 
 

@@ -6,17 +6,18 @@ import math
 import numpy as np
 import pytest
 
-from insgenel_jax.decoding import blocks, step, tree, verify
-from insgenel_jax.decoding.decisions import (
+from insgenel_jax.decoding import blocks, step, tree
+from insgenel_jax.decoding import speculative as verify
+from insgenel_jax.decoding.mentions import CandidateMention
+from insgenel_jax.decoding.table import (
     TITLE,
     Weights,
     build_table,
     follow,
     read_links,
 )
-from insgenel_jax.decoding.spans import CandidateMention
-from insgenel_jax.linked_text import encode_prompt, encode_source, encode_titles
-from tests.decoding.oracle import small_model
+from insgenel_jax.text.linked_text import encode_prompt, encode_source, encode_titles
+from tests.helpers.oracle import small_model
 
 DECODERS = {
     "step": step.decode,

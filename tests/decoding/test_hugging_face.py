@@ -5,14 +5,15 @@ import functools
 import pytest
 
 from insgenel_jax import models
-from insgenel_jax.decoding import beam, step, tree, verify
-from insgenel_jax.decoding.call import Model
-from insgenel_jax.decoding.decisions import read_links
+from insgenel_jax.decoding import beam, step, tree
+from insgenel_jax.decoding import speculative as verify
+from insgenel_jax.decoding.forward import Model
+from insgenel_jax.decoding.table import read_links
 from tests.decoding.test_beam import chunks_of, target_of
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
-from tests.models.torch_models import write
+from tests.helpers.torch_models import write
 
 pytestmark = pytest.mark.torch
 

@@ -6,11 +6,11 @@ import math
 import numpy as np
 import pytest
 
-from insgenel_jax.decoding.decisions import END, TITLE, Weights, build_table
-from insgenel_jax.decoding.spans import CandidateMention
-from insgenel_jax.linked_text import encode_source, encode_titles
-from tests.decoding.oracle import varied_case
-from tests.decoding.test_decisions import TITLES
+from insgenel_jax.decoding.mentions import CandidateMention
+from insgenel_jax.decoding.table import END, TITLE, Weights, build_table
+from insgenel_jax.text.linked_text import encode_source, encode_titles
+from tests.decoding.test_table import TITLES
+from tests.helpers.oracle import varied_case
 
 
 def along(table, output):

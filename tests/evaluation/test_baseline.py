@@ -4,13 +4,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from insgenel_jax.document import Document, Mention
 from insgenel_jax.evaluation.baseline import PriorLinker, tune
 from insgenel_jax.evaluation.scoring import score
-from insgenel_jax.formats import Rejects
 from insgenel_jax.kb import Entity, KnowledgeBase
-from insgenel_jax.kb.entity_list import build_from_entities
+from insgenel_jax.kb.build.entity_list import build_from_entities
 from insgenel_jax.kb.occurrences import stop_words
+from insgenel_jax.text.document import Document, Mention
+from insgenel_jax.text.formats.documents import Rejects
 
 # surface form -> entity, for those linked more often than any other of that form
 MOST_FREQUENT = {

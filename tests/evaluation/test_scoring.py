@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from insgenel_jax.document import Document, Mention
 from insgenel_jax.evaluation.scoring import (
     Counts,
     compare,
@@ -17,6 +16,7 @@ from insgenel_jax.evaluation.scoring import (
     same_entity,
     score,
 )
+from insgenel_jax.text.document import Document, Mention
 
 TEXT = "Ann met Bob in Rome and Bob left."
 

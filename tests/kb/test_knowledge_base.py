@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from insgenel_jax.artifact import ArtifactError
-from insgenel_jax.document import WORD, Document, Mention, normalise
-from insgenel_jax.formats import Rejects
 from insgenel_jax.kb import Entity, KnowledgeBase
-from insgenel_jax.kb.entity_list import build_from_entities
-from insgenel_jax.kb.matching import Matcher, fold
+from insgenel_jax.kb.build.entity_list import build_from_entities
+from insgenel_jax.kb.matcher import Matcher, fold
+from insgenel_jax.text.document import WORD, Document, Mention, normalise
+from insgenel_jax.text.formats.documents import Rejects
 
 PLANETS = [
     (Entity("Mercury (planet)", "The first planet.", "Q308"), ["Hermes"]),
@@ -256,7 +256,7 @@ def test_candidates_against_a_counter(tmp_path_factory, links):
 
 
 def test_the_first_words_remembered_are_bounded(kb, monkeypatch):
-    monkeypatch.setattr("insgenel_jax.kb.matching._CACHED_WORDS", 3)
+    monkeypatch.setattr("insgenel_jax.kb.matcher._CACHED_WORDS", 3)
     for _ in range(2):
         assert spans(kb, "one hermes two hg three four hermes") == [
             "hermes",
@@ -328,7 +328,7 @@ def test_another_version_or_kind_is_refused(path, tmp_path):
 
 def test_importing_the_knowledge_base_loads_no_jax():
     code = (
-        "import sys, insgenel_jax.kb, insgenel_jax.kb.wikipedia_build;"
+        "import sys, insgenel_jax.kb, insgenel_jax.kb.build.wikipedia;"
         "sys.exit('jax' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

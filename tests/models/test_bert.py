@@ -11,7 +11,7 @@ import pytest
 from insgenel_jax import models
 from insgenel_jax.models import bert, layers
 from insgenel_jax.models.attention import Mask
-from tests.models.tiny import BERT, random_params
+from tests.helpers.tiny import BERT, random_params
 
 CONFIG = dataclasses.replace(BERT, norm_eps=1e-12, dropout=0.1)
 PARAMS = random_params(CONFIG)

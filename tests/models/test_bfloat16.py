@@ -9,7 +9,7 @@ import pytest
 
 from insgenel_jax import models
 from insgenel_jax.models import attention, layers
-from tests.models.tiny import LLAMA
+from tests.helpers.tiny import LLAMA
 
 BF16 = ml_dtypes.bfloat16
 CONFIG = dataclasses.replace(LLAMA, dtype="bfloat16")

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 
 from insgenel_jax import models
-from tests.models.tiny import WINDOWED
+from tests.helpers.tiny import WINDOWED
 
 
 def test_moved_slots_hold_what_the_others_held():

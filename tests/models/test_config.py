@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from insgenel_jax.models.config import ModelConfig
-from insgenel_jax.models.hf_config import from_hf, to_hf
+from insgenel_jax.models.hf.config import from_hf, to_hf
 
 LLAMA = ModelConfig(
     "llama",

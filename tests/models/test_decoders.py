@@ -11,8 +11,8 @@ import pytest
 
 from insgenel_jax import models
 from insgenel_jax.models import attention, layers, llama, opt
-from tests.models import tiny
-from tests.models.tiny import LLAMA, OPT, OPT_350M, WINDOWED, random_params
+from tests.helpers import tiny
+from tests.helpers.tiny import LLAMA, OPT, OPT_350M, WINDOWED, random_params
 
 CONFIG = dataclasses.replace(LLAMA, layers=3)
 PARAMS = jax.tree.map(jnp.asarray, random_params(CONFIG))

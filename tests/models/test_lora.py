@@ -14,8 +14,8 @@ from safetensors.numpy import load_file, save_file
 from insgenel_jax import models
 from insgenel_jax.models import attention, lora
 from insgenel_jax.models.lora import Lora
-from tests.conftest import slow
-from tests.models.tiny import BERT, LLAMA, random_params
+from tests.helpers.marks import slow
+from tests.helpers.tiny import BERT, LLAMA, random_params
 
 ALL = Lora(
     rank=3,

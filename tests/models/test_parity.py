@@ -14,9 +14,9 @@ from safetensors.numpy import load_file
 
 from insgenel_jax import models
 from insgenel_jax.models import attention, hf
-from insgenel_jax.models.tensors import WEIGHTS
-from tests.models import tiny
-from tests.models.torch_models import (
+from insgenel_jax.models.hf.tensors import WEIGHTS
+from tests.helpers import tiny
+from tests.helpers.torch_models import (
     DECODERS,
     LENGTH,
     POSITIONS,

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from insgenel_jax.models import bert, layers, llama, opt
-from insgenel_jax.models.hf_config import from_hf
-from tests.models.torch_models import (
+from insgenel_jax.models.hf.config import from_hf
+from tests.helpers.torch_models import (
     CAUSAL,
     DECODERS,
     LENGTH,

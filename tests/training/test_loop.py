@@ -17,17 +17,10 @@ from insgenel_jax import models
 from insgenel_jax.kb import KnowledgeBase
 from insgenel_jax.models.config import ModelConfig
 from insgenel_jax.tokenizer import load_tokenizer, load_wordpiece
-from insgenel_jax.training import (
-    checkpoint,
-    examples,
-    loop,
-    metrics,
-    negatives,
-    objectives,
-    optimizer,
-    window_examples,
-)
-from tests.conftest import slow
+from insgenel_jax.training import checkpoint, loop, metrics, objectives, optimizer
+from insgenel_jax.training.data import examples, negatives
+from insgenel_jax.training.data import windows as window_examples
+from tests.helpers.marks import slow
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from insgenel_jax import models
 from insgenel_jax.models import attention
 from insgenel_jax.models.config import ModelConfig
 from insgenel_jax.training import objectives
-from insgenel_jax.training.examples import FORCED, OPEN, SKIP, SPAN, TITLE
+from insgenel_jax.training.data.examples import FORCED, OPEN, SKIP, SPAN, TITLE
 
 KEY = jax.random.key(0)
 LLAMA = ModelConfig(

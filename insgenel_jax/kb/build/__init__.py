@@ -1,0 +1,1 @@
+"""Knowledge bases made from an entity list or from Wikipedia."""

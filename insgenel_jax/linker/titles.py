@@ -1,0 +1,59 @@
+"""A linker's knowledge base and tokenizer in; the tree of all their titles out."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from insgenel_jax.decoding.title_trie import (
+    TitleTrie,
+    build_title_trie,
+    open_title_trie,
+    save_title_trie,
+)
+from insgenel_jax.generator import Generator
+from insgenel_jax.kb.knowledge_base import KnowledgeBase
+from insgenel_jax.text.linked_text import encode_titles
+from insgenel_jax.tokenizer import Tokenizer
+
+BLOCK = 20_000  # titles that are tokenised together
+SHARE = 4  # of the model's positions a title may take one in so many
+
+
+def open_titles(
+    path: Path, made_from: Mapping[str, str], kb: KnowledgeBase, generator: Generator
+) -> TitleTrie:
+    """The tree in titles/ of a linker directory; where there is none, it is made.
+
+    made_from: of the linker. Raises ArtifactError for a tree that was made from other
+    parts or is damaged, ValueError where there is no title to make one of.
+    """
+    parts = {part: made_from[part] for part in ("generator", "kb")}
+    folder = path / "titles"
+    if folder.is_dir():
+        return open_title_trie(folder, parts)
+    longest = generator.max_positions // SHARE
+    titles = make_titles(kb, generator.tokenizer, longest)
+    with contextlib.suppress(OSError):  # where nobody may write, it is made every time
+        save_title_trie(titles, folder, parts)
+    return titles
+
+
+def make_titles(kb: KnowledgeBase, tokenizer: Tokenizer, longest: int) -> TitleTrie:
+    """The tree of all titles of at most `longest` tokens, and at least one."""
+    ids, lengths = [np.zeros(0, np.int32)], np.zeros(len(kb), np.int64)
+    for first in range(0, len(kb), BLOCK):
+        block = range(first, min(first + BLOCK, len(kb)))
+        found = encode_titles(tokenizer, [kb.title(entity) for entity in block])
+        lengths[block.start : block.stop] = [len(title) for title in found]
+        ids.append(np.array([t for title in found for t in title], np.int32))
+    kept = (lengths > 0) & (lengths <= longest)
+    entities, ids = np.flatnonzero(kept), np.concatenate(ids)
+    titles = build_title_trie(
+        ids[np.repeat(kept, lengths)], lengths[kept], tokenizer.size, tokenizer.end
+    )
+    return dataclasses.replace(titles, entity=entities[titles.entity].astype(np.int32))

@@ -1,0 +1,1 @@
+"""Texts: documents and their files, cuts into windows and chunks, linked text."""

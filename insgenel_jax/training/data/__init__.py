@@ -1,0 +1,1 @@
+"""Training data: documents in; examples and batches of each task out."""

@@ -1,0 +1,191 @@
+"""The transition table against the policy written out, and against brute force."""
+
+import math
+
+import numpy as np
+import pytest
+
+from insgenel_jax.decoding.mentions import CandidateMention, merge_spans
+from insgenel_jax.decoding.table import Weights, build_table
+from insgenel_jax.text.linked_text import Tokens, encode_source, encode_titles
+
+TITLES = ["York", "New York", "New York City", "New York (state)", "City", "York City"]
+
+
+def candidate(start, end, entities, rng, optional=True):
+    n = len(entities)
+    prior, retriever = (np.log(rng.dirichlet(np.ones(n))) for _ in range(2))
+    return CandidateMention(
+        start, end, np.array(entities, np.int32), prior, retriever, optional
+    )
+
+
+def random_candidates(tokens: Tokens, rng, count):
+    """Random, overlapping candidate mentions on token boundaries."""
+    candidates = {}
+    for _ in range(count):
+        i = int(rng.integers(len(tokens)))
+        j = int(min(len(tokens), i + rng.integers(1, 4)))
+        span = int(tokens.starts[i]), int(tokens.ends[j - 1])
+        entities = rng.choice(len(TITLES), int(rng.integers(1, 4)), replace=False)
+        candidates[span] = candidate(*span, sorted(entities.tolist()), rng)
+    return list(candidates.values())
+
+
+def legal_outputs(tokenizer, tokens, candidates, titles, rest_of_span):
+    """Every legal output, straight from section 6 of the design: {ids: links}."""
+    source = tokens.ids.tolist()
+    starts, ends = tokens.starts.tolist(), tokens.ends.tolist()
+    spans = [(starts.index(c.start), ends.index(c.end) + 1, c) for c in candidates]
+    merged = merge_spans([span[:2] for span in spans])
+
+    def outputs(p):
+        if p == len(source):
+            yield (), ()
+            return
+        here = [(end, c) for start, end, c in spans if start == p]
+        if all(c.optional for _, c in here):
+            for ids, links in outputs(p + 1):
+                yield (source[p], *ids), links
+        for end, c in here:
+            resume = end
+            if not rest_of_span:
+                resume = next(b for a, b in merged if a <= p < b)
+            for entity in c.entities.tolist():
+                link = (
+                    tokenizer.open,
+                    *source[p:end],
+                    tokenizer.close,
+                    tokenizer.entity,
+                    *titles[entity],
+                    tokenizer.end,
+                )
+                for ids, links in outputs(resume):
+                    yield (
+                        (*link, *source[end:resume], *ids),
+                        ((p, end, entity), *links),
+                    )
+
+    return dict(outputs(0))
+
+
+def table_outputs(table, source):
+    """Every path of a table as token ids: {ids: links}."""
+
+    def outputs(state):
+        edges = range(table.indptr[state], table.indptr[state + 1])
+        if not edges:
+            yield (), ()
+        for edge in edges:
+            for ids, values in outputs(table.next[edge]):
+                value = int(table.value[edge])
+                values = values if value < 0 else (value, *values)
+                yield (int(table.token[edge]), *ids), values
+
+    last = max((end for _, end, _ in table.mentions), default=0)
+    for ids, values in outputs(0):
+        links = [
+            (*table.mentions[m][:2], entity)
+            for m, entity in zip(values[::2], values[1::2], strict=True)
+        ]
+        yield (*ids, *source[last:]), tuple(links)
+
+
+@pytest.mark.parametrize("rest_of_span", [True, False])
+def test_table_is_the_policy(tokenizer, rest_of_span):
+    """The paths of the table are the legal outputs, each of them once."""
+    titles = encode_titles(tokenizer, TITLES)
+    rng = np.random.default_rng(0)
+    for text in ["New York City", "(York) New York's", "in York"] * 12:
+        tokens = encode_source(tokenizer, text)
+        candidates = random_candidates(tokens, rng, int(rng.integers(0, 5)))
+        if candidates and rng.random() < 0.3:
+            candidates[0] = candidate(
+                candidates[0].start, candidates[0].end, [0, 1], rng, optional=False
+            )
+        expected = legal_outputs(tokenizer, tokens, candidates, titles, rest_of_span)
+        table = build_table(
+            tokenizer,
+            tokens,
+            candidates,
+            titles.__getitem__,
+            Weights(rest_of_span=rest_of_span),
+        )
+        found = list(table_outputs(table, tokens.ids.tolist()))
+        assert len(found) == len(expected)
+        assert dict(found) == expected
+        merged = merge_spans([(start, end) for start, end, _ in table.mentions])
+        assert table.spans == len(merged)
+        last = max((end for _, end, _ in table.mentions), default=0)
+        longest = max(len(ids) for ids in expected) - (len(tokens) - last)
+        assert table.longest >= longest
+        if rest_of_span and all(c.optional for c in candidates):
+            assert table.longest == longest
+        degree = np.diff(table.indptr)
+        for state in np.flatnonzero(degree > 1):
+            row = table.token[table.indptr[state] : table.indptr[state + 1]]
+            assert (np.diff(row) > 0).all()
+
+
+def test_biases(tokenizer):
+    """Along a title the biases add up to ln of its weight over the mean weight."""
+    titles = encode_titles(tokenizer, TITLES)
+    rng = np.random.default_rng(1)
+    text = "in New York City"
+    tokens = encode_source(tokenizer, text)
+    mention = candidate(3, 11, list(range(len(TITLES))), rng)
+    weights = Weights(mention_bias=0.7, prior_weight=0.5, retriever_weight=2.0)
+    table = build_table(tokenizer, tokens, [mention], titles.__getitem__, weights)
+    log_weight = 0.5 * mention.log_prior + 2.0 * mention.log_retriever
+    log_mean = math.log(np.exp(log_weight).mean())
+    for entity in range(len(TITLES)):
+        target = [
+            *tokens.ids[:1],
+            tokenizer.open,
+            *tokens.ids[1:3],
+            tokenizer.close,
+            tokenizer.entity,
+            *titles[entity],
+            tokenizer.end,
+        ]
+        state, total = 0, 0.0
+        for token in target:
+            row = slice(table.indptr[state], table.indptr[state + 1])
+            edge = row.start + table.token[row].tolist().index(token)
+            total += table.bias[edge]
+            state = table.next[edge]
+        assert table.value[edge] == entity
+        assert total == pytest.approx(0.7 + log_weight[entity] - log_mean, abs=1e-5)
+
+
+def test_weights_of_zero_add_nothing(tokenizer):
+    titles = encode_titles(tokenizer, TITLES)
+    tokens = encode_source(tokenizer, "in New York City")
+    mention = candidate(3, 11, list(range(6)), np.random.default_rng(2))
+    table = build_table(tokenizer, tokens, [mention], titles.__getitem__, Weights())
+    assert not table.bias.any()
+
+
+def test_mentions_inside_tokens_are_dropped_and_counted(tokenizer):
+    titles = encode_titles(tokenizer, TITLES)
+    tokens = encode_source(tokenizer, "Mercury rose")
+    rng = np.random.default_rng(3)
+    cut = next(int(e) for e in tokens.ends) - 1
+    candidates = [candidate(0, cut, [0], rng), candidate(0, 7, [0], rng)]
+    table = build_table(tokenizer, tokens, candidates, titles.__getitem__, Weights())
+    assert (len(table.mentions), table.dropped) == (1, 1)
+
+
+def test_no_candidates_no_edges(tokenizer):
+    table = build_table(
+        tokenizer, encode_source(tokenizer, ""), [], [].__getitem__, Weights()
+    )
+    assert len(table.token) == 0
+    assert table.indptr.tolist() == [0, 0]
+
+
+def test_merging():
+    """Half-open: [0, 2) and [2, 3) stay apart, [0, 2) and [1, 3) do not."""
+    assert merge_spans([(2, 3), (0, 2)]) == [(0, 2), (2, 3)]
+    assert merge_spans([(1, 3), (0, 2), (2, 5), (7, 8)]) == [(0, 5), (7, 8)]
+    assert merge_spans([(0, 9), (1, 2), (3, 4)]) == [(0, 9)]

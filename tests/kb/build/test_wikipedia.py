@@ -1,0 +1,210 @@
+import bz2
+import json
+
+import pytest
+
+from insgenel_jax import artifact
+from insgenel_jax.kb import Entity, KnowledgeBase
+from insgenel_jax.kb.build.training_documents import read_training_documents
+from insgenel_jax.kb.build.wikipedia import (
+    build_from_wikipedia,
+    ordered_map,
+    read_leads,
+)
+from insgenel_jax.text.formats.documents import Rejects, read_documents
+
+FILLER = "and then there were some more words to fill this line"
+
+PAGES = {
+    "1 Ada": f"""Ada was a <a href="cat">cat</a> {FILLER}.
+<a href="Cat">Cats</a> like <a href="Bo%20%28dog%29">Bo</a>. The cat likes bo.
+Cat, {FILLER}.
+She liked <a href="Cat">cat</a>s, <a href="Bo%20%28dog%29">Bo</a> {FILLER}.""",
+    "2 Bo (dog)": f"""Bo met Ada {FILLER} <a href="Ada">her</a>.""",
+    "5 Ada": "A third page of the title in the first file.",
+    "3 Ada": "Another page of the same title: ada.",
+    "4 Tomcat": "Nothing but <a>broken</a> <a href='x'>links</a>.",
+}
+
+
+def dump(pages):
+    return "".join(
+        f'<doc id="{name.split()[0]}" url="u" title="{name.split(maxsplit=1)[1]}">\n'
+        f"{name.split(maxsplit=1)[1]}\n\n{text}\n\n</doc>\n"
+        for name, text in pages.items()
+    )
+
+
+@pytest.fixture
+def source(tmp_path):
+    folder = tmp_path / "dump"
+    folder.mkdir()
+    names = list(PAGES)
+    for i, part in enumerate((names[:3], names[3:])):
+        half = {name: PAGES[name] for name in part}
+        (folder / f"wiki_0{i}.bz2").write_bytes(bz2.compress(dump(half).encode()))
+    return folder
+
+
+def names(kb, surface):
+    entities, counts = kb.candidates(kb.form(surface))
+    return list(zip(map(kb.title, entities.tolist()), counts.tolist(), strict=True))
+
+
+def test_pages_become_a_knowledge_base(source, tmp_path):
+    leads = tmp_path / "leads.jsonl"
+    leads.write_text(json.dumps({"title": "cat", "lead": "An animal. "}))
+    rejects = Rejects()
+    out = tmp_path / "out"
+    counts = build_from_wikipedia(source, out, rejects, leads=leads, dev_share=0)
+    kb = KnowledgeBase.open(out / "kb", verify=True)
+    assert [kb.entity(i) for i in range(4)] == [
+        Entity("Cat", "An animal.", None, 3),
+        Entity("Bo (dog)", f"Bo met Ada {FILLER} her.", None, 2),
+        Entity("Ada", f"Ada was a cat {FILLER}.", None, 1),
+        Entity("Tomcat", "Nothing but <a>broken <a href='x'>links.", None, 0),
+    ]
+    assert names(kb, "cat") == [("Cat", 2)]
+    assert names(kb, "cats") == [("Cat", 2)]
+    assert names(kb, "bo") == [("Bo (dog)", 3)]
+    assert names(kb, "her") == [("Ada", 1)]
+    # page 1 links cat; bo is linked in page 1 and seen in pages 1 and 2; "ada" is seen
+    # in pages 1, 2 and 3 and never linked; nobody links "Tomcat"
+    surfaces = ["cat", "bo", "ada", "her", "tomcat"]
+    forms = [kb.form(surface) for surface in surfaces]
+    assert kb.link_probability(forms) == pytest.approx([1, 1 / 2, 0, 1, 1])
+    assert rejects.by_reason == {"end of a link that never began": 2}
+
+    train = list(read_training_documents(out / "train"))
+    assert [d.id for d in train] == ["1:0", "1:3", "2:0"]
+    for document in train:
+        for mention in document.mentions:
+            anchor = document.text[mention.start : mention.end]
+            assert kb.title(kb.find(mention.entity)) == mention.entity
+            assert mention.entity in dict(names(kb, anchor))
+    assert [train[1].text[m.start : m.end] for m in train[1].mentions] == ["cats", "Bo"]
+    assert (out / "dev.jsonl").read_text() == ""
+    made_from = artifact.read(out / "train").made_from
+    assert made_from == {"knowledge-base": kb.identity}
+    assert counts == {
+        "pages": 5,
+        "links": 6,
+        "entities": 4,
+        "surface forms": 7,
+        "candidates": 7,
+        "redirects": 0,
+        "training documents": 3,
+        "development documents": 0,
+    }
+
+
+def test_pages_held_back_are_in_no_training_document(source, tmp_path):
+    build_from_wikipedia(source, tmp_path, Rejects(), dev_share=1)
+    assert list(read_training_documents(tmp_path / "train")) == []
+    held_back = read_documents(tmp_path / "dev.jsonl", Rejects())
+    assert [d.id for d in held_back] == ["1:0", "1:3", "2:0"]
+
+
+def test_the_same_bytes_whatever_the_number_of_processes(source, tmp_path):
+    rejects = [Rejects(), Rejects()]
+    for workers in (1, 2):
+        out = tmp_path / str(workers)
+        build_from_wikipedia(source, out, rejects[workers - 1], workers=workers)
+    one, two = (
+        {
+            file.relative_to(tmp_path / name): file.read_bytes()
+            for file in sorted((tmp_path / name).rglob("*"))
+            if file.is_file()
+        }
+        for name in ("1", "2")
+    )
+    assert one == two
+    assert rejects[0].entries == rejects[1].entries
+
+
+def test_a_page_that_occurs_twice_counts_once(source, tmp_path):
+    """Whether twice in one file or in two, the output is that of the page once."""
+    again = tmp_path / "again"
+    again.mkdir()
+    for file in source.iterdir():
+        (again / file.name).write_bytes(file.read_bytes())
+    text = dump({"6 New": PAGES["1 Ada"], **PAGES})
+    twice = text + dump({"6 New": "Another text."})
+    (source / "wiki_02").write_text(dump({"6 New": PAGES["1 Ada"]}))
+    (again / "wiki_02").write_text(twice)
+    results, rejects = [], [Rejects(), Rejects(), Rejects()]
+    for i, (folder, workers) in enumerate([(source, 1), (again, 1), (again, 2)]):
+        out = tmp_path / str(i)
+        counts = build_from_wikipedia(folder, out, rejects[i], workers=workers)
+        files = (file for file in sorted(out.rglob("*")) if file.is_file())
+        content = {file.relative_to(out): file.read_bytes() for file in files}
+        results.append((counts, content))
+    assert results[0] == results[1] == results[2]
+    assert rejects[1].entries == rejects[2].entries
+    lines = twice.split("\n")
+    seen = [entry for entry in rejects[1].entries if "seen" in entry[2]]
+    assert seen == [
+        (str(again / "wiki_02"), i + 1, f"page seen before: id {page}", title)
+        for i, line in enumerate(lines)
+        if line.startswith("<doc ") and i > 0
+        for page, title in [(line.split('"')[1], line.split('"')[5])]
+    ]
+    assert rejects[1].by_reason["page seen before"] == 6
+
+
+def test_results_come_in_order():
+    items = [10**6, *range(12)]
+    assert list(ordered_map(_slow, items, 2)) == list(ordered_map(_slow, items, 1))
+
+
+def _slow(count):
+    return sum(range(count)), count
+
+
+def test_a_damaged_file_costs_only_its_pages(source, tmp_path):
+    cut = source / "wiki_01.bz2"
+    cut.write_bytes(cut.read_bytes()[:-20])
+    rejects = Rejects()
+    build_from_wikipedia(source, tmp_path / "out", rejects)
+    kb = KnowledgeBase.open(tmp_path / "out/kb")
+    assert kb.find("Ada") is not None
+    assert kb.find("Tomcat") is None
+    assert rejects.by_reason["file cut short or damaged"] == 1
+
+
+def test_bad_leads_are_rejected(tmp_path):
+    path = tmp_path / "leads.jsonl"
+    rows = ['{"title": "a b", "lead": "one"}', '{"title": "A_b", "lead": "two"}']
+    bad = ["{", "[]", '{"title": "A"}', '{"title": "A", "lead": "\\ud800"}']
+    long = json.dumps({"title": "B", "lead": "word " * 200})
+    path.write_text("\n".join([*rows, "", *bad, long]))
+    rejects = Rejects()
+    leads = read_leads(path, rejects)
+    assert leads == {"A b": "one", "B": ("word " * 120).rstrip()}
+    assert [line for _, line, _, _ in rejects.entries] == [4, 5, 6, 7]
+
+
+def test_real_pages(data, tmp_path):
+    """One real file: every mention is its anchor, and a candidate of its form."""
+    source = data / "wiki/featured/AA/wiki_00.bz2"
+    build_from_wikipedia(source, tmp_path, Rejects(), dev_share=0.1)
+    kb = KnowledgeBase.open(tmp_path / "kb", verify=True)
+    assert len(kb) > 1000
+    documents = [
+        *read_training_documents(tmp_path / "train"),
+        *read_documents(tmp_path / "dev.jsonl", Rejects()),
+    ]
+    assert len(documents) > 100
+    for document in documents:
+        found = kb.matches(document.text)
+        spans = set(zip(found.starts.tolist(), found.ends.tolist(), strict=True))
+        for mention in document.mentions:
+            surface = document.text[mention.start : mention.end]
+            assert surface == surface.strip() != ""
+            entities, _ = kb.candidates(kb.form(surface))
+            assert kb.find(mention.entity) in entities
+            if surface.isalnum() and surface.isascii():
+                before = document.text[: mention.start][-1:]
+                after = document.text[mention.end :][:1]
+                if not before.isalnum() and not after.isalnum():
+                    assert (mention.start, mention.end) in spans

@@ -1,0 +1,190 @@
+"""Documents cut into chunks: bounds, filters, parts of names."""
+
+import collections
+
+import pytest
+
+from insgenel_jax import mini_world
+from insgenel_jax.kb.occurrences import find_occurrences
+from insgenel_jax.linker import Linker
+from insgenel_jax.linker.chunks import add_name_parts, make_chunks
+from insgenel_jax.text.document import Document, Mention
+from insgenel_jax.text.linked_text import encode_source
+from insgenel_jax.tokenizer import train_bpe
+from tests.helpers.linkers import add_entities
+from tests.helpers.marks import TEXTS, slow
+
+
+def link_against(path, entities, **settings):
+    """A linker over entities {title: further names}, with a random OPT."""
+    tokenizer = train_bpe(TEXTS * 5, 400, path / "bpe")
+    path = add_entities(path, entities, tokenizer.size, "opt")
+    return Linker.from_pretrained(path, **settings)
+
+
+def fits(linker, chunk):
+    size = len(chunk.prompt) + chunk.table.longest
+    return size <= linker.generator.max_positions
+
+
+@pytest.fixture(scope="module")
+def linker(linker_path):
+    return Linker.from_pretrained(linker_path, mention_bias=3.0, decoder="verify")
+
+
+def test_chunks_hold_whatever_is_decided(linker_path, linker):
+    """Prompt and longest path fit the model's positions; no mention is cut or lost."""
+    text = " ".join(d.text for d in mini_world.paragraphs("dev", 12))
+    lazy = "Jordan and Paris and Apollo " * 90  # one sentence over any chunk
+    documents = [Document("0", text), Document("1", lazy)]
+    lost = collections.Counter()
+    chunks = make_chunks(linker._parts, documents, None, lost)
+    assert len(chunks) > 10 and not lost["cut"]
+    assert all(fits(linker, chunk) for chunk in chunks)
+    found = [
+        (chunk.document, c.start, c.end) for chunk in chunks for c in chunk.candidates
+    ]
+    assert len(found) == len(set(found))
+    whole = Linker.from_pretrained(linker_path, chunk_tokens=60, scope="document")
+    for number, document in enumerate(documents):
+        matches = find_occurrences(linker.kb, document.text)
+        retrieved = whole.candidates([document])[0]
+        assert {(c.start, c.end) for c in retrieved} <= set(
+            zip(matches.starts.tolist(), matches.ends.tolist(), strict=True)
+        )
+    everything = Linker.from_pretrained(linker_path, system="insgenel")
+    (candidates,) = everything.candidates([documents[1]])
+    assert len(candidates) == 3 * 90
+
+
+def test_chunks_are_as_long_as_those_trained_on(linker_path):
+    """As many source tokens as insgenel.json says, but where a setting does."""
+    text = "Nothing of Paris is known. " * 100
+    for chunk_tokens, expected in ((None, 175), (40, 40)):
+        linker = Linker.from_pretrained(
+            linker_path, system="insgenel", chunk_tokens=chunk_tokens
+        )
+        assert linker.generator.chunk_tokens == 175
+        chunks = make_chunks(linker._parts, [Document("", text)], None)
+        lengths = [
+            len(encode_source(linker.generator.tokenizer, text[c.start : c.end]))
+            for c in chunks
+        ]
+        assert expected * 0.6 < max(lengths) <= expected
+
+
+def test_names_linked_before_lend_their_parts(linker_path):
+    """Behind a linked "Leonhard Euler" also "Leonhard", which no dictionary knows."""
+    text = "Leonhard saw Leonhard Euler. Leonhard left; Leonhards too, (Leonhard)."
+    sure = {"system": "insgenel", "mention_bias": 40.0}
+    plain = Linker.from_pretrained(linker_path, **sure)(text)
+    (euler,) = (m for m in plain.mentions if (m.start, m.end) == (13, 27))
+    assert len(plain.mentions) == 1
+    linker = Linker.from_pretrained(linker_path, name_parts=True, **sure)
+    found = linker(text).mentions
+    assert [(m.start, m.end) for m in found] == [(13, 27), (29, 37), (60, 68)]
+    assert {m.entity for m in found} == {euler.entity}
+
+
+def test_name_parts_do_not_outgrow_the_model(linker_path):
+    """Chunks that had nothing to decide have some, too; what has no room is counted."""
+    linker = Linker.from_pretrained(
+        linker_path,
+        system="insgenel",
+        mention_bias=40.0,
+        name_parts=True,
+        chunk_tokens=4000,
+    )
+    text = "Leonhard Euler " + "Leonhard " * 200
+    document, lost = Document("", text), collections.Counter()
+    chunks = make_chunks(linker._parts, [document], None)
+    found = [[Mention(0, 14, "Leonhard Euler")]]
+    again = add_name_parts(linker._parts, [document], chunks, found, lost)
+    assert len(again) == len(chunks) > 1
+    for chunk in again.values():
+        assert fits(linker, chunk)
+        assert len(chunk.candidates) >= 8
+    before, after = (
+        sum(len(chunk.candidates) for chunk in some)
+        for some in (chunks, again.values())
+    )
+    added = after - before
+    assert lost["cut"] == 200 - added
+    assert len(linker(text).mentions) == 1 + added
+    assert linker.stats["cut"] == 200 - added
+
+
+def test_initials_and_stop_words_are_no_parts_of_names(linker_path):
+    linker = Linker.from_pretrained(linker_path, system="insgenel")
+    text = "The L. Leonhard of Paris: The L Leonhard"
+    document = Document("", text)
+    chunks = make_chunks(linker._parts, [document], None)
+    (again,) = add_name_parts(
+        linker._parts, [document], chunks, [[Mention(0, 15, "Leonhard Euler")]]
+    ).values()
+    new = again.candidates[-1]
+    assert len(again.candidates) == 1 + len(chunks[0].candidates)
+    assert text[new.start : new.end] == "Leonhard" and new.start > 15
+
+
+def test_what_no_chunk_can_hold_is_counted(linker_path):
+    linker = Linker.from_pretrained(linker_path, system="insgenel", chunk_tokens=3)
+    assert not linker("Michael Jordan slept.").mentions
+    assert linker.stats["cut"] > 0
+
+
+def test_parts_of_two_names_are_nobodys(linker_path):
+    linker = Linker.from_pretrained(linker_path, system="insgenel")
+    document = Document("", "Michael Jordan, Michael Jackson. Michael!")
+    chunks = make_chunks(linker._parts, [document], None)
+    two = [Mention(0, 14, "Michael Jordan"), Mention(16, 31, "Michael Jackson")]
+    assert not add_name_parts(linker._parts, [document], chunks, [two])
+    (again,) = add_name_parts(linker._parts, [document], chunks, [two[1:]]).values()
+    new = again.candidates[-1]
+    assert (new.start, new.end) == (33, 40)
+    assert linker.kb.title(new.entities[0]) == "Michael Jackson"
+
+
+def test_filters(linker_path):
+    text = "The jordan, Jordan and a python."
+    (found,) = Linker.from_pretrained(linker_path, system="insgenel").candidates(
+        [Document("", text)]
+    )
+    assert {text[c.start : c.end] for c in found} == {"jordan", "Jordan", "python"}
+    capitalised = Linker.from_pretrained(
+        linker_path, system="insgenel", case="capitalised"
+    )
+    (found,) = capitalised.candidates([Document("", text)])
+    assert {text[c.start : c.end] for c in found} == {"Jordan"}
+    none = Linker.from_pretrained(
+        linker_path, system="insgenel", min_link_probability=1.1
+    )
+    assert none.candidates([Document("", text)]) == [[]]
+
+
+@pytest.mark.parametrize("decoder", ["tree", slow("beam")])
+def test_a_title_that_no_chunk_can_hold_is_left_out(tmp_path, decoder):
+    """And counted; its mentions keep their other entities."""
+    far = "".join(map(chr, range(0x4E00, 0x4E00 + 195)))  # three tokens a character
+    entities = {"York": ["New York"], far: ["York", "New York", "Sun"]}
+    bias = {} if decoder == "beam" else {"mention_bias": 40.0}
+    linker = link_against(tmp_path, entities, decoder=decoder, **bias)
+    text = "I saw York, New York and the Sun."
+    (chunk,) = make_chunks(linker._parts, [Document("", text)], None)
+    assert fits(linker, chunk)
+    assert len(chunk.candidates) == 3  # York, New York, and York within it
+    links = linker(text).mentions
+    assert {link.entity for link in links} <= {"York"}
+    assert links or decoder == "beam"
+    assert linker.stats["overlong"] == 1 and not linker.stats["cut"]
+
+
+def test_mentions_that_exclude_each_other_share_their_room(tmp_path):
+    """Where one link fits, overlapping candidate mentions of it are not cut apart."""
+    long = "".join(map(chr, range(0x4E00, 0x4E00 + 120)))
+    linker = link_against(tmp_path, {long: ["York", "New York"]})
+    (chunk,) = make_chunks(linker._parts, [Document("", "New York")], None)
+    assert len(chunk.candidates) == 2 and fits(linker, chunk)
+    chunks = make_chunks(linker._parts, [Document("", "New York. " * 5)], None)
+    assert [len(chunk.candidates) for chunk in chunks] == [2] * 5
+    assert all(fits(linker, chunk) for chunk in chunks)

@@ -1,0 +1,289 @@
+"""The linker end to end with random weights: what must hold whatever the model says."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+from jax.sharding import PartitionSpec as P
+
+from insgenel_jax import mini_world
+from insgenel_jax.decoding import forward as call
+from insgenel_jax.decoding import speculative as verify
+from insgenel_jax.decoding.mentions import merge_spans
+from insgenel_jax.decoding.table import Path
+from insgenel_jax.linker import Linker
+from insgenel_jax.sharding import make_mesh
+from insgenel_jax.text.document import Document, Mention
+from tests.helpers.marks import slow
+
+HARD = [
+    "",
+    " \n\t ",
+    "Nothing to see here.",
+    "Mercury",
+    "Paris, Texas",
+    "(Apollo)'s {Orion} [Java]\nand the Amazon's Jordan",
+    "Jordan " * 300,
+    "x" * 3000 + " Paris",
+    "\u202eParis\u0301 Java\x00Python 👩‍🚀Apollo東京",
+]
+
+
+@pytest.fixture(scope="module")
+def linker(linker_path):
+    # of all decoders the one with the fewest static shapes
+    return Linker.from_pretrained(
+        linker_path, mention_bias=3.0, decoder="verify", batch=4
+    )
+
+
+@pytest.fixture(scope="module")
+def texts():
+    return [d.text for d in mini_world.paragraphs("dev", 30)] + HARD
+
+
+def check(linker, document):
+    """Mentions in order, not overlapping, each of a candidate of that very span."""
+    (candidates,) = linker.candidates([document])
+    allowed = {(c.start, c.end): c.entities.tolist() for c in candidates}
+    reached = 0
+    for mention in document.mentions:
+        assert reached <= mention.start < mention.end <= len(document.text)
+        reached = mention.end
+        entity = linker.kb.find(mention.entity)
+        assert linker.kb.title(entity) == mention.entity
+        assert mention.external_id == linker.kb.external_id(entity)
+        assert entity in allowed[mention.start, mention.end]
+        form = linker.kb.form(document.text[mention.start : mention.end])
+        assert entity in linker.kb.candidates(form)[0]
+        assert 0 < mention.score <= 1
+
+
+@pytest.mark.parametrize("system", ["insgenel-r", "insgenel"])
+def test_every_output_is_sound(linker_path, texts, system):
+    linker = Linker.from_pretrained(
+        linker_path, system=system, mention_bias=3.0, decoder="verify", batch=1
+    )
+    documents = linker(texts)
+    assert [document.text for document in documents] == texts
+    assert sum(len(document.mentions) for document in documents) > 100
+    for document in documents:
+        check(linker, document)
+    empty, spaces, nothing, *_ = documents[-len(HARD) :]
+    assert empty.mentions == spaces.mentions == nothing.mentions == ()
+    assert linker.stats["documents"] == len(texts)
+    assert linker.stats["calls"] > 0
+
+
+def test_the_first_and_the_last_character(linker_path):
+    """Of a text, and behind a word that no chunk can hold."""
+    sure = Linker.from_pretrained(linker_path, system="insgenel", mention_bias=40.0)
+    for text, expected in (
+        ("Mercury", [(0, 7)]),
+        ("Paris saw Mercury", [(0, 5), (10, 17)]),
+        ("x" * 3000 + " Paris", [(3001, 3006)]),
+    ):
+        assert [(m.start, m.end) for m in sure(text).mentions] == expected
+
+
+def same(a: Document, b: Document):
+    assert (a.id, a.text, len(a.mentions)) == (b.id, b.text, len(b.mentions))
+    for one, other in zip(a.mentions, b.mentions, strict=True):
+        assert one.score == pytest.approx(other.score, abs=1e-5)
+        assert dataclasses.replace(one, score=None) == dataclasses.replace(
+            other, score=None
+        )
+
+
+def test_batch_size_and_order_change_nothing(linker_path, linker, texts):
+    texts = texts[:5] + HARD[3:6]
+    documents = [Document(id=str(i), text=text) for i, text in enumerate(texts)]
+    expected = linker(documents)
+    alone = Linker.from_pretrained(
+        linker_path, mention_bias=3.0, decoder="verify", batch=1
+    )
+    for found in (
+        list(linker.stream(documents, group=4)),
+        linker(documents[::-1])[::-1],
+        [alone(document) for document in documents],
+    ):
+        for one, other in zip(expected, found, strict=True):
+            same(one, other)
+    assert linker(documents) == expected
+
+
+def test_chunks_of_like_many_spans_are_batched(linker, texts, monkeypatch):
+    """A batch runs until its last row ends."""
+    spans = []
+
+    def decode(model, params, prompts, tables, *, batch):
+        spans.append([table.spans for table in tables])
+        return [Path.begin() for _ in tables]
+
+    monkeypatch.setattr(verify, "decode", decode)
+    linker(texts)
+    assert len(spans) > 3
+    assert all(found == sorted(found) for found in spans)
+
+
+def test_given_mentions_all_come_back(linker):
+    text = "Jordan met an unknown in Paris."
+    spans = [(25, 30), (14, 21), (0, 6), (0, 5)]
+    document = linker(text, mentions=spans)
+    assert [(m.start, m.end) for m in document.mentions] == sorted(spans)
+    by_span = {(m.start, m.end): m.entity for m in document.mentions}
+    assert by_span[0, 6] is not None and by_span[25, 30] is not None
+    as_lists = linker(text, mentions=[list(span) for span in spans])
+    assert as_lists == document
+
+
+@pytest.mark.parametrize(
+    ("texts", "mentions", "error", "message"),
+    [
+        (
+            "Paris",
+            [(0, 99)],
+            ValueError,
+            r"text 0: mention \[0, 99\): .* 5, the length",
+        ),
+        ("Paris", [(3, 3)], ValueError, r"mention \[3, 3\)"),
+        ("Paris", [(0, 2.5)], ValueError, r"two integers, found \(0, 2.5\)"),
+        ("Paris", [7], ValueError, "two integers, found 7"),
+        ("Paris", [("0", "5")], ValueError, "two integers"),
+        (5, None, TypeError, "texts: expected a string, .* found int"),
+        ("Paris", 5, TypeError, "text 0: expected mentions as a sequence .* found 5"),
+        (["Paris"], 5, TypeError, "mentions: expected a sequence .* found int"),
+        (["Paris"], [[], []], ValueError, "each of 1 texts, found 2"),
+        (["Paris", 5], None, TypeError, "text 1: expected a string .* found int"),
+        (["Paris", None], None, TypeError, "text 1: .* found NoneType"),
+        ("a\ud800b", None, ValueError, "text 0: a lone surrogate at character 1"),
+    ],
+)
+def test_wrong_calls_name_the_text(linker, texts, mentions, error, message):
+    with pytest.raises(error, match=message):
+        linker(texts, mentions=mentions)
+
+
+def test_a_stream_names_the_document_at_fault(linker):
+    documents = iter([Document("a", "Paris"), Document("b", "a\ud800b")])
+    with pytest.raises(ValueError, match="document 1: a lone surrogate at character 1"):
+        list(linker.stream(documents))
+
+
+@pytest.mark.parametrize("decoder", ["tree", "verify", "beam", slow("step")])
+def test_broken_weights_are_told(linker_path, decoder):
+    linker = Linker.from_pretrained(linker_path, decoder=decoder)
+    params = jax.tree.map(lambda leaf: leaf * np.nan, linker.generator.params)
+    linker.generator = dataclasses.replace(linker.generator, params=params)
+    with pytest.raises(FloatingPointError, match=r"characters \[0, 5\)"):
+        linker("Paris")
+
+
+def test_a_threshold_leaves_out_or_says_nil(linker_path, linker, texts):
+    strict = Linker.from_pretrained(
+        linker_path, mention_bias=3.0, decoder="verify", batch=4, threshold=0.5
+    )
+    texts = texts[:10]
+    for every, kept in zip(linker(texts), strict(texts), strict=True):
+        assert kept.mentions == tuple(m for m in every.mentions if m.score >= 0.5)
+    (mention,) = Linker.from_pretrained(linker_path, threshold=1.1)(
+        "Paris", mentions=[(0, 5)]
+    ).mentions
+    assert mention == Mention(0, 5, None)
+
+
+def test_the_best_unlinked_may_pass_the_threshold(linker_path, texts):
+    """With the threshold at 0 a link comes of every decision span."""
+    shy = {"mention_bias": -20.0, "system": "insgenel"}
+    linker = Linker.from_pretrained(linker_path, **shy)
+    assert not any(document.mentions for document in linker(texts[:3]))
+    linker = Linker.from_pretrained(linker_path, consider_unlinked=True, **shy)
+    documents = linker(texts[:3])
+    for document in documents:
+        check(linker, document)
+        (candidates,) = linker.candidates([document])
+        merged = merge_spans([(c.start, c.end) for c in candidates])
+        assert len(document.mentions) == len(merged)
+
+
+@pytest.mark.parametrize(
+    "mesh",
+    [None, slow((2, 2, 2))],
+    ids=["one", "eight"],
+)
+@pytest.mark.parametrize(  # beside the fixture's verify
+    "decoder", [slow("step"), "tree"]
+)
+def test_every_decoder_and_mesh_links_alike(linker_path, linker, texts, decoder, mesh):
+    """Three times the same answer; on eight devices every part lies in its sharding."""
+    if mesh is not None:
+        mesh = make_mesh(*mesh)
+    other = Linker.from_pretrained(
+        linker_path, mention_bias=3.0, decoder=decoder, batch=4, mesh=mesh
+    )
+    if mesh is not None:
+        kernel = other.generator.params["layers"]["mlp"]["up"]["kernel"]
+        assert kernel.sharding.spec == P(None, "fsdp", "tensor")
+    for one, two in zip(linker(texts[:6]), other(texts[:6]), strict=True):
+        same(one, two)
+
+
+@pytest.mark.slow
+def test_half_precision(linker_path, texts):
+    """Weights, cache and computation in bfloat16; sound, if not the same."""
+    linker = Linker.from_pretrained(
+        linker_path, mention_bias=3.0, dtype="bfloat16", decoder="tree"
+    )
+    leaves = jax.tree.leaves(linker.generator.params)
+    assert {leaf.dtype.name for leaf in leaves} == {"bfloat16"}
+    assert linker.generator.model.init_cache(1, 8)["k"].dtype == "bfloat16"
+    documents = linker(texts[:4])
+    assert any(document.mentions for document in documents)
+    for document in documents:
+        check(linker, document)
+
+
+@pytest.mark.slow
+def test_beam(linker_path, texts):
+    """One beam and no dead ends: sound links, and the paper's two beams as well."""
+    settings = {"system": "insgenel", "mention_bias": 3.0}
+    for beams in ({"decoder": "beam", "beams": 1}, {"preset": "paper"}):
+        linker = Linker.from_pretrained(linker_path, **settings | beams)
+        document = linker("Paris, where Jordan met Apollo")
+        assert document.mentions
+        check(linker, document)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("decoder", ["verify", "tree"])
+def test_new_documents_compile_nothing(linker_path, decoder):
+    """The shapes of 200 varied documents are those of 100 others.
+
+    One by one. In batches a call is as large as the largest of its rows: each size of a
+    batch takes no more programs than that, whatever the groups.
+    """
+    paragraphs = [d.text for d in mini_world.paragraphs("train", 600)]
+    rng = np.random.default_rng(0)
+    texts = [
+        " ".join(rng.choice(paragraphs, rng.choice([1, 1, 1, 2, 3])))
+        for _ in range(300)
+    ]
+    settings = {"decoder": decoder, "mention_bias": 3.0}
+    for function in (call.run, call._copy):
+        function.clear_cache()  # of the tests before this one in the same process
+
+    def count():
+        return call.run._cache_size() + call._copy._cache_size()
+
+    linker = Linker.from_pretrained(linker_path, batch=1, **settings)
+    linker(texts[:200])
+    compiled = count()
+    assert compiled < 40
+    linker(texts[200:])
+    assert count() == compiled
+    linker = Linker.from_pretrained(linker_path, batch=16, **settings)
+    for size in (1, 3, 7, 16, 40):
+        for first in range(0, 120, size):
+            linker(texts[first : first + size])
+    assert count() <= 5 * compiled  # batches of 1, 2, 4, 8 and 16

@@ -1,0 +1,159 @@
+"""The entry point: a knowledge base and a retriever in, an index that fits them out."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from insgenel_jax import artifact, index
+from insgenel_jax.kb import Entity, KnowledgeBase
+from insgenel_jax.kb.build.entity_list import build_from_entities
+from insgenel_jax.retrieval.index import open_index
+from insgenel_jax.retrieval.retriever import Retriever
+from insgenel_jax.text.formats.documents import Rejects
+from tests.retrieval.test_retriever import write_retriever
+
+
+def run(*arguments):
+    app = typer.Typer()
+    app.command()(index.main)
+    return CliRunner(env={"COLUMNS": "200"}).invoke(app, [str(a) for a in arguments])
+
+
+def make_kb(path):
+    entities = [
+        (Entity("Mercury (planet)", "The smallest planet " + "of many " * 20), []),
+        (Entity("Queen", "A band of Freddie Mercury"), []),
+        (Entity("York", ""), []),
+    ]
+    build_from_entities(path, entities, Rejects())
+    return path
+
+
+@pytest.mark.slow
+def test_index_and_linker(tmp_path, monkeypatch, linker_path):
+    kb, retriever = make_kb(tmp_path / "kb"), write_retriever(tmp_path / "retriever")
+    out = tmp_path / "new folder" / "index"
+    assembled = []
+    monkeypatch.setattr(
+        "insgenel_jax.linker.directory.assemble",
+        lambda *a, **k: assembled.append((a, k)),
+    )
+    parts = ("--kb", kb, "--retriever", retriever, "--out", out)
+    result = run(
+        *parts,
+        *("--generator", linker_path / "generator", "--linker", tmp_path / "linker"),
+        *("--set", "top_k=7", "--set", "scope=window"),
+    )
+    assert result.exit_code == 0, (result.output, result.exception)
+    opened = open_index(out, verify=True)
+    assert opened.made_from == {
+        "knowledge-base": KnowledgeBase.open(kb).identity,
+        "retriever": artifact.identity(retriever),
+    }
+    assert (opened.entities, opened.dim, opened.method) == (3, 24, "exact")
+    assert list(out.parent.iterdir()) == [out]  # nothing left beside it
+    # what it finds is what the two models say
+    model = Retriever.load(retriever)
+    queries = model.embed_windows(["the planet", "queen of york"])
+    entities = model.embed_entities(KnowledgeBase.open(kb)).read().result()
+    scores = queries @ entities.astype("float32").T
+    ids, _ = opened.search(queries, 3)
+    assert ids.tolist() == (-scores).argsort(1).tolist()
+    ((path,), kept) = assembled[0]
+    assert path == tmp_path / "linker"
+    assert kept == {
+        "generator": linker_path / "generator",
+        "retriever": retriever,
+        "kb": kb,
+        "index": out,
+        "settings": {"top_k": 7, "scope": "window"},
+    }
+    before = artifact.identity(out)
+    assert run(*parts).exit_code == 0
+    assert artifact.identity(out) == before
+
+
+def test_bad_options(tmp_path):
+    parts = ("--kb", tmp_path, "--retriever", tmp_path, "--out", tmp_path / "index")
+    result = run(*parts, "--linker", tmp_path / "linker")
+    assert result.exit_code == 2 and "--generator" in result.output
+    result = run(*parts, "--set", "top_k=1")
+    assert result.exit_code == 2 and "--linker" in result.output
+
+
+PARTS = "--kb kb --retriever retriever --out index"
+LINKER = f"{PARTS} --linker linker"
+ERRORS = {
+    "unknown setting": (f"{LINKER} --generator generator --set top_kk=1", "top_kk"),
+    "bad setting": (f"{LINKER} --generator generator --set scope=all", "scope"),
+    "generator missing": (f"{LINKER} --generator no", "no/config.json"),
+    "generator damaged": (f"{LINKER} --generator damaged", "damaged"),
+    "another generator": (f"{LINKER} --generator retriever", "retriever"),
+    "linker something": (f"{PARTS} --linker folder --generator generator", "folder"),
+    "linker the kb": (f"{PARTS} --linker kb --generator generator", "kb"),
+    "linker the index": (f"{PARTS} --linker index --generator generator", "index"),
+    "index in the kb": ("--kb kb --retriever retriever --out kb/index", "kb/index"),
+    "index in a file": ("--kb kb --retriever retriever --out file/x", "file/x"),
+    "index a file": ("--kb kb --retriever retriever --out file", "file"),
+    "kb missing": ("--kb no --retriever retriever --out index", "no"),
+    "kb another": ("--kb retriever --retriever retriever --out index", "retriever"),
+    "retriever missing": ("--kb kb --retriever no --out index", "no"),
+    "retriever another": ("--kb kb --retriever generator --out index", "generator"),
+}
+
+
+@pytest.mark.parametrize("case", ERRORS)
+def test_user_errors_are_one_line_before_any_work(
+    linker_path, tmp_path, monkeypatch, case
+):
+    monkeypatch.chdir(tmp_path)
+    for part in ("kb", "retriever", "generator"):
+        Path(part).symlink_to(linker_path / part)
+    shutil.copytree("generator", "damaged")
+    Path("damaged/tokenizer.json").write_text("[")
+    Path("file").touch()
+    Path("folder").mkdir()
+    Path("folder/mine").touch()
+    before = sorted(Path().rglob("*"))
+    monkeypatch.setattr(Retriever, "embed_entities", None)
+    arguments, named = ERRORS[case]
+    result = run(*arguments.split())
+    assert result.exit_code == 2, (result.output, result.exception)
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("error: ") and "expected" in line and named in line
+    assert sorted(Path().rglob("*")) == before
+
+
+FLIPPED = {
+    "kb": "entities.arrow",
+    "retriever": "mention/model.safetensors",
+    "generator": "model.safetensors",
+}
+
+
+@pytest.mark.parametrize("part", FLIPPED)
+def test_verify_finds_a_flipped_bit(linker_path, tmp_path, monkeypatch, part):
+    monkeypatch.chdir(tmp_path)
+    for name in FLIPPED:
+        shutil.copytree(linker_path / name, name)
+    monkeypatch.setattr(Retriever, "embed_entities", None)
+    arguments = f"{LINKER} --generator generator --verify".split()
+    result = run(*arguments)
+    assert isinstance(result.exception, TypeError)  # all is well: it begins to embed
+    file = Path(part, FLIPPED[part])
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    result = run(*arguments)
+    assert result.exit_code == 2 and not Path("index").exists()
+    assert f"{part}: damaged" in result.stderr and "another sha256" in result.stderr
+
+
+def test_sample_windows(tmp_path):
+    kb = KnowledgeBase.open(make_kb(tmp_path / "kb"))
+    texts = index.sample_windows(kb, 5, 10)
+    assert sorted(texts) == ["A band of Freddie Mercury", "The smallest planet of many"]
+    assert len(index.sample_windows(kb, 5, 1)) == 1

@@ -1,0 +1,269 @@
+import dataclasses
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from insgenel_jax import artifact, cli, train
+from insgenel_jax.kb import KnowledgeBase
+from insgenel_jax.models import hf
+from insgenel_jax.tokenizer import load_tokenizer, load_wordpiece
+from insgenel_jax.training import loop
+from insgenel_jax.training.config import load
+from insgenel_jax.training.data import examples
+from tests.helpers.marks import slow
+
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+SMALL = ["model.dim=16", "model.layers=1", "model.heads=2", "model.ffn=16"]
+
+
+def arguments(prepared, task, *others):
+    """Config file and --set values of a short run."""
+    values = [
+        f"data.documents={prepared / 'train'}",
+        f"data.kb={prepared / 'kb'}",
+        f"data.dev={prepared / 'dev.jsonl'}",
+        f"model.tokenizer={prepared / task}",
+        "data.batch=4",
+        "loop.steps=2",
+        *SMALL,
+        *others,
+    ]
+    return str(CONFIGS / f"{task}_tiny.py"), values
+
+
+def test_the_generator_command_writes_a_model_directory(prepared, tmp_path):
+    config, values = arguments(prepared, "generator", "data.word_noise=0.9")
+    train.main(config, tmp_path / "w", values)
+    manifest = artifact.check(tmp_path / "w" / "model", "generator", 1, verify=True)
+    assert set(manifest.made_from) == {
+        "training-documents",
+        "knowledge-base",
+        "tokenizer",
+    }
+    model = hf.load_config(tmp_path / "w" / "model")
+    params = hf.load_params(tmp_path / "w" / "model", model)
+    assert np.isfinite(params["embed"]["embedding"]).all()
+    settings = json.loads((tmp_path / "w" / "model" / "insgenel.json").read_text())
+    assert settings["instruction"] and settings["max_length"] == 128
+    data = load(config, values).data
+    kb, bpe = (
+        KnowledgeBase.open(prepared / "kb"),
+        load_tokenizer(prepared / "generator"),
+    )
+    # the noise is not measured
+    expand = examples.generator_expand(
+        bpe, kb, dataclasses.replace(data, word_noise=0.0)
+    )
+    assert settings["chunk_tokens"] == examples.measure(bpe, expand, data)[0] > 20
+    assert model.max_positions == 2048  # of no table: longer texts may be linked too
+    assert load_tokenizer(tmp_path / "w" / "model").size == model.vocabulary
+    record = json.loads((tmp_path / "w" / "model" / "config.json").read_text())
+    for role in ("bos", "eos", "pad"):  # what generation in transformers stops by
+        assert record[f"{role}_token_id"] == getattr(bpe, role)
+    # the same command again changes nothing; another config is refused
+    train.main(config, tmp_path / "w", values)
+    assert artifact.identity(tmp_path / "w" / "model") == manifest.identity
+    with pytest.raises(SystemExit) as stopped:
+        train.main(config, tmp_path / "w", [*values, "loop.steps=3"])
+    assert stopped.value.code == 2
+
+
+@pytest.mark.slow
+def test_the_retriever_command_writes_two_encoders(prepared, tmp_path):
+    config, values = arguments(prepared, "retriever", "data.refresh_steps=1")
+    train.main(config, tmp_path, values)
+    model = tmp_path / "model"
+    artifact.check(model, "retriever", 1, verify=True)
+    encoders = [
+        hf.load_params(model / part, hf.load_config(model / part))
+        for part in ("mention", "entity")
+    ]
+    one, two = (encoder["embed"]["embedding"] for encoder in encoders)
+    assert one.shape == two.shape and not np.allclose(one, two)
+    settings = json.loads((model / "retriever.json").read_text())
+    names = {"window_length", "stride", "window_tokens", "entity_tokens", "pooling"}
+    assert names <= set(settings)
+    assert load_wordpiece(model).size == one.shape[0]
+    record = json.loads((model / "entity" / "config.json").read_text())
+    assert record["pad_token_id"] == load_wordpiece(model).pad
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (loop.Preempted(3), train.PREEMPTED),
+        (loop.NotFinite("step 3"), train.NOT_FINITE),
+        (artifact.ArtifactError("damaged"), 2),
+    ],
+)
+def test_exit_codes(prepared, tmp_path, monkeypatch, error, code):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(train, "run", fail)
+    config, values = arguments(prepared, "generator")
+    with pytest.raises(SystemExit) as stopped:
+        train.main(config, tmp_path, values)
+    assert stopped.value.code == code
+
+
+def stopped(capsys, config, workdir, values):
+    """Exit status and last words of a command that must stop with both."""
+    with pytest.raises(SystemExit) as stopping:
+        train.main(config, workdir, values)
+    return stopping.value.code, " ".join(capsys.readouterr().err.split())
+
+
+def copy_with(path, target, **changes):
+    """The artifact `path` again at `target`, its manifest changed."""
+    manifest = artifact.read(path)
+    with artifact.create(target, manifest.kind, manifest.version) as draft:
+        shutil.copytree(path, draft.path, dirs_exist_ok=True)
+        (draft.path / artifact.MANIFEST).unlink()
+        draft.counts, draft.made_from = manifest.counts, manifest.made_from
+        for name, value in changes.items():
+            setattr(draft, name, value)
+    return target
+
+
+def test_documents_made_for_another_knowledge_base_are_refused(
+    prepared, tmp_path, capsys
+):
+    other = copy_with(prepared / "kb", tmp_path / "kb", made_from={"a": "b"})
+    config, values = arguments(prepared, "generator", f"data.kb={other}")
+    code, told = stopped(capsys, config, tmp_path / "w", values)
+    mine, found = (artifact.identity(p)[:12] for p in (prepared / "kb", other))
+    assert code == 2
+    assert f"made for the knowledge base {mine}, but" in told and f"is {found};" in told
+    assert not (tmp_path / "w").exists()
+
+
+@pytest.mark.parametrize("role", ["training-documents", "knowledge-base", "tokenizer"])
+def test_going_on_with_other_data_is_refused(prepared, tmp_path, capsys, role):
+    paths = {
+        "knowledge-base": ("data.kb", prepared / "kb"),
+        "training-documents": ("data.documents", prepared / "train"),
+        "tokenizer": ("model.tokenizer", prepared / "generator"),
+    }
+    for name, (_, path) in paths.items():
+        copy_with(path, tmp_path / name)
+    files = [f"{key}={tmp_path / name}" for name, (key, _) in paths.items()]
+    config, values = arguments(prepared, "generator", *files, "loop.steps=1")
+    train.main(config, tmp_path / "w", values)
+    made_from = json.loads((tmp_path / "w/config.json").read_text())["made_from"]
+    assert made_from == artifact.read(tmp_path / "w/model").made_from
+    before = artifact.identity(tmp_path / role)
+    assert made_from[role] == before
+    copy_with(tmp_path / role, tmp_path / role, counts={"changed": 1})
+    if role == "knowledge-base":  # and documents that fit it
+        documents = tmp_path / "training-documents"
+        kb = {"knowledge-base": artifact.identity(tmp_path / role)}
+        copy_with(documents, documents, made_from=kb)
+    code, told = stopped(capsys, config, tmp_path / "w", values)
+    assert code == 2 and "config.json: this workdir was begun with other" in told
+    assert f"made_from.{role}: '{before[:20]}" in told
+
+
+@pytest.mark.parametrize("task", ["generator", slow("retriever")])
+def test_bad_development_lines_are_kept_counted_and_shown(
+    prepared, tmp_path, capsys, task
+):
+    lines = (prepared / "dev.jsonl").read_text().splitlines()
+    dev = tmp_path / "dev.jsonl"
+    dev.write_text("\n".join([lines[0], '{"id": "torn', *lines[1:]]) + "\n")
+    config, values = arguments(prepared, task, f"data.dev={dev}", "loop.steps=1")
+    code, told = stopped(capsys, config, tmp_path / "w", values)
+    assert code == cli.REJECTED == 3
+    assert "1 rejected, see" in told and "dev documents: 8" in told
+    [reject] = (tmp_path / "w" / "rejects.jsonl").read_text().splitlines()
+    assert json.loads(reject)["line"] == 2
+    assert artifact.check(tmp_path / "w" / "model", task, 1)
+
+
+WRONG = {
+    "data.documents=/nowhere": "/nowhere: expected an artifact directory",
+    "data.documents={kb}": "/kb: expected a 'training-documents'",
+    "data.kb=/nowhere": "/nowhere: expected an artifact directory",
+    "data.kb={train}": "/train: expected a 'knowledge-base'",
+    "data.dev=/nowhere.jsonl": "/nowhere.jsonl: expected a file, found nothing",
+    "data.dev={kb}": "/kb: expected a file, found a directory",
+    "data.dev=/dev/null": "/dev/null: not one example",
+    "data.dev={empty}": "empty.jsonl: not one example",
+    "model.tokenizer=/nowhere": "/nowhere: no such directory",
+    "model.tokenizer={kb}": "/kb",
+    "model.tokenizer={torn}": "/torn/tokenizer.json",
+    "model.heads=3": "heads = 3 does not divide dim = 16",
+    "model.dtype=float": "dtype is 'float'",
+    "loop.steps=0": "loop.steps must be at least 1",
+    "loop.tensor=16": "mesh 1 x 1 x 16: needs 16 devices, found 8",
+    "loop.tensor=8": "mesh axis tensor = 8 does not divide heads",
+    "seed=-1": "Seed must be an integer",
+}
+OF_GENERATOR = {
+    "data.max_length=5": "data.max_length = 5 leaves no room",
+    "model.tokenizer={retriever}": "/retriever",
+}
+OF_RETRIEVER = {"model.tokenizer={generator}": "expected a WordPiece tokenizer"}
+
+
+@pytest.mark.parametrize(
+    ("task", "wrong", "message"),
+    [
+        *(("generator", *pair) for pair in {**WRONG, **OF_GENERATOR}.items()),
+        *(("retriever", *pair) for pair in {**WRONG, **OF_RETRIEVER}.items()),
+    ],
+)
+def test_what_the_user_has_to_mend_is_said_in_one_line(
+    prepared, tmp_path, capsys, task, wrong, message
+):
+    (tmp_path / "empty.jsonl").write_text("")
+    (tmp_path / "torn").mkdir()
+    (tmp_path / "torn" / "tokenizer.json").write_text('{"version"')
+    names = ("kb", "train", "generator", "retriever")
+    paths = {name: prepared / name for name in names}
+    paths |= {"empty": tmp_path / "empty.jsonl", "torn": tmp_path / "torn"}
+    wrong = [wrong.format(**paths)]
+    if "max_length" in wrong[0]:
+        wrong.append("data.scored=0")
+    config, values = arguments(prepared, task, *wrong)
+    code, told = stopped(capsys, config, tmp_path / "w", values)
+    assert code == 2 and message in told and "Traceback" not in told
+
+
+@pytest.mark.slow
+def test_kill_and_sigterm_anywhere_end_in_the_same_model(prepared, tmp_path):
+    config, values = arguments(
+        prepared, "generator", "loop.checkpoint_steps=5", "loop.log_steps=1"
+    )
+    values = [v for v in values if not v.startswith("loop.steps")] + ["loop.steps=60"]
+
+    def command(workdir):
+        sets = [part for value in values for part in ("--set", value)]
+        return [
+            *(sys.executable, "-m", "insgenel_jax.train", f"--config={config}"),
+            *(f"--workdir={workdir}", *sets),
+        ]
+
+    subprocess.run(command(tmp_path / "straight"), check=True, cwd=CONFIGS.parent)
+    workdir, codes = tmp_path / "killed", []
+    for how, step in ((signal.SIGKILL, 12), (signal.SIGTERM, 25), (signal.SIGKILL, 40)):
+        process = subprocess.Popen(command(workdir), cwd=CONFIGS.parent)
+        log = workdir / "metrics.jsonl"
+        while process.poll() is None and (
+            not log.is_file() or f'"step": {step}, "count"' not in log.read_text()
+        ):
+            time.sleep(0.02)
+        os.kill(process.pid, how)
+        codes.append(process.wait())
+    assert codes == [-signal.SIGKILL, train.PREEMPTED, -signal.SIGKILL]
+    subprocess.run(command(workdir), check=True, cwd=CONFIGS.parent)
+    one, two = (artifact.read(p / "model") for p in (tmp_path / "straight", workdir))
+    assert one.identity == two.identity

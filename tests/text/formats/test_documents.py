@@ -1,0 +1,145 @@
+import bz2
+import gzip
+import io
+import json
+from types import SimpleNamespace
+
+import pytest
+
+from insgenel_jax.text.document import Document, Mention, dumps
+from insgenel_jax.text.formats import documents as formats
+from insgenel_jax.text.formats.documents import (
+    Rejects,
+    read_documents,
+    read_lines,
+    write_documents,
+)
+
+DOCUMENTS = [
+    Document(
+        "a", "Ada met Bo.\tÄ€ 😀", None, (Mention(0, 3, "Ada"), Mention(8, 10, None))
+    ),
+    Document("b", "", "Nothing"),
+    Document("b", "the same id again \u2028 is fine"),
+]
+
+
+def test_documents_come_back_as_written(tmp_path):
+    path = tmp_path / "new" / "documents.jsonl"
+    assert write_documents(path, DOCUMENTS) == 3
+    rejects = Rejects()
+    assert list(read_documents(path, rejects)) == DOCUMENTS
+    assert rejects.count == 0
+    assert [file.name for file in path.parent.iterdir()] == ["documents.jsonl"]
+
+
+def test_a_file_appears_only_when_complete(tmp_path):
+    path = tmp_path / "documents.jsonl"
+    path.write_text("before")
+
+    def broken():
+        yield DOCUMENTS[0]
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        write_documents(path, broken())
+    assert path.read_text() == "before"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+BAD_LINES = {
+    b'{"id": "x", "text": "a": 1}': "not JSON",
+    b'{"id": "x"}': "not a document",
+    b'{"id": "x", "text": "ab", "mentions": [{"start": 1, "end": 9, "entity": "E"}]}': (
+        "not a document"
+    ),
+    b'{"id": "x", "text": "\\ud800"}': "not a document",
+    b'{"id": "x", "text": "\xff"}': "not UTF-8",
+    b"[" * 100_000: "not a document",
+}
+
+
+def test_bad_lines_are_rejected_and_the_rest_is_read(tmp_path):
+    path = tmp_path / "documents.jsonl"
+    good = dumps(DOCUMENTS[0]).encode()
+    path.write_bytes(b"\n".join([good, *BAD_LINES, b"", good]) + b"\r\n")
+    with Rejects(tmp_path / "out" / "rejects.jsonl") as rejects:
+        assert list(read_documents(path, rejects)) == [DOCUMENTS[0]] * 2
+    rows = [json.loads(line) for line in rejects.path.read_text().splitlines()]
+    assert [row["line"] for row in rows] == [2, 3, 4, 5, 6, 7]
+    assert [row["reason"].split(":")[0] for row in rows] == list(BAD_LINES.values())
+    assert {row["source"] for row in rows} == {str(path)}
+    assert rows[0]["content"] == next(iter(BAD_LINES)).decode()
+    assert max(len(row["content"]) for row in rows) == 2000
+    assert rejects.count == 6
+    assert rejects.by_reason == {"not JSON": 1, "not a document": 4, "not UTF-8": 1}
+
+
+def test_rejects_file_is_made_with_the_first_entry_and_never_left_from_before(tmp_path):
+    path = tmp_path / "rejects.jsonl"
+    with Rejects(path) as rejects:
+        rejects.add("here", None, "odd: 7", "\ud800")
+    assert json.loads(path.read_text())["content"] == "\ud800"
+    with Rejects(path):
+        pass
+    assert not path.exists()
+
+
+def test_rejects_without_a_file_are_kept():
+    rejects = Rejects()
+    rejects.add("here", 3, "odd: 7", "text")
+    assert rejects.entries == [("here", 3, "odd: 7", "text")]
+
+
+def test_paragraphs_of_a_text_file_are_documents(tmp_path):
+    path = tmp_path / "story.txt"
+    path.write_bytes("\ufeffOne\r\ntwo\n \n\n\nThree\n".encode())
+    found = list(read_documents(path, Rejects()))
+    assert found == [Document("story:1", "One\ntwo"), Document("story:2", "Three")]
+    as_lines = Rejects()
+    assert list(read_documents(path, as_lines, format="jsonl")) == []
+    assert as_lines.count == 3
+
+
+@pytest.mark.parametrize(
+    ("ending", "pack"), [("", bytes), (".bz2", bz2.compress), (".gz", gzip.compress)]
+)
+def test_packed_files_are_unpacked(tmp_path, ending, pack):
+    path = tmp_path / f"story.txt{ending}"
+    path.write_bytes(pack(b"One\n\nTwo"))
+    assert list(read_lines(path)) == [(1, b"One"), (2, b""), (3, b"Two")]
+    assert [d.id for d in read_documents(path, Rejects())] == ["story:1", "story:2"]
+
+
+@pytest.mark.parametrize("ending", [".bz2", ".gz"])
+def test_a_packed_file_cut_short_gives_what_is_whole_and_a_reject(tmp_path, ending):
+    lines = b"".join(
+        dumps(Document(str(i), str(i * 7919 % 104_729))).encode() + b"\n"
+        for i in range(40_000)
+    )
+    pack = {".bz2": lambda text: bz2.compress(text, 1), ".gz": gzip.compress}[ending]
+    packed = pack(lines)
+    path = tmp_path / f"documents.jsonl{ending}"
+    path.write_bytes(packed[: len(packed) * 3 // 4])
+    rejects = Rejects()
+    found = list(read_documents(path, rejects))
+    assert 0 < len(found) < 40_000
+    assert [document.id for document in found] == [str(i) for i in range(len(found))]
+    assert set(rejects.by_reason) == {"file cut short or damaged"}
+
+
+def test_errors_by_name(tmp_path):
+    for path in (tmp_path, tmp_path / "no.jsonl"):
+        with pytest.raises(FileNotFoundError, match=str(path)):
+            list(read_documents(path, Rejects()))
+    with pytest.raises(ValueError, match="format"):
+        list(read_documents(tmp_path, Rejects(), format="csv"))
+
+
+def test_standard_streams(monkeypatch, capsys):
+    line = dumps(DOCUMENTS[0]).encode()
+    stdin = SimpleNamespace(buffer=io.BytesIO(line))
+    monkeypatch.setattr(formats.sys, "stdin", stdin)
+    assert list(read_documents("-", Rejects())) == DOCUMENTS[:1]
+    write_documents("-", DOCUMENTS[:1])
+    assert capsys.readouterr().out.encode() == line + b"\n"
