@@ -15,7 +15,7 @@ import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Literal, Self
+from typing import Literal
 
 from insgenel_jax.text.document import Document, dumps, loads
 
@@ -64,7 +64,7 @@ class Rejects:
         # ASCII, so that a lone surrogate in the content can be written
         self._stream.write(json.dumps(record) + "\n")
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> Rejects:
         return self
 
     def __exit__(self, *_) -> None:
