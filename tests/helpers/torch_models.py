@@ -10,6 +10,8 @@ from insgenel_jax.models.config import ModelConfig
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
+# models as small as these are slower on several threads, and tests run in parallel
+torch.set_num_threads(1)
 
 SHAPE = {
     "vocab_size": 97,

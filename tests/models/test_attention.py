@@ -1,4 +1,4 @@
-"""Attention: numpy, masks, backends and their refusals, the cache's writes."""
+"""Attention: the masks, and every backend against numpy."""
 
 import functools
 
@@ -12,8 +12,15 @@ from jax.sharding import PartitionSpec as P
 from insgenel_jax import sharding
 from insgenel_jax.models import attention
 from insgenel_jax.models.attention import Mask
-
-RNG = np.random.default_rng(0)
+from tests.helpers.attention import (
+    MASKS,
+    RNG,
+    SEGMENTS,
+    TOKENS,
+    inputs,
+    normal,
+    shapes,
+)
 
 # Every backend at hand without an accelerator. The TPU's kernel is interpreted; of
 # cuDNN's only the arguments are tried, by the function they go to.
@@ -22,40 +29,12 @@ ON_CPU = {
     "splash": functools.partial(attention._attend_splash, interpret=True),
     "cudnn": functools.partial(attention._attend_cudnn, implementation="xla"),
 }
-TOKENS = 384  # three blocks of the TPU's kernel
-LENGTHS = np.array([TOKENS, 130])
-SEGMENTS = np.repeat([[1, 2, 3, 0], [1, 2, 0, 0]], [100, 60, 150, 74], axis=1)
-MASKS = {
-    "causal": Mask(causal=True),
-    "all": Mask(),
-    "causal, lengths": Mask(causal=True, lengths=LENGTHS),
-    "lengths": Mask(lengths=LENGTHS),
-    "causal, segments": attention.causal_mask(SEGMENTS),
-    "segments": Mask(segments=SEGMENTS),
-    "segments, lengths": Mask(segments=SEGMENTS, lengths=LENGTHS),
-}
 PAIRS = [
     (backend, name)
     for backend in ON_CPU
     for name in MASKS
     if backend != "cudnn" or "segments" not in name
 ]
-
-
-def normal(*shape):
-    return RNG.normal(size=shape).astype(np.float32)
-
-
-def inputs(tokens=TOKENS):
-    """Queries of four heads, keys and values of two."""
-    return tuple(normal(2, tokens, heads, 64) for heads in (4, 2, 2))
-
-
-def shapes(queries=TOKENS, keys=TOKENS, size=64, dtype=jnp.bfloat16):
-    return tuple(
-        jax.ShapeDtypeStruct((2, tokens, heads, size), dtype)
-        for tokens, heads in ((queries, 4), (keys, 2))
-    )
 
 
 def is_seen(mask: Mask, b, t, s):
@@ -311,23 +290,3 @@ def test_splash_lowers_for_tpus(parts):
         traced = jax.jit(jax.grad(total, (0, 1, 2))).trace(*shapes, rows)
         text = traced.lower(lowering_platforms=("tpu",)).as_text()
     assert text.count("tpu_custom_call") == 3
-
-
-def test_extend_cache():
-    """Each row from its own length on; past the end nothing; other layers untouched."""
-    layers, slots, new = 3, 5, 2
-    lengths = np.array([0, 2, 4, 5])  # the last two: one write dropped, both dropped
-    old = {name: normal(layers, 4, slots, 2, 3) for name in "kv"}
-    key, value = normal(4, new, 2, 3), normal(4, new, 2, 3)
-    cache, keys, values = jax.jit(attention.extend_cache)(
-        old | {"length": lengths}, 1, key, value
-    )
-    for name, fresh, whole in (("k", key, keys), ("v", value, values)):
-        expected = old[name].copy()
-        for row, length in enumerate(lengths):
-            for token in range(new):
-                if length + token < slots:
-                    expected[1, row, length + token] = fresh[row, token]
-        np.testing.assert_array_equal(cache[name], expected)
-        np.testing.assert_array_equal(whole, expected[1])
-    np.testing.assert_array_equal(cache["length"], lengths)

@@ -10,8 +10,8 @@ import pytest
 from insgenel_jax import models
 from insgenel_jax.models import attention
 from insgenel_jax.models.attention import Mask
+from tests.helpers.attention import MASKS, TOKENS, normal, shapes
 from tests.helpers.tiny import BERT, LLAMA
-from tests.models.test_attention import MASKS, TOKENS, normal, shapes
 
 TREE = Mask(dense=np.ones((2, TOKENS, TOKENS), bool))
 

@@ -196,7 +196,7 @@ def test_packed_is_apart(config):
 def test_scan_is_a_loop():
     """The layers one by one, each with its slice of the stacked parameters."""
     x = PARAMS["embed"]["embedding"][TOKENS]
-    shared = layers.rotary_angles(CONFIG, POSITIONS), CAUSAL, None
+    shared = llama.Shared(layers.rotary_angles(CONFIG, POSITIONS), CAUSAL, None)
     x = loop(llama.Layer(CONFIG, deterministic=True), PARAMS, x, shared)
     x = layers.RMSNorm(CONFIG).apply({"params": PARAMS["norm"]}, x)
     np.testing.assert_allclose(x, recomputed(), atol=1e-5)
@@ -280,7 +280,7 @@ def test_dropout_places():
     hidden, _ = models.build(config).apply({"params": PARAMS}, *inputs, **drop)
     assert not hidden.any()
     own = jax.tree.map(operator.itemgetter(0), PARAMS["layers"])
-    shared = layers.rotary_angles(CONFIG, POSITIONS), CAUSAL, None
+    shared = llama.Shared(layers.rotary_angles(CONFIG, POSITIONS), CAUSAL, None)
     layer = llama.Layer(config, deterministic=False)
     x = np.ones((ROWS, LENGTH, CONFIG.dim), np.float32)
     (y, _), _ = layer.apply({"params": own}, (x, None), 0, shared, rngs=drop["rngs"])

@@ -95,7 +95,7 @@ def test_llama(name, tmp_path):
         "layer": (
             llama.Layer(c, deterministic=True),
             own,
-            (1, (angles, CAUSAL, None)),
+            (1, llama.Shared(angles, CAUSAL, None)),
             lambda x: theirs(x, **attend),
         ),
     }
