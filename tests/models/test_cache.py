@@ -10,9 +10,9 @@ from tests.helpers.tiny import WINDOWED
 
 
 def test_extend_cache():
-    """Each row from its own length on; past the end nothing; other layers untouched."""
+    """Rows are written from their own length on, in one layer, not past the end."""
     layers, slots, new = 3, 5, 2
-    lengths = np.array([0, 2, 4, 5])  # the last two: one write dropped, both dropped
+    lengths = np.array([0, 2, 4, 5])  # row 2 loses one of two writes, row 3 both
     old = {name: normal(layers, 4, slots, 2, 3) for name in "kv"}
     key, value = normal(4, new, 2, 3), normal(4, new, 2, 3)
     cache, keys, values = jax.jit(extend_cache)(
@@ -30,7 +30,7 @@ def test_extend_cache():
 
 
 def test_moved_slots_hold_what_the_others_held():
-    """Row 0: slots 4, 5 -> 2, 3. Row 1: 5 -> 1, and one past the end, dropped."""
+    """Row 0: slots 4, 5 go to 2, 3. Row 1: 5 goes to 1; a target past the end."""
     cache = models.init_cache(WINDOWED, 2, 6)
     rng = np.random.default_rng(0)
     cache = {

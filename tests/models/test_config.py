@@ -1,4 +1,4 @@
-"""ModelConfig: what it derives, what it refuses, and Hugging Face's spelling of it."""
+"""ModelConfig: what it derives, what it refuses, and Hugging Face's config.json."""
 
 import dataclasses
 
@@ -35,14 +35,14 @@ BERT = ModelConfig(
 
 
 def test_heads_follow():
-    """Left out, key heads are as many as heads and share the width among them."""
+    """Left out, there is a key head for every head, and heads share the width."""
     assert (BERT.kv_heads, BERT.head_dim) == (4, 6)
     assert (LLAMA.kv_heads, LLAMA.head_dim) == (2, 6)
 
 
 @pytest.mark.parametrize("config", [LLAMA, BERT], ids=lambda c: c.family)
 def test_round_trip(config):
-    """What is written for Hugging Face reads as the same config."""
+    """What `to_hf` writes, `from_hf` reads as the same config."""
     assert from_hf(to_hf(config)) == config
 
 
@@ -62,13 +62,13 @@ def test_round_trip(config):
     ],
 )
 def test_contradictions_are_refused(change, message):
-    """Each is named."""
+    """The error names the contradiction."""
     with pytest.raises(ValueError, match=message):
         dataclasses.replace(LLAMA, **change)
 
 
 def test_bert_has_no_grouped_heads():
-    """Its heads share the width evenly, as its checkpoints do."""
+    """BERT's heads share the width evenly and have a key head each."""
     with pytest.raises(ValueError, match="BERT needs kv_heads = heads"):
         dataclasses.replace(BERT, kv_heads=2)
 
