@@ -6,7 +6,8 @@
 Both compute the last hidden states of the same LLaMA with the same random weights,
 which are written to disk and read by transformers. torch uses
 scaled_dot_product_attention, restricted to its flash kernel. The contenders take turns;
-times are medians, ratios are of medians of one process. jax is told not to reserve all memory, as torch needs some.
+times are medians, ratios are of medians of one process. jax is told not to reserve all
+memory, as torch needs some.
 """
 
 from __future__ import annotations
@@ -106,7 +107,7 @@ def compare(
     on_gpu: bool,
     arguments: argparse.Namespace,
 ) -> list[dict]:
-    """A row for each size and contender: tokens/s, and speed and values against torch."""
+    """A row for each size and contender: its tokens/s, and how far it is from torch."""
     params = models.init_params(config, jax.random.key(arguments.seed))
     with tempfile.TemporaryDirectory() as folder:
         hf.save_model(folder, config, params)

@@ -164,7 +164,7 @@ def _leaf_to_global(mesh: Mesh, path: tuple, leaf: np.ndarray) -> jax.Array:
     return jax.make_array_from_process_local_data(batch_sharding(mesh), leaf)
 
 
-def pin(x: AnyArray, *spec: str | tuple[str, ...] | None) -> AnyArray:
+def pin(x: jax.Array, *spec: str | tuple[str, ...] | None) -> jax.Array:
     """Constrain x to `spec`, the mesh axes of its first dimensions.
 
     The mesh is that of `jax.set_mesh`; without one x stays as it is. The constraint is
@@ -182,6 +182,6 @@ def pin(x: AnyArray, *spec: str | tuple[str, ...] | None) -> AnyArray:
     return jax.lax.with_sharding_constraint(x, P(*spec))
 
 
-def pin_batch(x: AnyArray) -> AnyArray:
+def pin_batch(x: jax.Array) -> jax.Array:
     """Constrain the first axis of x to the split that batches have."""
     return pin(x, BATCH)

@@ -83,7 +83,7 @@ class Embed(nn.Module):
     def __call__(self, numbers: Int[AnyArray, "B T"]) -> Float[Array, "B T D"]:
         c = self.config
         init, shape = nn.initializers.normal(c.init_std), (self.rows, self.dim)
-        table = self.param("embedding", init, shape, c.param_dtype)
+        table: Array = self.param("embedding", init, shape, c.param_dtype)
         # D is gathered before the lookup, else XLA replicates the result
         split = None if self.axis is None else RULES[self.axis]
         table = pin(table.astype(c.dtype), split, None)
@@ -130,7 +130,7 @@ def rotary_rates(config: ModelConfig) -> Float[np.ndarray, " pairs"]:
     pair = np.arange(0, config.head_dim, 2) / config.head_dim
     rates = config.rope_theta**-pair
     if (rope := config.rope_scaling) is not None:
-        slow = 1.0  # 0 keeps the rate, 1 divides it by factor
+        slow = np.ones_like(rates)  # 0 keeps a rate, 1 divides it by factor
         if rope.kind == "llama3":
             low, high = rope.low_frequency, rope.high_frequency
             turns = rates * rope.original_positions / (2 * np.pi)

@@ -138,7 +138,7 @@ def save_model(
             "weight_map": {t: f for f, s in zip(files, shards, strict=True) for t in s},
         }
         _write_json(path / INDEX, index)
-    _write_json(path / CONFIG, record | special)
+    _write_json(path / CONFIG, record | dict(special))
 
 
 def _write_json(file: Path, record: dict) -> None:
@@ -190,7 +190,7 @@ def _expected(
     """The tensors (name, shape) of a parameter of `shape`, one for each layer."""
     layers = 1
     if "{}" in pattern:
-        layers, *shape = shape
+        layers, shape = shape[0], shape[1:]
     if inputs == 0:
         shape = (math.prod(shape),)
     elif inputs:
