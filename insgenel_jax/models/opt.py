@@ -115,7 +115,7 @@ class Layer(nn.Module):
 
 
 class Opt(nn.Module):
-    """The decoder up to its last norm; the 350M maps to `embed_dim` instead."""
+    """The decoder up to its last norm. The 350M has none, and maps to `embed_dim`."""
 
     config: ModelConfig
 

@@ -122,9 +122,11 @@ def from_hf(record: Mapping[str, Any]) -> ModelConfig:
     if kind not in _FIELDS:
         raise ValueError(f"model_type is {kind!r}; this release knows {(*_FIELDS,)}")
     problems: list[str] = []
-    for key, fine in (_ASSUMED[kind] | _NOT_COMPUTED).items():
-        if record.get(key, fine[0]) not in fine:
-            problems.append(f"{key} = {record[key]!r} (only {fine[0]!r} is computed)")
+    for key, accepted in (_ASSUMED[kind] | _NOT_COMPUTED).items():
+        if record.get(key, accepted[0]) not in accepted:
+            problems.append(
+                f"{key} = {record[key]!r} (only {accepted[0]!r} is computed)"
+            )
     fields = dict(_FAMILY[kind])
     for name, (key, default) in _FIELDS[kind].items():
         value = record.get(key, default)
@@ -155,7 +157,7 @@ def to_hf(config: ModelConfig) -> dict[str, Any]:
         "architectures": [_ARCHITECTURES[kind]],
         "model_type": kind,
         "dtype": config.param_dtype,
-        **{key: fine[0] for key, fine in _ASSUMED[kind].items()},
+        **{key: accepted[0] for key, accepted in _ASSUMED[kind].items()},
     }
     for name, (key, _) in _FIELDS[kind].items():
         record[key] = getattr(config, name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-# Parameter path -> (tensor name, kind of tensor; see NAMES).
+# Parameter path -> (tensor name, input axes), as explained at NAMES.
 Rows = dict[str, tuple[str, int | None]]
 
 
