@@ -83,10 +83,10 @@ class Embed(nn.Module):
     def __call__(self, numbers: Int[AnyArray, "B T"]) -> Float[Array, "B T D"]:
         c = self.config
         init, shape = nn.initializers.normal(c.init_std), (self.rows, self.dim)
-        table: Array = self.param("embedding", init, shape, c.param_dtype)
+        table = self.param("embedding", init, shape, c.param_dtype)
         # D is gathered before the lookup, else XLA replicates the result
         split = None if self.axis is None else RULES[self.axis]
-        table = pin(table.astype(c.dtype), split, None)
+        table = pin(jnp.asarray(table, c.dtype), split, None)
         return pin_batch(jnp.take(table, numbers, axis=0))
 
 
