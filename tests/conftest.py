@@ -46,11 +46,11 @@ def linker_path(tmp_path_factory) -> Path:
     from insgenel_jax.kb.build.entity_list import build_from_entities
     from insgenel_jax.text.formats.documents import Rejects
 
-    root, names = tmp_path_factory.mktemp("linker"), mini_world.aliases()
+    root = tmp_path_factory.mktemp("linker")
     with Rejects(root / "rejects.jsonl") as rejects:
         build_from_entities(
             root / "kb",
-            [(entity, names.get(entity.title, ())) for entity in mini_world.entities()],
+            mini_world.entities(),
             rejects,
             documents=mini_world.paragraphs("train", 200),
         )

@@ -14,8 +14,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from insgenel_jax.kb.folding import fold_title
 from insgenel_jax.kb.knowledge_base import KnowledgeBase
-from insgenel_jax.text.document import Document, Mention, normalise
+from insgenel_jax.text.document import Document, Mention
 from insgenel_jax.text.formats.documents import InputError
 
 Same = Callable[[Mention, Mention], bool]
@@ -172,13 +173,6 @@ def measure(counts: Counts) -> Measures:
     if tp == 0:
         return Measures(*[float(fp + fn == 0)] * 3)
     return Measures(tp / (tp + fp), tp / (tp + fn), 2 * tp / (2 * tp + fp + fn))
-
-
-def fold_title(title: str) -> str:
-    """A title as titles are compared: underscores are spaces, the first letter large."""
-    title = normalise(title).replace("_", " ").strip()
-    first = title[:1].upper()
-    return first + title[1:] if len(first) == 1 else title
 
 
 def make_resolve(

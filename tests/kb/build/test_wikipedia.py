@@ -1,3 +1,5 @@
+"""Wikipedia pages made into a knowledge base and training documents."""
+
 import bz2
 import json
 
@@ -6,11 +8,7 @@ import pytest
 from insgenel_jax import artifact
 from insgenel_jax.kb import Entity, KnowledgeBase
 from insgenel_jax.kb.build.training_documents import read_training_documents
-from insgenel_jax.kb.build.wikipedia import (
-    build_from_wikipedia,
-    ordered_map,
-    read_leads,
-)
+from insgenel_jax.kb.build.wikipedia import build_from_wikipedia, read_leads
 from insgenel_jax.text.formats.documents import Rejects, read_documents
 
 FILLER = "and then there were some more words to fill this line"
@@ -152,15 +150,6 @@ def test_a_page_that_occurs_twice_counts_once(source, tmp_path):
     assert rejects[1].by_reason["page seen before"] == 6
 
 
-def test_results_come_in_order():
-    items = [10**6, *range(12)]
-    assert list(ordered_map(_slow, items, 2)) == list(ordered_map(_slow, items, 1))
-
-
-def _slow(count):
-    return sum(range(count)), count
-
-
 def test_a_damaged_file_costs_only_its_pages(source, tmp_path):
     cut = source / "wiki_01.bz2"
     cut.write_bytes(cut.read_bytes()[:-20])
@@ -196,8 +185,8 @@ def test_real_pages(data, tmp_path):
     ]
     assert len(documents) > 100
     for document in documents:
-        found = kb.matches(document.text)
-        spans = set(zip(found.starts.tolist(), found.ends.tolist(), strict=True))
+        matches = kb.matches(document.text)
+        spans = set(zip(matches.starts.tolist(), matches.ends.tolist(), strict=True))
         for mention in document.mentions:
             surface = document.text[mention.start : mention.end]
             assert surface == surface.strip() != ""
