@@ -97,12 +97,12 @@ def write_manifest(
     made_from: dict[str, str],
 ) -> Manifest:
     """Hash the files under `path` and write their manifest, which completes it."""
-    files = {}
+    files: dict[str, dict[str, Any]] = {}
     for file in sorted(p for p in path.rglob("*") if p.is_file()):
         if file != path / MANIFEST:
             name = file.relative_to(path).as_posix()
             files[name] = {"bytes": file.stat().st_size, "sha256": hash_file(file)}
-    record = {
+    record: dict[str, Any] = {
         "kind": kind,
         "version": version,
         "counts": counts,
@@ -110,9 +110,10 @@ def write_manifest(
         "files": files,
     }
     identity = hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
-    record["identity"] = identity
-    (path / MANIFEST).write_text(json.dumps(record, indent=1) + "\n")
-    return Manifest(**record)
+    manifest = Manifest(identity=identity, **record)
+    text = json.dumps(dataclasses.asdict(manifest), indent=1)
+    (path / MANIFEST).write_text(text + "\n")
+    return manifest
 
 
 def read(path: str | os.PathLike) -> Manifest:

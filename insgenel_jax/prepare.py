@@ -131,13 +131,13 @@ def _writing(
     Before any work, refuse an OUT that cannot take every one of `files` and the
     artifacts `parts`, or that lies over an input.
     """
-    files = [out / name for name in (*files, "rejects.jsonl")]
-    for path in files:
+    outputs = [out / name for name in (*files, "rejects.jsonl")]
+    for path in outputs:
         cli.check_output(path)
     for name in parts:
         cli.check_target(out / name, PARTS[name])
-    targets = [*files, *(out / name for name in parts)]
-    cli.check_apart(targets, [path for path in inputs if path is not None])
+        outputs.append(out / name)
+    cli.check_apart(outputs, [path for path in inputs if path is not None])
     with cli.rejecting(out / "rejects.jsonl", rich.get_console()) as rejects:
         yield rejects
 

@@ -39,17 +39,17 @@ def count_documents(
         forms = matches.forms
         if case == "capitalised":
             forms = forms[~starts_lower(text, matches.starts)]
-        linked = {
+        anchors = {
             matcher.form(form_key(text[mention.start : mention.end]))
             for mention in document.mentions
             if mention.entity is not None
-        } - {None}
-        linked = np.array(sorted(linked), np.int64)
-        linked_forms.append(linked)
-        seen_forms.append(np.union1d(linked, forms))
+        }
+        known = sorted(form for form in anchors if form is not None)
+        linked_forms.append(np.array(known, np.int64))
+        seen_forms.append(np.union1d(linked_forms[-1], forms))
     forms, seen = np.unique(np.concatenate(seen_forms), return_counts=True)
-    linked = np.searchsorted(forms, np.concatenate(linked_forms))
-    return DocumentCounts(forms, np.bincount(linked, minlength=len(forms)), seen)
+    rows = np.searchsorted(forms, np.concatenate(linked_forms))
+    return DocumentCounts(forms, np.bincount(rows, minlength=len(forms)), seen)
 
 
 def add_counts(counts: Sequence[DocumentCounts]) -> DocumentCounts:

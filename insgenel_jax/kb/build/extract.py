@@ -117,5 +117,6 @@ def _links(page: Page) -> Iterator[tuple[str, str]]:
     """(surface form, title) of every link."""
     for paragraph in page.paragraphs:
         for mention in paragraph.mentions:
-            anchor = paragraph.text[mention.start : mention.end]
-            yield form_key(anchor), mention.entity
+            if mention.entity is not None:
+                anchor = paragraph.text[mention.start : mention.end]
+                yield form_key(anchor), mention.entity

@@ -50,14 +50,13 @@ def write_shards(path: Path, records: Iterable[bytes]) -> int:
     records there is one empty file.
     """
     files: list[Path] = []
-    writer = None
+    writer = _open_writer(files, path)
     count = 0
-    for record in records:
-        if count % _SHARD == 0:
-            writer = _next_writer(files, writer, path)
+    for count, record in enumerate(records, 1):
+        if count > _SHARD * len(files):
+            writer.close()
+            writer = _open_writer(files, path)
         writer.write(record)
-        count += 1
-    writer = writer or _next_writer(files, None, path)
     writer.close()
     for i, file in enumerate(files):
         file.rename(path / f"documents-{i:05}-of-{len(files):05}.arrayrecord")
@@ -90,13 +89,9 @@ def tokenizer_texts(
     yield from map(base.title, range(min(len(base), most)))
 
 
-def _next_writer(
-    files: list[Path],
-    writer: array_record_module.ArrayRecordWriter | None,
-    path: Path,
+def _open_writer(
+    files: list[Path], path: Path
 ) -> array_record_module.ArrayRecordWriter:
-    """Close the writer of a full file, and open that of the next, added to `files`."""
-    if writer is not None:
-        writer.close()
+    """Open the next file to write, and add it to `files`."""
     files.append(path / f"{len(files)}.arrayrecord")
     return array_record_module.ArrayRecordWriter(str(files[-1]), "group_size:1")

@@ -213,7 +213,7 @@ def _parse_page(
     """The page of a header and its lines that are not blank, with their numbers."""
     if lines and article_title(html.unescape(lines[0][1])) == header.title:
         lines = lines[1:]  # the page's heading
-    paragraphs = []
+    paragraphs: list[Document] = []
     for number, raw in lines:
         text, mentions, problems = parse_paragraph(raw)
         for problem in problems:

@@ -51,9 +51,9 @@ class Part(NamedTuple):
     without: frozenset[str]
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(frozen=True)
 class Totals:
-    """What the first pass has gathered from the files so far."""
+    """What the first pass has gathered from the files so far; it adds to the lists."""
 
     links: list[pa.Table] = dataclasses.field(default_factory=list)  # FORMS
     pages: list[pa.Table] = dataclasses.field(default_factory=list)  # PAGES
@@ -153,7 +153,7 @@ def _first_pass(
         totals.links.append(extracted.links)
         totals.pages.append(extracted.pages)
         if sum(map(len, totals.links)) > _COMPACT:
-            totals.links = [_sum_links(totals.links)]
+            totals.links[:] = [_sum_links(totals.links)]
         totals.held_back.extend(extracted.held_back)
         yield from extracted.training
 
@@ -217,7 +217,8 @@ def _entity_table(links: pa.Table, pages: pa.Table, leads: dict[str, str]) -> pa
 
 def _title_form_table(titles: pa.ChunkedArray) -> pa.Table:
     """The surface forms that the titles themselves give, counted once each."""
-    forms, owners = [], []
+    forms: list[str] = []
+    owners: list[str] = []
     for title in titles.to_pylist():
         keys = dict.fromkeys(map(form_key, title_forms(title)))
         forms += keys

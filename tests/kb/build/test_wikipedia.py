@@ -7,6 +7,7 @@ import pytest
 
 from insgenel_jax import artifact
 from insgenel_jax.kb import Entity, KnowledgeBase
+from insgenel_jax.kb.build import wikipedia
 from insgenel_jax.kb.build.training_documents import read_training_documents
 from insgenel_jax.kb.build.wikipedia import build_from_wikipedia, read_leads
 from insgenel_jax.text.formats.documents import Rejects, read_documents
@@ -103,20 +104,22 @@ def test_pages_held_back_are_in_no_training_document(source, tmp_path):
     assert [d.id for d in held_back] == ["1:0", "1:3", "2:0"]
 
 
-def test_the_same_bytes_whatever_the_number_of_processes(source, tmp_path):
+def test_the_same_bytes_whatever_processes_and_memory(source, tmp_path, monkeypatch):
     rejects = [Rejects(), Rejects()]
     for workers in (1, 2):
         out = tmp_path / str(workers)
         build_from_wikipedia(source, out, rejects[workers - 1], workers=workers)
-    one, two = (
+    monkeypatch.setattr(wikipedia, "_COMPACT", 0)  # sum the counts after every file
+    build_from_wikipedia(source, tmp_path / "summed", Rejects())
+    one, two, summed = (
         {
             file.relative_to(tmp_path / name): file.read_bytes()
             for file in sorted((tmp_path / name).rglob("*"))
             if file.is_file()
         }
-        for name in ("1", "2")
+        for name in ("1", "2", "summed")
     )
-    assert one == two
+    assert one == two == summed
     assert rejects[0].entries == rejects[1].entries
 
 
