@@ -7,6 +7,8 @@ document = linker("Mercury is the smallest planet.")
 
 import importlib
 
+__version__ = "0.2.0"  # setup.py reads this line
+
 _PUBLIC = {
     "Linker": "insgenel_jax.linker.linker",
     "Document": "insgenel_jax.text.document",
