@@ -104,6 +104,7 @@ def test_every_file_is_one_idea():
     "module",
     [
         "insgenel_jax",
+        "insgenel_jax.evaluation.report",
         "insgenel_jax.kb.knowledge_base",
         "insgenel_jax.text.formats.documents",
     ],
