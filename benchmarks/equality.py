@@ -1,11 +1,11 @@
-"""Is it one answer? step, tree and verify on real documents, by batch and mesh.
+"""Do step, tree and verify give one answer? On real documents, by batch and mesh.
 
     XLA_FLAGS=--xla_force_host_platform_device_count=8 python benchmarks/equality.py \
         --linker DIR [--linker DIR] --documents FILE [--documents FILE] [--set ...]
 
-`step`, a chunk at a time on one device, is what the others are compared with: in how many
-documents the mentions are the same and their scores within 1e-5. *ties*: chunks with a
-decision whose gap is below 1e-4, which may fall either way.
+Every way is compared with `step`, a chunk at a time on one device. *same* counts the
+documents with the same mentions, and scores within 1e-5. *ties* counts the chunks with
+a decision closer than 1e-4, which may fall either way.
 """
 
 from __future__ import annotations

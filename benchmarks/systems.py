@@ -3,21 +3,29 @@
     python benchmarks/systems.py --linker DIR --documents FILE [--documents FILE]
         [--set top_k=2000 ...] [--no-paper] [--repeats 3] [--json OUT]
 
-Two ways are the paper's own (`preset="paper"`, but with chunks as the generator was
-trained on): INSGENEL searches whole texts with two beams, INSGENEL-R is asked at decisions
-alone. The others take the linker's settings. `--set` goes before the linker's, in the
-paper's ways only where the preset leaves a choice, as with top_k.
+Two ways are the paper's own (`preset="paper"`, but with chunks of the length that the
+generator was trained on): INSGENEL decodes whole texts with two beams, INSGENEL-R asks
+the model at decisions alone. The other ways take the linker's settings. `--set`
+overrides the linker's settings; in the paper's ways it counts only where the preset
+leaves a choice, as with top_k.
 
-Documents are linked one chunk a call. For each of them: *calls* are forwards in which it
-takes part (*most*: of any), *tokens* those run, *output* those of the linked text, each
-of which takes a plain `generate` a call (our beams too let forced ones ride along),
-*choices* the release's count (mentions, and candidates of ambiguous ones). *copied* is the
-share of source tokens in no decision span, so never asked for; *forced* that of output
-tokens where only one was allowed. *links* and *ties* (chunks with a gap below 1e-4) are of
-all documents, and so are seconds: of the generator's part, and of all, from texts to
-links, retriever included. All ways are run in turn, after a first pass that compiles;
-seconds are medians. *as step*: documents with the same mentions, scores within 1e-5. The
-second table divides; there *generate* is INSGENEL's output over INSGENEL-R's calls.
+Documents are linked one chunk a call. The columns, for a document unless said:
+
+calls    forward passes that it takes part in; *most* is the maximum over the documents
+tokens   tokens run in these calls
+output   tokens of the linked text; a plain `generate` takes a call for each (our beams
+         run forced tokens along with others)
+choices  the release's count: mentions, and candidates of ambiguous mentions
+copied   share of the source tokens in no decision span, for which nothing is asked
+forced   share of the output tokens where only one token was allowed
+links    of all documents; *ties*, too: chunks with a decision closer than 1e-4
+as step  documents with the same mentions, and scores within 1e-5
+decode   seconds for all documents in the generator; *all*: from texts to links,
+         retriever included
+
+After a first pass that compiles, all ways run in turn; seconds are medians. The second
+table divides INSGENEL's numbers by INSGENEL-R's; its column *generate* divides
+INSGENEL's output by INSGENEL-R's calls.
 """
 
 from __future__ import annotations
@@ -67,7 +75,7 @@ class Watched(Linker):
 
 
 class Run(NamedTuple):
-    """Documents linked, what was decoded for them, seconds of that and of everything."""
+    """Linked documents, decoded chunks, seconds of decoding and of everything."""
 
     linked: list[Document]
     decoded: list[tuple[Chunk, Decoded]]

@@ -34,11 +34,13 @@ def user_errors(*others: type[Exception]) -> Iterator[None]:
     These are InputError, ArtifactError, OSError and `others`; the line goes to standard
     error. Any other exception is a bug of ours and keeps its traceback.
     """
+    fixable: tuple[type[Exception], ...]
+    fixable = (InputError, ArtifactError, OSError, *others)
     try:
         yield
     except BrokenPipeError:  # an OSError, but only says that nobody reads our output
         raise
-    except (InputError, ArtifactError, OSError, *others) as error:
+    except fixable as error:
         Console(stderr=True).print(
             Text(f"error: {describe(error)}", "red"), soft_wrap=True
         )

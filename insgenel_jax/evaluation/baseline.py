@@ -18,9 +18,9 @@ from insgenel_jax.kb.knowledge_base import KnowledgeBase
 from insgenel_jax.kb.occurrences import CASES, Occurrences, find_occurrences, passes
 from insgenel_jax.text.document import Document, Mention
 
-# of the link probability, that tuning tries
-CUT_OFFS = (0.0, 0.005, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5)
-CUT_OFFS += (0.6, 0.7, 0.8, 0.9)
+# the values of min_link_probability that tuning tries
+CUT_OFFS: tuple[float, ...] = (0.0, 0.005, 0.01, 0.02, 0.03, 0.05, 0.07)
+CUT_OFFS += (0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -219,7 +219,9 @@ def _follow(redirects: Mapping[str, str], title: str) -> str:
 
 def _title_in(kb: KnowledgeBase | None, title: str) -> str | None:
     """The folded title of the entity that a knowledge base finds for a title."""
-    row = None if kb is None else kb.find(title)
+    if kb is None:
+        return None
+    row = kb.find(title)
     return None if row is None else fold_title(kb.title(row))
 
 
