@@ -24,7 +24,8 @@ import typer
 from rich.console import Console
 from tables import as_table  # beside this script
 
-from insgenel_jax.retrieval.index import build_index, measure_recall
+from insgenel_jax.retrieval.approximate import measure_recall
+from insgenel_jax.retrieval.index import build_index
 
 K = 100
 SIZES = [10_000, 100_000, 250_000]

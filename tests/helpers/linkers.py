@@ -1,6 +1,5 @@
 """Linkers with tiny random models over a few entities, made for a test."""
 
-import json
 from pathlib import Path
 
 SHAPE = {"dim": 32, "layers": 2, "heads": 4, "ffn": 64, "max_positions": 512}
@@ -16,36 +15,36 @@ def add_random_models(root: Path, family: str = "llama") -> Path:
     from insgenel_jax import artifact, models, tokenizer
     from insgenel_jax.kb import KnowledgeBase
     from insgenel_jax.linker import assemble
-    from insgenel_jax.models import hf
     from insgenel_jax.models.config import ModelConfig
-    from insgenel_jax.retrieval import index
-    from insgenel_jax.retrieval import retriever as embed
+    from insgenel_jax.retrieval.index import build_index
+    from insgenel_jax.retrieval.retriever import Retriever, save_retriever
 
     kb = KnowledgeBase.open(root / "kb")
     texts = [kb.description(i) for i in range(min(len(kb), 2000))]
 
     words = tokenizer.train_bpe(texts, 500, root / "bpe")
     add_generator(root, words.size, family)
-    with artifact.create(root / "retriever", "retriever", 1) as draft:
-        words = tokenizer.train_wordpiece(texts, 500, root / "wordpiece")
-        config = ModelConfig("bert", words.size, **SHAPE)
-        for seed, role in enumerate(("mention", "entity")):
-            params = models.init_params(config, jax.random.key(seed))
-            hf.save_model(draft.path / role, config, params)
-        tokenizer.copy_tokenizer(root / "wordpiece", draft.path)
-        settings = {
-            "window_length": 32,
-            "stride": 16,
-            "window_tokens": 64,
-            "entity_tokens": 48,
-        }
-        (draft.path / "retriever.json").write_text(json.dumps(settings))
-    embeddings = embed.Retriever.load(root / "retriever").embed_entities(kb)
+    words = tokenizer.train_wordpiece(texts, 500, root / "wordpiece")
+    config = ModelConfig("bert", words.size, **SHAPE)
+    retriever = Retriever(
+        configs={"mention": config, "entity": config},
+        params={
+            role: models.init_params(config, jax.random.key(seed))
+            for seed, role in enumerate(("mention", "entity"))
+        },
+        tokenizer=words,
+        window_length=32,
+        stride=16,
+        window_tokens=64,
+        entity_tokens=48,
+    )
+    save_retriever(retriever, root / "retriever", tokenizer=root / "wordpiece")
+    embeddings = retriever.embed_entities(kb)
     made_from = {
         "knowledge-base": kb.identity,
         "retriever": artifact.identity(root / "retriever"),
     }
-    index.build_index(embeddings, root / "index", made_from=made_from)
+    build_index(embeddings, root / "index", made_from=made_from)
     parts = ("generator", "kb", "retriever", "index")
     assemble(root / "linker", **{part: root / part for part in parts})
     return root / "linker"
@@ -71,15 +70,18 @@ def add_generator(root: Path, vocabulary: int, family: str = "llama") -> None:
     """Make root/generator, tiny and random, with the tokenizer of root/bpe."""
     import jax
 
-    from insgenel_jax import artifact, models, tokenizer
-    from insgenel_jax.models import hf
+    from insgenel_jax import models
+    from insgenel_jax.generator import Generator, save_generator
     from insgenel_jax.models.config import ModelConfig
+    from insgenel_jax.tokenizer import load_tokenizer
 
-    with artifact.create(root / "generator", "generator", 1) as draft:
-        config = ModelConfig(family, vocabulary, **SHAPE)
-        params = models.init_params(config, jax.random.key(0))
-        params = jax.tree.map(lambda p: p * 5, params)
-        hf.save_model(draft.path, config, params)
-        tokenizer.copy_tokenizer(root / "bpe", draft.path)
-        settings = {"instruction": "link", "chunk_tokens": 175}
-        (draft.path / "insgenel.json").write_text(json.dumps(settings))
+    config = ModelConfig(family, vocabulary, **SHAPE)
+    params = models.init_params(config, jax.random.key(0))
+    generator = Generator(
+        config=config,
+        params=jax.tree.map(lambda p: p * 5, params),
+        tokenizer=load_tokenizer(root / "bpe"),
+        instruction="link",
+        chunk_tokens=175,
+    )
+    save_generator(generator, root / "generator", tokenizer=root / "bpe")

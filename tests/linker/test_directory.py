@@ -74,6 +74,7 @@ def test_a_part_put_in_later_is_refused(linker_path, tmp_path):
 
 def test_a_generator_without_settings_is_refused(linker_path, tmp_path):
     shutil.copytree(linker_path / "generator", tmp_path / "generator")
+    (tmp_path / "generator" / "manifest.json").unlink()
     file = tmp_path / "generator" / "insgenel.json"
     for wrong in ({}, {"chunk_tokens": 0}, {"chunk_tokens": 1.5}):
         file.write_text(json.dumps({"instruction": "link"} | wrong))
@@ -99,6 +100,7 @@ def test_a_truncated_part_is_refused(linker_path, tmp_path):
 def test_generator_with_a_larger_tokenizer(linker_path, tmp_path):
     """Ids without a row in the embedding: both sizes are named."""
     shutil.copytree(linker_path / "generator", tmp_path / "generator")
+    (tmp_path / "generator" / "manifest.json").unlink()
     file = tmp_path / "generator" / "config.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"vocab_size": 10}))
     with pytest.raises(ValueError, match=r"tokenizer has \d+ ids, .* has 10 rows"):

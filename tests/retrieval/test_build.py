@@ -1,0 +1,44 @@
+"""The index of a knowledge base: whose entities it holds, and what recall is tried on."""
+
+import numpy as np
+import pytest
+
+from insgenel_jax.kb import Entity, KnowledgeBase
+from insgenel_jax.kb.build.entity_list import build_from_entities
+from insgenel_jax.retrieval.build import index_entities, sample_windows
+from insgenel_jax.retrieval.retriever import Retriever
+from insgenel_jax.text.formats.documents import Rejects
+from tests.helpers.retrievers import write_retriever
+
+
+@pytest.fixture(scope="module")
+def kb(tmp_path_factory):
+    path = tmp_path_factory.mktemp("kb") / "kb"
+    entities = [
+        (Entity("Mercury (planet)", "The smallest planet " + "of many " * 20), []),
+        (Entity("Queen", "A band of Freddie Mercury"), []),
+        (Entity("York", ""), []),
+    ]
+    build_from_entities(path, entities, Rejects())
+    return KnowledgeBase.open(path)
+
+
+def test_the_index_finds_what_the_two_encoders_say(kb, tmp_path):
+    retriever, steps = Retriever.load(write_retriever(tmp_path / "retriever")), []
+    out = tmp_path / "new folder" / "index"
+    index, *seconds = index_entities(
+        kb, retriever, out, made_from={"a": "b"}, tell=steps.append
+    )
+    assert (index.entities, index.dim, index.method) == (3, 24, "exact")
+    assert index.made_from == {"a": "b"} and min(seconds) > 0 and len(steps) == 2
+    assert list(out.parent.iterdir()) == [out]  # nothing left beside it
+    queries = retriever.embed_windows(["the planet", "queen of york"])
+    entities = np.asarray(retriever.embed_entities(kb)).astype(np.float32)
+    ids, _ = index.search(queries, 3)
+    assert ids.tolist() == (-queries @ entities.T).argsort(1).tolist()
+
+
+def test_sample_windows(kb):
+    texts = sample_windows(kb, 5, 10)
+    assert sorted(texts) == ["A band of Freddie Mercury", "The smallest planet of many"]
+    assert len(sample_windows(kb, 5, 1)) == 1
