@@ -1,4 +1,4 @@
-"""A generator's directory: what is saved comes back, and what its manifest is held to."""
+"""A generator's directory: what is saved comes back, and its manifest is checked."""
 
 import json
 import shutil

@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import time
-import types
 
 import jax
 import jax.numpy as jnp
@@ -17,8 +16,10 @@ from benchmarks import memory
 from insgenel_jax import models, sharding
 from insgenel_jax.models.attention import causal_mask
 from insgenel_jax.models.lora import Lora
-from insgenel_jax.training import loop, objectives, optimizer
+from insgenel_jax.training import loop
 from insgenel_jax.training.config import LoopSettings, OptimizerSettings
+from insgenel_jax.training.generator import generator_task
+from insgenel_jax.training.state import TrainState
 from tests.helpers.marks import slow
 from tests.helpers.tiny import BERT, LLAMA, OPT, OPT_350M, random_params
 
@@ -101,22 +102,22 @@ def test_a_train_step():
         "segments": np.repeat([[1, 2, 0]], 8, axis=0).repeat([5, 3, 2], axis=1),
         "positions": np.tile(np.r_[:5, :3, :2], (8, 1)),
     }
-    task = objectives.generator_task(LLAMA)
+    task = generator_task(LLAMA)
     # steps large enough to show, epsilon too: Adam divides what is near 0 by itself
     settings = OptimizerSettings(learning_rate=0.1, warmup_steps=1, eps=1e-2)
-    run = LoopSettings(steps=4, microbatches=2)
-    config = types.SimpleNamespace(optimizer=settings, loop=run, seed=0)
-    tx = optimizer.build(settings, 4)
     results = []
-    for mesh in (sharding.make_mesh(), sharding.make_mesh(2, 2, 2)):
-        places = loop.state_shardings(task, tx, mesh)
-        with jax.set_mesh(mesh):
+    for split in (1, 2):
+        sizes = {"data": split, "fsdp": split, "tensor": split}
+        run = LoopSettings(steps=4, microbatches=2, **sizes)
+        plan = loop.make_plan(task, settings, run)
+        places = plan.places
+        with jax.set_mesh(plan.mesh):
             params = jax.device_put(random_params(LLAMA), places.params)
-            opt_state = jax.jit(tx.init, out_shardings=places.opt_state)(params)
-            state = loop.TrainState(jnp.zeros((), jnp.int32), params, opt_state)
+            opt_state = jax.jit(plan.tx.init, out_shardings=places.opt_state)(params)
+            state = TrainState(jnp.zeros((), jnp.int32), params, opt_state)
             state = jax.device_put(state, places)
-            rows = sharding.host_batch_to_global(batch, mesh)
-            step = loop.compile_step(task, tx, config, places, state, {}, rows)
+            rows = sharding.host_batch_to_global(batch, plan.mesh)
+            step = loop.compile_step(plan, {}, rows)
             for _ in range(2):
                 state, measured = step(state, {}, rows)
         results.append((state, measured))
@@ -137,7 +138,7 @@ def test_a_train_step():
 def test_gradients_lie_where_their_parameters_do(microbatches):
     """Summed over parts or not; XLA alone would leave the embedding's split less."""
     mesh = sharding.make_mesh(2, 2, 2)
-    task = objectives.generator_task(LLAMA)
+    task = generator_task(LLAMA)
     places = task.param_shardings(mesh)
     shape = TOKENS.shape
     batch = {
@@ -261,7 +262,7 @@ def test_too_fine_for_the_model():
 def test_training_fits(name, fsdp, tensor):
     """Large models on eight devices of 80 GB: nearly an eighth of the whole on each."""
     config = memory.MODELS[name]
-    found = memory.measure_model(config, sharding.make_mesh(fsdp=fsdp, tensor=tensor))
+    found = memory.measure_model(config, fsdp, tensor)
     leaves = jax.tree.leaves(models.abstract_params(config))
     assert 6.5e9 < sum(leaf.size for leaf in leaves) < 7e9
     whole = sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)

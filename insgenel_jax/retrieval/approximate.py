@@ -117,7 +117,7 @@ def load_scann(path: Path, facts: Mapping[str, Any], entities: int) -> Callable:
 def _search(
     searcher, facts: Mapping[str, Any], entities: int, queries: np.ndarray, k: int
 ) -> tuple[Int[np.ndarray, "N K"], Float[np.ndarray, "N K"]]:
-    # `search_batched` and not `search`, which rounds otherwise: here rows are independent
+    # not `search`, which rounds otherwise: the rows of `search_batched` are independent
     reorder = min(max(facts["reorder"], 4 * k), entities)
     ids, scores = searcher.search_batched(
         queries, k, reorder, facts["leaves_to_search"]

@@ -45,7 +45,7 @@ def tokenize_entities(
 ) -> Int[np.ndarray, "N {length}"]:
     """Token ids of the entities `rows`, normalised, cut and padded to `length`; int32.
 
-    Where both parts do not fit, tokens are cut from the longer of title and description.
+    Where the two do not fit, tokens are cut from the longer one.
     """
     return wordpiece.encode(
         [normalise(kb.title(i)) for i in rows],

@@ -93,7 +93,7 @@ class Retriever:
     def embed_windows(self, texts: Sequence[str]) -> Float[np.ndarray, "N D"]:
         """Embed windows of text, in float32.
 
-        The embedding of a window is the same (to rounding) whatever is embedded with it.
+        A window has the same embedding (to rounding) whatever is embedded with it.
         """
         ids = encoder.tokenize_windows(self.tokenizer, texts, self.window_tokens)
         return self.embed_tokens("mention", ids)

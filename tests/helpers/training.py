@@ -1,4 +1,4 @@
-"""A little of the mini world, prepared: knowledge base, documents, tokenizers."""
+"""A little of the mini world, prepared for training, and configs of tiny models."""
 
 from pathlib import Path
 

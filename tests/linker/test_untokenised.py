@@ -23,7 +23,7 @@ from insgenel_jax.text.linked_text import (
 )
 from insgenel_jax.tokenizer.tokenizer import BOUNDARIES, load_tokenizer, train_bpe
 from insgenel_jax.training.config import GeneratorData
-from insgenel_jax.training.data.examples import generator_expand
+from insgenel_jax.training.data.chunks import generator_expand
 from tests.helpers.linkers import add_entities
 from tests.helpers.marks import TEXTS
 

@@ -1,4 +1,4 @@
-"""The index of a knowledge base: whose entities it holds, and what recall is tried on."""
+"""The index of a knowledge base, made by one call; windows that recall is tried on."""
 
 import numpy as np
 import pytest

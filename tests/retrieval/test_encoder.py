@@ -51,7 +51,7 @@ def test_both_ways_to_batch_give_the_same_vectors(params, monkeypatch):
     monkeypatch.setattr(encoder, "FIXED", 7)
     rng = np.random.default_rng(0)
     tokens = np.zeros((30, 40), np.int32)
-    for row, length in zip(tokens, rng.integers(1, 41, 30)):
+    for row, length in zip(tokens, rng.integers(1, 41, 30), strict=True):
         row[:length] = rng.integers(1, 20, length)
     fixed, bucketed = (
         encoder.embed(BERT, params, tokens, 0, batches)
