@@ -4,7 +4,7 @@
         --set data.documents=DATA/train --set data.kb=DATA/kb \
         --set model.tokenizer=DATA/tokenizers/generator
 
-DATA is what `prepare mini-world` writes. Cost: about a minute on two CPU cores.
+DATA is what `prepare world` writes. Cost: about a minute on two CPU cores.
 Reaches: benchmarks/mini_world.py prints it.
 
 `:wiki` is for a knowledge base of real text (`prepare wikipedia`). Its chunks are

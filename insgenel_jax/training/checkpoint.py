@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -122,7 +123,7 @@ def restore_best(best: ocp.training.Checkpointer, abstract_params: dict) -> dict
 
 
 @contextlib.contextmanager
-def _readable(path: Path, remedy: str) -> Iterator[None]:
+def _readable(path: os.PathLike, remedy: str) -> Iterator[None]:
     """Any error becomes an ArtifactError that names the folder and what to do.
 
     orbax raises whatever the file format beneath it raises; the reason is the innermost

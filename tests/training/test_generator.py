@@ -23,13 +23,14 @@ def batch():
     segments = np.array([[1] * 5 + [2] * 4 + [0], [1] * 7 + [0] * 3])
     positions = np.array([[*range(5), *range(4), 0], [*range(7), 0, 0, 0]])
     weights = rng.choice([0.0, 0.5, 1.0], segments.shape) * (segments > 0)
-    return {
+    rows = {
         "tokens": rng.integers(1, 20, segments.shape) * (segments > 0),
         "targets": rng.integers(1, 20, segments.shape) * (segments > 0),
         "weights": weights.astype(np.float32),
         "segments": segments,
         "positions": positions,
     }
+    return jax.tree.map(jnp.asarray, rows)
 
 
 def test_packed_rows_lose_what_their_examples_lose_apart(batch):
@@ -67,9 +68,9 @@ def test_a_target_of_weight_zero_does_not_count(batch):
     before, _ = task.loss_sums(params, batch, KEY)
     other = (batch["targets"] + 1) % 20
     prompt = batch["weights"] == 0
-    in_prompt = batch | {"targets": np.where(prompt, other, batch["targets"])}
+    in_prompt = batch | {"targets": jnp.where(prompt, other, batch["targets"])}
     assert task.loss_sums(params, in_prompt, KEY)[0] == before
-    in_target = batch | {"targets": np.where(prompt, batch["targets"], other)}
+    in_target = batch | {"targets": jnp.where(prompt, batch["targets"], other)}
     assert task.loss_sums(params, in_target, KEY)[0] != before
 
 
@@ -102,7 +103,7 @@ def test_decisions_are_judged_between_the_two_edges():
         "rivals": rivals,
         "weights": np.ones((1, 5), np.float32),
     }
-    found = generator.judge(jnp.array(logits), batch)
+    found = generator.judge(jnp.array(logits), jax.tree.map(jnp.asarray, batch))
     del found["loss"]
     assert {name: [int(x) for x in pair] for name, pair in found.items()} == {
         "open recall": [1, 1],

@@ -136,7 +136,7 @@ def test_a_stopped_run_goes_on_to_the_same_bits(start, tmp_path, name):
 )
 def test_a_stop_request_need_not_wait_for_data(start, tmp_path, monkeypatch, where):
     changes = {"loop.steps": 4, "loop.evaluate_steps": 2}
-    losses = itertools.count(0, -1)  # the last is the best
+    losses = itertools.count(0.0, -1.0)  # the last is the best
 
     def evaluate(params):
         return {"loss": next(losses)}
@@ -307,7 +307,9 @@ def test_one_step_is_adamw_on_the_mean_gradient(start):
     config = dataclasses.replace(
         config, optimizer=dataclasses.replace(config.optimizer, clip=0.0)
     )
-    batch = {k: v for k, v in next(data).items() if k not in loop.HOST_ONLY}
+    batch = {
+        k: jnp.asarray(v) for k, v in next(data).items() if k not in loop.HOST_ONLY
+    }
     plan = loop.make_plan(task, config.optimizer, config.loop)
     params = task.init(jax.random.key(0), None)
     state = TrainState(jnp.zeros((), jnp.int32), params, plan.tx.init(params))

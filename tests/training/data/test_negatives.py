@@ -4,6 +4,7 @@ import collections
 import copy
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -117,7 +118,7 @@ def test_mining_finds_the_nearest_and_sets_the_data_back(data):
     assert data.get_state()["windows"] == before
     mined = copy.deepcopy(data.get_state()["mined"])
     assert len(mined) == 4
-    vectors = np.asarray(encode(MODEL, params["entity"], ENTITIES, 0))
+    vectors = np.asarray(encode(MODEL, params["entity"], jnp.array(ENTITIES), 0))
     windows = Windows()
     windows.set_state(before)
     for rows in mined:
