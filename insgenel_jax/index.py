@@ -49,8 +49,9 @@ def main(
         raise typer.BadParameter("--generator and --linker go together")
     if set and linker is None:
         raise typer.BadParameter("--set goes with --linker, which keeps the settings")
-    parts = {"kb": kb, "retriever": retriever, "generator": generator}
-    parts = {name: path for name, path in parts.items() if path is not None}
+    parts = {"kb": kb, "retriever": retriever}
+    if generator is not None:
+        parts["generator"] = generator
     _check_targets(out, linker, parts)
     settings = cli.parse_settings(set or [])
     if linker is not None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
@@ -17,7 +17,8 @@ from insgenel_jax.retrieval.retriever import Retriever
 from insgenel_jax.text import chunking
 
 
-class Indexed(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Indexed:
     """A new index, and how long its two steps took, in seconds."""
 
     index: Index

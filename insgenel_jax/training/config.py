@@ -65,7 +65,7 @@ class ModelSettings:
     remat: str = "none"
 
     @property
-    def shape(self) -> dict[str, str | int | bool]:
+    def shape(self) -> dict[str, Any]:
         """The settings of a model from scratch that are given: name -> value."""
         shape = {name: getattr(self, name) for name in (*_SHAPE, *_MORE_SHAPE)}
         return {name: value for name, value in shape.items() if value is not None}

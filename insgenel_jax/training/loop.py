@@ -263,12 +263,12 @@ def _run_steps(
         step += 1
         run.late.add(metrics.Dispatched(step, ids, values))
         last, stopping = step == loop.steps, stop.arrived(step)
-        evaluating = evaluate is not None and (last or step % loop.evaluate_steps == 0)
+        evaluating = last or step % loop.evaluate_steps == 0
         saving = last or stopping or step % loop.checkpoint_steps == 0
-        if evaluating or saving:
+        if saving or (evaluating and evaluate is not None):
             # nothing is evaluated or saved before this very step proved finite
             run.late.settle()
-        if evaluating:
+        if evaluating and evaluate is not None:
             _evaluate(run, state, step, evaluate)
         if saving:
             checkpoint.save(run.saved, step, state, data)

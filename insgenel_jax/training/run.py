@@ -9,6 +9,7 @@ import hashlib
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import jax
 
@@ -23,7 +24,13 @@ from insgenel_jax.retrieval.retriever import ROLES, Retriever, save_retriever
 from insgenel_jax.text.formats.documents import Rejects, read_documents
 from insgenel_jax.tokenizer import load_tokenizer, load_wordpiece
 from insgenel_jax.training import checkpoint, loop, metrics
-from insgenel_jax.training.config import Config, ConfigError, check_paths
+from insgenel_jax.training.config import (
+    Config,
+    ConfigError,
+    GeneratorData,
+    RetrieverData,
+    check_paths,
+)
 from insgenel_jax.training.data import lengths, packing
 from insgenel_jax.training.data.chunks import generator_expand
 from insgenel_jax.training.data.documents import Expand, no_examples, stream_examples
@@ -101,8 +108,9 @@ def identities(config: Config) -> dict[str, str]:
 def train_generator(
     config: Config, workdir: Path, made_from: dict[str, str], rejects: Rejects
 ) -> collections.Counter:
-    """Train the generator."""
-    data, counts = config.data, collections.Counter()
+    """Train the generator, as `train` does."""
+    data, counts = config.data, collections.Counter[str]()
+    assert isinstance(data, GeneratorData)
     with _user_errors():
         tokenizer = load_tokenizer(config.model.tokenizer)
         kb = KnowledgeBase.open(data.kb) if data.kb else None
@@ -139,8 +147,9 @@ def train_generator(
 def train_retriever(
     config: Config, workdir: Path, made_from: dict[str, str], rejects: Rejects
 ) -> collections.Counter:
-    """Train the retriever's two encoders."""
-    data, counts = config.data, collections.Counter()
+    """Train the retriever's two encoders, as `train` does."""
+    data, counts = config.data, collections.Counter[str]()
+    assert isinstance(data, RetrieverData)
     with _user_errors():
         wordpiece = load_wordpiece(config.model.tokenizer)
         kb = KnowledgeBase.open(data.kb)
@@ -189,7 +198,7 @@ def model_config(config: Config, vocabulary: int, length: int) -> ModelConfig:
     """
     settings = config.model
     names = ("dropout", "lora", "attention", "dtype", "param_dtype", "remat")
-    given = {name: getattr(settings, name) for name in names}
+    given: dict[str, Any] = {name: getattr(settings, name) for name in names}
     if not settings.pretrained:
         # rotary positions have no table in which some would be left untrained
         least = ROTARY_POSITIONS if settings.family == "llama" else 1
@@ -230,7 +239,8 @@ def read_dev(
 
     Raises ConfigError where there is none.
     """
-    read, examples, data = collections.Counter(), [], config.data
+    read, data = collections.Counter[str](), config.data
+    examples: list[dict] = []
     documents = read_documents(data.dev, rejects)
     for document in itertools.islice(documents, data.dev_documents):
         read["documents"] += 1

@@ -129,7 +129,7 @@ def expand_document(
 def _teachable(
     inputs: Inputs, mentions: Sequence[Mention], counts: collections.Counter
 ) -> list[Mention]:
-    """The mentions of known entities, under the titles of the knowledge base."""
+    """The mentions that name a known entity, by the title of the knowledge base."""
     kept = []
     for mention in mentions:
         if mention.entity is None:

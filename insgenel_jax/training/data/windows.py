@@ -61,7 +61,7 @@ def expand_document(
             kept.append((start, end, np.array(sorted(golds), np.int32)))
         counts["windows without a mention"] += not golds
     texts = [document.text[start:end] for start, end, _ in kept]
-    ids = tokenize_windows(wordpiece, texts, settings.window_tokens) if texts else []
+    ids = tokenize_windows(wordpiece, texts, settings.window_tokens)
     return [
         {"window": window, "golds": golds, "id": f"{document.id}#{start}"}
         for window, (start, _, golds) in zip(ids, kept, strict=True)
