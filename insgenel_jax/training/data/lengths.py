@@ -45,7 +45,8 @@ def estimate_lengths(
     and on how dense links are.
     Raises ConfigError where not one document gives an example.
     """
-    records, counts = open_records(settings.documents), collections.Counter()
+    records = open_records(settings.documents)
+    counts = collections.Counter[str]()
     instruction = count_instruction(tokenizer, settings)
     budget = chunk_budget(tokenizer, settings)
     expander = ExpandRecords(expand, len(records), counts)
