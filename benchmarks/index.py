@@ -2,9 +2,9 @@
 
     python benchmarks/index.py [--sizes 10000 --sizes 100000 ...] [--json OUT]
 
-Embeddings are drawn around shared centres (seeded) and rounded to bfloat16. Both indexes
-are searched with the same queries in turns, `repeats` times. Times are medians; a ratio
-is that of two medians of one run.
+Embeddings are drawn around shared centres (seeded) and rounded to bfloat16. Both
+indexes are searched with the same queries in turns, `repeats` times. Times are medians;
+a ratio is that of two medians of one run.
 """
 
 from __future__ import annotations
