@@ -15,6 +15,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 import regex
+from jaxtyping import Bool, Int, Int32
 
 from insgenel_jax.text.document import Mention, normalise
 from insgenel_jax.tokenizer import Tokenizer
@@ -34,14 +35,18 @@ Link = tuple[int, int, list[int]]  # token start, token end, title ids
 
 @dataclasses.dataclass(frozen=True)
 class Tokens:
-    """The source tokens of a target: ids, and characters [starts, ends) of each.
+    """The source tokens of a target, with the characters [starts, ends) of each.
 
-    Leading spaces lie outside; a token of spaces alone has start == end. All int32 [T].
+    Spaces before a word lie outside its token's characters; a token of spaces alone has
+    start == end. A text that is cut before a token with `can_begin`, or behind one with
+    `can_end`, keeps its tokens on the inner side: `slice_source` relies on it.
     """
 
-    ids: np.ndarray
-    starts: np.ndarray
-    ends: np.ndarray
+    ids: Int32[np.ndarray, " T"]
+    starts: Int32[np.ndarray, " T"]
+    ends: Int32[np.ndarray, " T"]
+    can_begin: Bool[np.ndarray, " T"]
+    can_end: Bool[np.ndarray, " T"]
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -50,21 +55,73 @@ class Tokens:
 def encode_source(tokenizer: Tokenizer, text: str) -> Tokens:
     """The tokens of `text` in a target: cut, each piece tokenised on its own."""
     if not text:
-        return Tokens(*(np.zeros(0, np.int32) for _ in range(3)))
+        return Tokens(*(np.zeros(0, kind) for kind in ["int32"] * 3 + [bool] * 2))
     text = " " + normalise(text)
     spans = [match.span() for match in _PIECE.finditer(text)]
     pieces = tokenizer.encode_raw([text[start:end] for start, end in spans])
+    counts = [len(piece[0]) for piece in pieces]
     ids = np.concatenate([piece[0] for piece in pieces])
-    shifts = np.repeat([start for start, _ in spans], [len(p[0]) for p in pieces])
+    shifts = np.repeat([start for start, _ in spans], counts)
     starts = np.concatenate([piece[1] for piece in pieces]) + shifts
     ends = np.concatenate([piece[2] for piece in pieces]) + shifts
+    runs = [match.span() for match in regex.finditer(" +", text)]
+    can_begin, can_end = _find_cuts(
+        text, runs if tokenizer.splits_before_spaces else [], starts, ends
+    )
+    # behind each piece, whatever the tokenizer
+    can_end[[last - 1 for last in np.cumsum(counts) if last]] = True
     # first character behind the leading spaces, for every position of the text
     behind = np.arange(len(text) + 1)
-    for match in regex.finditer(" +", text):
-        behind[match.start() : match.end()] = match.end()
+    for first, last in runs:
+        behind[first:last] = last
     starts = np.minimum(behind[starts], ends)
     back = np.maximum(np.stack([starts, ends]) - 1, 0).astype(np.int32)
-    return Tokens(ids.astype(np.int32), back[0], back[1])
+    return Tokens(ids.astype(np.int32), back[0], back[1], can_begin, can_end)
+
+
+def _find_cuts(
+    text: str,
+    runs: Sequence[tuple[int, int]],
+    starts: Int[np.ndarray, " T"],
+    ends: Int[np.ndarray, " T"],
+) -> tuple[Bool[np.ndarray, " T"], Bool[np.ndarray, " T"]]:
+    """Where a text can be cut at one of its runs of spaces: `can_begin`, `can_end`.
+
+    The tokenizer splits before every run, so that the text before it keeps its tokens.
+    The text behind it does so only if the run is a single space, since that is what
+    `encode_source` puts before a text.
+    """
+    run, single = np.zeros((2, len(text) + 1), bool)
+    for first, last in runs:
+        if first and not text[first - 1].isspace():
+            run[first], single[first] = True, last == first + 1
+    apart = np.ones(len(starts), bool)  # shares no character with the token before it
+    apart[1:] = ends[:-1] <= starts[1:]
+    can_end = np.ones(len(starts), bool)
+    can_end[:-1] = (run[starts] & apart)[1:]
+    return single[starts] & apart, can_end
+
+
+def slice_source(tokens: Tokens, start: int, end: int) -> Tokens | None:
+    """The tokens of characters [start, end) of a text, out of `tokens` of all of it.
+
+    They equal `encode_source` of these characters alone. None where that cannot be known
+    without encoding them: the tokenizer does not split before spaces, or an edge lies
+    inside a word or beside several spaces.
+    """
+    first = int(np.searchsorted(tokens.starts, start, side="left")) if start else 0
+    last = int(np.searchsorted(tokens.ends, end, side="right"))
+    if first >= last or tokens.ends[last - 1] != end or not tokens.can_end[last - 1]:
+        return None
+    if start and not (tokens.starts[first] == start and tokens.can_begin[first]):
+        return None
+    return Tokens(
+        tokens.ids[first:last],
+        tokens.starts[first:last] - np.int32(start),
+        tokens.ends[first:last] - np.int32(start),
+        tokens.can_begin[first:last],
+        tokens.can_end[first:last],
+    )
 
 
 def encode_prompt(tokenizer: Tokenizer, instruction: str, text: str) -> list[int]:

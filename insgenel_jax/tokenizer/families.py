@@ -16,7 +16,7 @@ from pathlib import Path
 # the content of a tokenizer.json; the token of each role or None
 Family = tuple[dict, dict[str, str | None]]
 
-_LLAMA3_PATTERN = (
+LLAMA3_PATTERN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
@@ -224,7 +224,7 @@ def read_tiktoken(data: bytes, file: Path) -> Family:
     special = {token: len(ranked) + i for i, token in enumerate(_LLAMA3_SPECIAL)}
     split = {
         "type": "Split",
-        "pattern": {"Regex": _LLAMA3_PATTERN},
+        "pattern": {"Regex": LLAMA3_PATTERN},
         "behavior": "Isolated",
         "invert": False,
     }

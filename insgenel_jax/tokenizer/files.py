@@ -19,6 +19,7 @@ from pathlib import Path
 import tokenizers
 
 from insgenel_jax.tokenizer.families import (
+    LLAMA3_PATTERN,
     Family,
     added_token,
     byte_letters,
@@ -31,6 +32,11 @@ from insgenel_jax.tokenizer.families import (
 ROLES = ("bos_token", "eos_token", "pad_token")
 # a token that no text holds
 _UNKNOWN, _UNKNOWN_ID = "\0unknown", (1 << 31) - 1
+# what `splits_before_spaces` knows of
+_LOCAL = ("ByteLevel", "Metaspace", "Digits")
+_AFFIXES = ("dropout", "continuing_subword_prefix", "end_of_word_suffix")
+_NFC = {"type": "NFC"}
+_SPACE = {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}
 _TIKTOKEN_LINE = re.compile(rb"[A-Za-z0-9+/]+=* \d+\r?\n")
 
 
@@ -114,6 +120,40 @@ def mark_unknown(content: dict) -> tuple[dict, int] | None:
         return None if unknown is None else (content, unknown)
     marked = {"vocab": vocabulary | {_UNKNOWN: _UNKNOWN_ID}, "unk_token": _UNKNOWN}
     return content | {"model": model | marked}, _UNKNOWN_ID
+
+
+def splits_before_spaces(content: dict) -> bool:
+    """Whether a text can be cut before a space at which a token begins.
+
+    True if the tokens on the two sides of "x| y" are those of "x" and of " y", where x
+    is no kind of space and a token begins at the space. The patterns of GPT-2 and Llama-3
+    match nothing across such a place; and in a BPE over the whole text (SentencePiece's)
+    no merge crossed it, so that the two sides were merged independently. False for all
+    else, of which this is not known.
+    """
+    model = content["model"]
+    normalizers = _steps(content.get("normalizer"), "normalizers")
+    cutters = _steps(content.get("pre_tokenizer"), "pretokenizers")
+    return (
+        all(step in (_NFC, _SPACE) for step in normalizers)
+        and all(step["type"] in _LOCAL or _is_llama3(step) for step in cutters)
+        and all(token["special"] for token in content.get("added_tokens", ()))
+        and model["type"] == "BPE"
+        and not any(model.get(key) for key in _AFFIXES)
+        and mark_unknown(content) is None
+    )
+
+
+def _is_llama3(step: dict) -> bool:
+    return step["type"] == "Split" and step["pattern"] == {"Regex": LLAMA3_PATTERN}
+
+
+def _steps(part: dict | None, key: str) -> list[dict]:
+    """The steps of a normalizer or pre-tokenizer that puts nothing before a text."""
+    part = _without_prefix(part)
+    if part is None:
+        return []
+    return part[key] if part["type"] == "Sequence" else [part]
 
 
 def read_json(file: Path) -> dict:

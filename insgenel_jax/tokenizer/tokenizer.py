@@ -27,7 +27,13 @@ from tokenizers import (
 )
 
 from insgenel_jax import artifact
-from insgenel_jax.tokenizer.files import ROLES, make_literal, mark_unknown, read_files
+from insgenel_jax.tokenizer.files import (
+    ROLES,
+    make_literal,
+    mark_unknown,
+    read_files,
+    splits_before_spaces,
+)
 
 BOUNDARIES = {"open": " {", "close": " }", "entity": " [", "end": " ]"}
 VERSION = 1
@@ -54,7 +60,8 @@ class Tokenizer:
     `encode_raw` maps strings to (ids, starts, ends) arrays of one length each. A
     character of several tokens gives each of them its span; spaces before a word belong
     to the token that holds them. `has_unknown` says of each string whether there is a
-    part of it that the vocabulary has no token for.
+    part of it that the vocabulary has no token for. `splits_before_spaces`: tokens
+    before and after a space that follows another character do not depend on each other.
     """
 
     size: int
@@ -67,6 +74,7 @@ class Tokenizer:
     end: int
     encode_raw: Callable[[Sequence[str]], list[tuple[np.ndarray, ...]]]
     has_unknown: Callable[[Sequence[str]], list[bool]]
+    splits_before_spaces: bool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,6 +140,7 @@ def load_tokenizer(path: str | os.PathLike) -> Tokenizer:
         **boundaries,
         encode_raw=encode_raw,
         has_unknown=_unknown_finder(content, path),
+        splits_before_spaces=splits_before_spaces(content),
     )
 
 

@@ -1,12 +1,14 @@
 """Format and parse are inverses; cuts and prompts are functions of the text alone."""
 
 import itertools
+import json
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from insgenel_jax.text.chunking import chunks
 from insgenel_jax.text.document import WORD, Mention, normalise
 from insgenel_jax.text.linked_text import (
     align,
@@ -16,8 +18,9 @@ from insgenel_jax.text.linked_text import (
     find_tokens,
     format_target,
     parse_target,
+    slice_source,
 )
-from insgenel_jax.tokenizer import load_tokenizer
+from insgenel_jax.tokenizer import copy_tokenizer, load_tokenizer
 from tests.helpers.tokenizer_directories import HOSTILE, MAKERS, REAL, family_path
 
 SHARED = settings(
@@ -195,3 +198,69 @@ def test_leading_spaces_lie_outside(tokenizer):
         assert find_tokens(tokens, start, start + len(word)) is not None
         assert find_tokens(tokens, start - 1, start + len(word)) is None
     assert encode_source(tokenizer, "").ids.dtype == np.int32
+
+
+def check_slices(tokenizer, text, spans):
+    """Every slice equals the tokens of its characters or is None; -> how many are not."""
+    tokens, exact = encode_source(tokenizer, text), 0
+    for start, end in spans:
+        cut = slice_source(tokens, start, end)
+        if cut is not None:
+            alone = encode_source(tokenizer, text[start:end])
+            for name in ("ids", "starts", "ends"):
+                ours, expected = getattr(cut, name), getattr(alone, name)
+                np.testing.assert_array_equal(ours, expected, f"{text!r} {start} {end}")
+                assert ours.dtype == expected.dtype
+            assert cut.can_end[-1]
+            exact += 1
+    return exact
+
+
+def test_slices_of_a_tokenizer_that_drops_characters(tmp_path):
+    """No token holds what lies outside ASCII: slices end at punctuation marks alone."""
+    MAKERS["byte_bpe"](tmp_path)
+    copy_tokenizer(tmp_path, tmp_path)
+    content = json.loads((tmp_path / "tokenizer.json").read_text())
+    model = content["model"]
+    plain = {t: i for t, i in model["vocab"].items() if t.replace("Ġ", " ").isascii()}
+    merges = [pair for pair in model["merges"] if "".join(pair) in plain]
+    content["model"] |= {"vocab": plain, "merges": merges}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(content))
+    tokenizer = load_tokenizer(tmp_path)
+    assert tokenizer.has_unknown(["東京", "York"]) == [True, False]
+    text = "東. York's “mayor” a東 b東东c: d“e 東“"
+    spans = itertools.combinations(range(len(text) + 1), 2)
+    assert check_slices(tokenizer, text, spans) == 8
+    assert not len(encode_source(tokenizer, "東"))
+
+
+SENTENCES = ["He led Queen.", "York's (U.K.) mayor!", "“Why?” he said.", "東京。"]
+SENTENCES += ["a\u3000 b", "a\u3000  b", "é e\u0301", "x" * 30, "1999 - twice...", "'s"]
+sentences = st.lists(st.sampled_from([*SENTENCES, " ", "  ", "\n"]), max_size=8)
+sentences = sentences.map("".join)
+
+
+@SHARED
+@given(st.one_of(texts, sentences, st.sampled_from(HOSTILE)), st.integers(1, 12))
+def test_slices_are_the_tokens_of_chunks(tokenizer, text, budget):
+    tokens = encode_source(tokenizer, text)
+    spans = chunks(text, tokens.starts, np.ones(len(tokens)), budget)
+    check_slices(tokenizer, text, spans)
+
+
+@SHARED
+@given(st.one_of(texts, sentences))
+def test_slices_anywhere(tokenizer, text):
+    text = text[:30]
+    spans = itertools.combinations(range(len(text) + 1), 2)
+    check_slices(tokenizer, text, spans)
+
+
+def test_whole_sentences_are_slices(tokenizer):
+    """The usual text: no chunk has to be encoded again."""
+    text = "The singer (Freddie) led Queen. York's mayor left! Why? He flew: 2 times.\n"
+    text = (text + "“No.”") * 3
+    tokens = encode_source(tokenizer, text)
+    spans = chunks(text, tokens.starts, np.ones(len(tokens)), 40)
+    assert len(spans) > 2
+    assert check_slices(tokenizer, text, spans) == len(spans)

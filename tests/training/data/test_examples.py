@@ -77,7 +77,9 @@ def test_target_says_the_links_and_the_prompt_only_the_text(make_config, tokeniz
 def test_decisions_of_a_target(tokenizer):
     # a b c d e with a link on b c; the dictionary also has b, b c d and e
     a, b, c, d, e = range(100, 105)
-    tokens = Tokens(np.array([a, b, c, d, e]), np.arange(5), np.arange(5) + 1)
+    at, cuts = np.arange(5, dtype=np.int32), np.ones(5, bool)
+    ids = np.array([a, b, c, d, e], np.int32)
+    tokens = Tokens(ids, at, at + 1, cuts, cuts)
     matches = {1: {2: 0, 3: 1, 4: 2}, 4: {5: 3}}
     titles = {None: [], 1: [[7, 8], [7, 8, 9], [7, 6]]}.get
     links = [(1, 3, [7, 8])]
