@@ -27,7 +27,8 @@ from insgenel_jax.generator import load_generator
 from insgenel_jax.linker import Linker
 from insgenel_jax.linker.directory import read_settings
 from insgenel_jax.sharding import make_mesh
-from insgenel_jax.text.formats.documents import Rejects, read_documents
+from insgenel_jax.text.formats.documents import read_documents
+from insgenel_jax.text.formats.rejects import Rejects
 
 DECODERS, BATCHES = ("step", "tree", "verify"), (1, 16)
 

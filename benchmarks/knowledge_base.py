@@ -27,7 +27,8 @@ import typer
 
 from insgenel_jax import artifact
 from insgenel_jax.kb import KnowledgeBase
-from insgenel_jax.text.formats.documents import Rejects, read_documents
+from insgenel_jax.text.formats.documents import read_documents
+from insgenel_jax.text.formats.rejects import Rejects
 
 RUNS = 7
 WORDS = 500
@@ -144,7 +145,7 @@ def measure_build(source: Path, workers: int) -> dict[str, float]:
     """Seconds and peak memory of `prepare wikipedia` without its tokenizers."""
     code = (
         "import resource, sys, time\n"
-        "from insgenel_jax.text.formats.documents import Rejects\n"
+        "from insgenel_jax.text.formats.rejects import Rejects\n"
         "from insgenel_jax.kb.build.wikipedia import build_from_wikipedia\n"
         "if __name__ == '__main__':\n"
         "    begin = time.perf_counter()\n"

@@ -40,7 +40,8 @@ from insgenel_jax.linker.batches import choose_decoder, decoder_model
 from insgenel_jax.linker.chunks import Chunk, make_chunks
 from insgenel_jax.linker.directory import Settings
 from insgenel_jax.models.config import ModelConfig
-from insgenel_jax.text.formats.documents import Rejects, read_documents
+from insgenel_jax.text.formats.documents import read_documents
+from insgenel_jax.text.formats.rejects import Rejects
 from insgenel_jax.tokenizer import load_tokenizer
 
 SHAPES = {

@@ -45,7 +45,8 @@ from insgenel_jax.linker import TIE, Linker
 from insgenel_jax.linker.chunks import Chunk
 from insgenel_jax.linker.directory import PRESETS, Settings, read_settings
 from insgenel_jax.text.document import Document
-from insgenel_jax.text.formats.documents import Rejects, read_documents
+from insgenel_jax.text.formats.documents import read_documents
+from insgenel_jax.text.formats.rejects import Rejects
 from insgenel_jax.text.linked_text import encode_source
 
 SYSTEMS = ("insgenel", "insgenel-r")

@@ -28,7 +28,7 @@ import typer
 
 from insgenel_jax.kb.build import wikiextractor as wikipedia
 from insgenel_jax.text.document import WORD, Document, normalise
-from insgenel_jax.text.formats.documents import Rejects
+from insgenel_jax.text.formats.rejects import Rejects
 from insgenel_jax.text.linked_text import align, encode_prompt, encode_source
 from insgenel_jax.tokenizer import load_tokenizer
 

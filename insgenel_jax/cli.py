@@ -19,7 +19,8 @@ from rich.console import Console
 from rich.text import Text
 
 from insgenel_jax.artifact import ArtifactError, check_replaceable
-from insgenel_jax.text.formats.documents import PACKED_ENDINGS, InputError, Rejects
+from insgenel_jax.text.formats.lines import PACKED_ENDINGS
+from insgenel_jax.text.formats.rejects import InputError, Rejects
 
 WRONG = 2
 REJECTED = 3

@@ -19,12 +19,9 @@ from insgenel_jax import artifact, cli
 from insgenel_jax.evaluation import baseline, report, scoring
 from insgenel_jax.kb.knowledge_base import KnowledgeBase
 from insgenel_jax.text.document import Document
-from insgenel_jax.text.formats.documents import (
-    InputError,
-    Rejects,
-    decode_lines,
-    read_documents,
-)
+from insgenel_jax.text.formats.documents import read_documents
+from insgenel_jax.text.formats.lines import decode_lines
+from insgenel_jax.text.formats.rejects import InputError, Rejects
 
 PRIOR = "prior"
 WIDTH = 120  # characters of a line in a log, where no terminal says how many

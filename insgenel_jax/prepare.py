@@ -25,7 +25,8 @@ from insgenel_jax.kb.build.entity_list import build_from_entities, read_entities
 from insgenel_jax.kb.build.wikipedia import build_from_wikipedia
 from insgenel_jax.kb.knowledge_base import Case
 from insgenel_jax.text.document import Document, dumps
-from insgenel_jax.text.formats.documents import Rejects, read_documents, write_documents
+from insgenel_jax.text.formats.documents import read_documents, write_documents
+from insgenel_jax.text.formats.rejects import Rejects
 from insgenel_jax.tokenizer import train_bpe, train_wordpiece
 
 PARTS = {  # artifacts in OUT, by kind

@@ -24,7 +24,8 @@ from insgenel_jax.kb.knowledge_base import KnowledgeBase
 from insgenel_jax.models import hf, lora
 from insgenel_jax.models.config import ModelConfig
 from insgenel_jax.retrieval import retriever as embed
-from insgenel_jax.text.formats.documents import Rejects, read_documents
+from insgenel_jax.text.formats.documents import read_documents
+from insgenel_jax.text.formats.rejects import Rejects
 from insgenel_jax.tokenizer import copy_tokenizer, load_tokenizer, load_wordpiece
 from insgenel_jax.training import checkpoint, loop, metrics, objectives
 from insgenel_jax.training.config import Config, ConfigError, check_paths, load

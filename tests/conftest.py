@@ -44,7 +44,7 @@ def linker_path(tmp_path_factory) -> Path:
     """A linker over the mini world with random models: its decisions are noise."""
     from insgenel_jax import mini_world
     from insgenel_jax.kb.build.entity_list import build_from_entities
-    from insgenel_jax.text.formats.documents import Rejects
+    from insgenel_jax.text.formats.rejects import Rejects
 
     root, names = tmp_path_factory.mktemp("linker"), mini_world.aliases()
     with Rejects(root / "rejects.jsonl") as rejects:

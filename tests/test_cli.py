@@ -9,7 +9,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from insgenel_jax import artifact, cli
-from insgenel_jax.text.formats.documents import InputError
+from insgenel_jax.text.formats.rejects import InputError
 
 CHECK = "check that it is there, its kind and its permissions\n"
 

@@ -15,7 +15,8 @@ from insgenel_jax import evaluate
 from insgenel_jax.kb import Entity
 from insgenel_jax.kb.build.entity_list import build_from_entities
 from insgenel_jax.text.document import Document, Mention
-from insgenel_jax.text.formats.documents import Rejects, write_documents
+from insgenel_jax.text.formats.documents import write_documents
+from insgenel_jax.text.formats.rejects import Rejects
 
 TEXT = "Ann met Bob in Rome."
 GOLD = [

@@ -12,7 +12,7 @@ from insgenel_jax.kb import Entity, KnowledgeBase
 from insgenel_jax.kb.build.entity_list import build_from_entities
 from insgenel_jax.retrieval.index import open_index
 from insgenel_jax.retrieval.retriever import Retriever
-from insgenel_jax.text.formats.documents import Rejects
+from insgenel_jax.text.formats.rejects import Rejects
 from tests.retrieval.test_retriever import write_retriever
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from insgenel_jax.linker import Linker
-from insgenel_jax.text.formats.documents import Rejects, read_documents
+from insgenel_jax.text.formats.documents import read_documents
+from insgenel_jax.text.formats.rejects import Rejects
 from tests.linker.test_linker import check, same
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -11,7 +11,8 @@ from insgenel_jax.kb import KnowledgeBase
 from insgenel_jax.kb.build.wikipedia import build_from_wikipedia
 from insgenel_jax.linker import Linker
 from insgenel_jax.sharding import make_mesh
-from insgenel_jax.text.formats.documents import Rejects, read_documents
+from insgenel_jax.text.formats.documents import read_documents
+from insgenel_jax.text.formats.rejects import Rejects
 from tests.helpers.linkers import add_random_models
 from tests.linker.test_linker import check, same
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from insgenel_jax.kb.knowledge_base import KnowledgeBase
 from insgenel_jax.text.document import Document, Mention, normalise
-from insgenel_jax.text.formats.documents import InputError
+from insgenel_jax.text.formats.rejects import InputError
 
 Same = Callable[[Mention, Mention], bool]
 Resolve = Callable[[str], str]

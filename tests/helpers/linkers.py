@@ -56,7 +56,7 @@ def add_entities(root: Path, entities: dict, vocabulary: int, family: str = "lla
     from insgenel_jax.kb.build.entity_list import build_from_entities
     from insgenel_jax.kb.knowledge_base import Entity
     from insgenel_jax.linker import assemble
-    from insgenel_jax.text.formats.documents import Rejects
+    from insgenel_jax.text.formats.rejects import Rejects
 
     with Rejects(None) as rejects:
         listed = [(Entity(title), names) for title, names in entities.items()]

@@ -8,7 +8,8 @@ from insgenel_jax import artifact, mini_world
 from insgenel_jax.kb.build import training_documents
 from insgenel_jax.kb.build.entity_list import build_from_entities
 from insgenel_jax.text.document import dumps
-from insgenel_jax.text.formats.documents import Rejects, write_documents
+from insgenel_jax.text.formats.documents import write_documents
+from insgenel_jax.text.formats.rejects import Rejects
 from insgenel_jax.tokenizer import train_bpe, train_wordpiece
 from insgenel_jax.training import config
 

@@ -15,7 +15,7 @@ from insgenel_jax.kb import Entity, KnowledgeBase
 from insgenel_jax.kb.build.entity_list import build_from_entities
 from insgenel_jax.kb.matcher import Matcher, fold
 from insgenel_jax.text.document import WORD, Document, Mention, normalise
-from insgenel_jax.text.formats.documents import Rejects
+from insgenel_jax.text.formats.rejects import Rejects
 
 PLANETS = [
     (Entity("Mercury (planet)", "The first planet.", "Q308"), ["Hermes"]),

@@ -201,7 +201,7 @@ def test_leading_spaces_lie_outside(tokenizer):
 
 
 def check_slices(tokenizer, text, spans):
-    """Every slice equals the tokens of its characters or is None; -> how many are not."""
+    """Check that each slice is None or the tokens of its characters; count the latter."""
     tokens, exact = encode_source(tokenizer, text), 0
     for start, end in spans:
         cut = slice_source(tokens, start, end)
@@ -231,7 +231,6 @@ def test_slices_of_a_tokenizer_that_drops_characters(tmp_path):
     text = "東. York's “mayor” a東 b東东c: d“e 東“"
     spans = itertools.combinations(range(len(text) + 1), 2)
     assert check_slices(tokenizer, text, spans) == 8
-    assert not len(encode_source(tokenizer, "東"))
 
 
 SENTENCES = ["He led Queen.", "York's (U.K.) mayor!", "“Why?” he said.", "東京。"]

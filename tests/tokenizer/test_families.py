@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from insgenel_jax.kb.build import wikiextractor as wikipedia
 from insgenel_jax.text.document import normalise
-from insgenel_jax.text.formats.documents import Rejects
+from insgenel_jax.text.formats.rejects import Rejects
 from insgenel_jax.text.linked_text import _PIECE as PIECE
 from insgenel_jax.text.linked_text import (
     encode_prompt,

@@ -36,7 +36,8 @@ from insgenel_jax.kb.knowledge_base import (
     title_variants,
 )
 from insgenel_jax.text.document import Document
-from insgenel_jax.text.formats.documents import InputError, Rejects, decode_lines
+from insgenel_jax.text.formats.lines import decode_lines
+from insgenel_jax.text.formats.rejects import InputError, Rejects
 
 _LONGEST_RECORD = 100  # lines of a CSV
 _FIELDS = ("id", "title", "description", "aliases")

@@ -27,7 +27,7 @@ from insgenel_jax.kb.knowledge_base import (
 )
 from insgenel_jax.kb.matcher import Matcher
 from insgenel_jax.text.document import Document
-from insgenel_jax.text.formats.documents import InputError, Rejects
+from insgenel_jax.text.formats.rejects import InputError, Rejects
 
 LONGEST = 200  # characters of a title or surface form
 _SURROGATE = regex.compile("[\ud800-\udfff]")

@@ -18,7 +18,8 @@ import regex
 from insgenel_jax.kb.build.tables import check_name
 from insgenel_jax.kb.knowledge_base import title_key
 from insgenel_jax.text.document import Document, Mention
-from insgenel_jax.text.formats.documents import Rejects, decode_lines
+from insgenel_jax.text.formats.lines import decode_lines
+from insgenel_jax.text.formats.rejects import Rejects
 
 _OPENING = regex.compile(r'<doc id="([^"]*)"(?: url="[^"]*")? title="(.*)">\s*')
 _LINK_TAG = regex.compile(r'<a href="([^"]*)">|(</a>)')

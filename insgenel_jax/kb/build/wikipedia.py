@@ -36,7 +36,9 @@ from insgenel_jax.kb.build.wikiextractor import (
 from insgenel_jax.kb.knowledge_base import Case, form_key
 from insgenel_jax.kb.matcher import Matcher
 from insgenel_jax.text.document import Document, dumps
-from insgenel_jax.text.formats.documents import Rejects, decode_lines, write_documents
+from insgenel_jax.text.formats.documents import write_documents
+from insgenel_jax.text.formats.lines import decode_lines
+from insgenel_jax.text.formats.rejects import Rejects
 
 _LONGEST_LEAD = 600  # characters
 _COMPACT = 5_000_000  # link rows kept before they are summed

@@ -17,7 +17,7 @@ from insgenel_jax.kb.build.tables import (
     title_forms,
     unique_titles,
 )
-from insgenel_jax.text.formats.documents import InputError, Rejects
+from insgenel_jax.text.formats.rejects import InputError, Rejects
 
 
 def read(path):

@@ -10,7 +10,7 @@ from insgenel_jax.kb.build.wikiextractor import (
     read_pages,
 )
 from insgenel_jax.text.document import Mention
-from insgenel_jax.text.formats.documents import Rejects
+from insgenel_jax.text.formats.rejects import Rejects
 
 
 def links(line):

@@ -11,7 +11,8 @@ from insgenel_jax.kb.build.wikipedia import (
     ordered_map,
     read_leads,
 )
-from insgenel_jax.text.formats.documents import Rejects, read_documents
+from insgenel_jax.text.formats.documents import read_documents
+from insgenel_jax.text.formats.rejects import Rejects
 
 FILLER = "and then there were some more words to fill this line"
 
