@@ -50,8 +50,8 @@ def windows(text: str, length: int = 32, stride: int = 16) -> list[Span]:
 def sentences(text: str) -> list[Span]:
     """Spans of the sentences, which tile the text: each includes the spaces after it.
 
-    A sentence ends at a line break or at `.!?…。！？`, except after an abbreviation, after
-    an initial and before a small letter.
+    A sentence ends at a line break or at one of `.!?…。！？`. A full stop after an
+    abbreviation or an initial, or before a small letter, ends no sentence.
     """
     breaks = []
     for match in _SENTENCE_END.finditer(text):

@@ -21,7 +21,8 @@ from insgenel_jax.text.linked_text import (
     encode_titles,
     parse_target,
 )
-from insgenel_jax.tokenizer.tokenizer import BOUNDARIES, load_tokenizer, train_bpe
+from insgenel_jax.tokenizer import load_tokenizer, train_bpe
+from insgenel_jax.tokenizer.tokenizer import BOUNDARIES
 from insgenel_jax.training.config import GeneratorData
 from insgenel_jax.training.data.examples import generator_expand
 from tests.helpers.linkers import add_entities

@@ -9,9 +9,8 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TextIO
 
 from insgenel_jax.text.document import Document, dumps, loads
 from insgenel_jax.text.formats.lines import decode_lines, unpacked_name
@@ -58,17 +57,17 @@ def read_documents(
 def write_documents(path: str | os.PathLike, documents: Iterable[Document]) -> int:
     """Write documents as JSONL and return how many; the file appears when complete."""
     if str(path) == "-":
-        return _write_lines(sys.stdout, documents)
+        return _write_lines(sys.stdout.write, documents)
     path = Path(path)
     if path.exists() and not path.is_file():
         # A pipe or /dev/null is written to; a rename would replace it.
         with path.open("w", encoding="utf-8", newline="\n") as stream:
-            return _write_lines(stream, documents)
+            return _write_lines(stream.write, documents)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with open(handle, "w", encoding="utf-8", newline="\n") as stream:
-            count = _write_lines(stream, documents)
+            count = _write_lines(stream.write, documents)
         os.chmod(temporary, 0o644)  # mkstemp's files are for their owner alone
         os.replace(temporary, path)
     except BaseException:
@@ -77,10 +76,10 @@ def write_documents(path: str | os.PathLike, documents: Iterable[Document]) -> i
     return count
 
 
-def _write_lines(stream: TextIO, documents: Iterable[Document]) -> int:
+def _write_lines(write: Callable[[str], object], documents: Iterable[Document]) -> int:
     count = 0
     for document in documents:
-        stream.write(dumps(document) + "\n")
+        write(dumps(document) + "\n")
         count += 1
     return count
 
