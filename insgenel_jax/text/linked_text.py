@@ -29,7 +29,7 @@ INSTRUCTION = (
 # The text is cut where a word touches a punctuation mark and where two punctuation
 # marks touch. Within a piece spaces separate all words and punctuation marks.
 _ATOM = r"(?:[\p{L}\p{M}\p{N}]+|[^ \p{L}\p{M}\p{N}])"
-_PIECE = regex.compile(rf" *{_ATOM}(?: +{_ATOM})*| +")
+PIECE = regex.compile(rf" *{_ATOM}(?: +{_ATOM})*| +")
 
 Link = tuple[int, int, list[int]]  # token start, token end, title ids
 
@@ -62,7 +62,7 @@ def encode_source(tokenizer: Tokenizer, text: str) -> Tokens:
     if not text:
         return Tokens(*(np.zeros(0, kind) for kind in ["int32"] * 3 + [bool] * 2))
     text = " " + normalise(text)
-    spans = [match.span() for match in _PIECE.finditer(text)]
+    spans = [match.span() for match in PIECE.finditer(text)]
     pieces = tokenizer.encode_raw([text[start:end] for start, end in spans])
     counts = [len(piece[0]) for piece in pieces]
     ids = np.concatenate([piece[0] for piece in pieces])

@@ -1,4 +1,4 @@
-"""Format and parse are inverses; cuts and prompts are functions of the text alone."""
+"""Targets parse to their links; cuts and prompts depend on the text alone; slices."""
 
 import itertools
 import json
@@ -39,14 +39,14 @@ texts = st.text(
 
 @pytest.fixture(scope="module", params=["ours", *MAKERS, *REAL])
 def tokenizer(request, tokenizer, tmp_path_factory):
-    """Ours, then every family: small ones made here, then the real ones."""
+    """A tokenizer that we trained, then one of every family, then the real ones."""
     if request.param == "ours":
         return tokenizer
     return load_tokenizer(family_path(request.param, request, tmp_path_factory))
 
 
 def naive_cuts(text):
-    """Cuts by their definition: between two characters, neither of them a space."""
+    """Where two characters touch, neither a space and not both of a word."""
     text = normalise(text)
     word = [WORD.match(c) is not None for c in text]
     return {
@@ -69,7 +69,7 @@ def test_tokens_tile_the_text_and_respect_every_cut(tokenizer, text):
 
 
 def test_cuts_hold_where_the_tokenizer_would_join(tokenizer):
-    """The prompt's canonical tokens join "'s" and "...", the target's never do."""
+    """In the prompt a token may hold "'s" or "...", in the target never."""
     text = "York's mayor's speech... -- it's (...) ?!"
     tokens = encode_source(tokenizer, text)
     assert len(encode_prompt(tokenizer, "", text)) < len(tokens)
@@ -80,7 +80,7 @@ def test_cuts_hold_where_the_tokenizer_would_join(tokenizer):
 @SHARED
 @given(st.one_of(texts, st.sampled_from(HOSTILE)), st.data())
 def test_format_and_parse_are_inverses(tokenizer, text, data):
-    """Links anywhere, some of them adjacent, with titles of any text."""
+    """Links at any tokens, some of them adjacent, with any titles."""
     tokens = encode_source(tokenizer, text)
     edges = sorted(data.draw(st.sets(st.integers(0, len(tokens)), max_size=6)))
     names = data.draw(st.lists(texts, min_size=6, max_size=6))
@@ -138,7 +138,7 @@ def test_no_boundary_inside_source_or_title(tokenizer):
 
 
 def test_prompt(tokenizer):
-    """BOS instruction source EOS; line breaks and brackets do not count."""
+    """The prompt is BOS instruction source EOS, with the source normalised."""
     prompt = encode_prompt(tokenizer, "Link", "a\n[b]")
     assert prompt == encode_prompt(tokenizer, "Link", "a (b)")
     assert (prompt[0], prompt[-1]) == (tokenizer.bos, tokenizer.eos)
@@ -201,7 +201,7 @@ def test_leading_spaces_lie_outside(tokenizer):
 
 
 def check_slices(tokenizer, text, spans):
-    """Check that each slice is None or the tokens of its characters; count the latter."""
+    """Check that each slice is None or right, and count the latter."""
     tokens, exact = encode_source(tokenizer, text), 0
     for start, end in spans:
         cut = slice_source(tokens, start, end)
@@ -217,7 +217,7 @@ def check_slices(tokenizer, text, spans):
 
 
 def test_slices_of_a_tokenizer_that_drops_characters(tmp_path):
-    """No token holds what lies outside ASCII: slices end at punctuation marks alone."""
+    """Without tokens outside ASCII, slices can end only at the end of a piece."""
     MAKERS["byte_bpe"](tmp_path)
     copy_tokenizer(tmp_path, tmp_path)
     content = json.loads((tmp_path / "tokenizer.json").read_text())
@@ -256,7 +256,7 @@ def test_slices_anywhere(tokenizer, text):
 
 
 def test_whole_sentences_are_slices(tokenizer):
-    """The usual text: no chunk has to be encoded again."""
+    """In ordinary text the tokens of every chunk are a slice."""
     text = "The singer (Freddie) led Queen. York's mayor left! Why? He flew: 2 times.\n"
     text = (text + "“No.”") * 3
     tokens = encode_source(tokenizer, text)
