@@ -44,8 +44,8 @@ def read_tiktoken(data: bytes, file: Path) -> Family:
     lines = data.splitlines()
     for number, line in enumerate(lines, 1):
         try:
-            token, rank = line.split()
-            token, rank = base64.b64decode(token, validate=True), int(rank)
+            encoded, digits = line.split()
+            token, rank = base64.b64decode(encoded, validate=True), int(digits)
         except ValueError:
             rank = -1
         if rank != number - 1:
@@ -89,7 +89,11 @@ def read_byte_bpe(vocabulary: dict[str, int], merges: str, file: Path) -> Family
         pairs.append(pair)
     if not pairs:
         raise ValueError(f"{file}: expected lines of two tokens each, found none")
-    roles = {"bos_token": "</s>", "eos_token": "</s>", "pad_token": "<pad>"}
+    roles: dict[str, str | None] = {
+        "bos_token": "</s>",
+        "eos_token": "</s>",
+        "pad_token": "<pad>",
+    }
     tokens = {t for t in (*roles.values(), "<s>", "<unk>") if t in vocabulary}
     special = sorted((vocabulary[token], token) for token in tokens)
     content = _content(_converters().GPT2Converter(None).converted(vocabulary, pairs))
@@ -126,7 +130,7 @@ def read_wordpiece(text: str, config: Mapping, file: Path) -> Family:
     content["added_tokens"] = [
         added_token(token, vocabulary[token]) for token in roles.values()
     ]
-    return content, {"bos_token": None, "eos_token": None} | roles
+    return content, {"bos_token": None, "eos_token": None, **roles}
 
 
 def _converters() -> ModuleType:

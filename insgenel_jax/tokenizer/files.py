@@ -31,13 +31,13 @@ def read_files(path: Path) -> Family:
     names the file where one cannot be used.
     """
     if (path / "tokenizer.json").is_file():
-        content, special = read_json(path / "tokenizer.json"), {}
+        content = read_json(path / "tokenizer.json")
         if not isinstance(content.get("model"), dict):
             raise ValueError(
                 f"{path}/tokenizer.json: expected a 'model' with the vocabulary, found "
                 "none"
             )
-        return content, special | _named(path)
+        return content, _named(path)
     if (path / "tokenizer.model").is_file():
         data = (path / "tokenizer.model").read_bytes()
         read = read_tiktoken if _TIKTOKEN_LINE.match(data) else read_sentencepiece
@@ -58,7 +58,7 @@ def read_files(path: Path) -> Family:
     bos = special["bos_token"] or special["eos_token"]
     ids = {t["content"]: t["id"] for t in content["added_tokens"]}
     ids = content["model"]["vocab"] | ids
-    if bos in ids:
+    if bos is not None and bos in ids:
         content["post_processor"] = _begin_with(bos, ids[bos])
     return content, special
 

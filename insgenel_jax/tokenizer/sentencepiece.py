@@ -11,6 +11,7 @@ import dataclasses
 import struct
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from insgenel_jax.tokenizer.literal import SPACE, Family, added_token
 
@@ -30,8 +31,8 @@ class _Model:
     """(piece, score, type) of each id; the fields of the model's two other messages."""
 
     pieces: list[tuple[str, float, int]]
-    trainer: dict[int, int | bytes]
-    normalizer: dict[int, int | bytes]
+    trainer: dict[int, Any]
+    normalizer: dict[int, Any]
 
 
 def read_sentencepiece(data: bytes, file: Path) -> Family:
@@ -73,7 +74,8 @@ def read_sentencepiece(data: bytes, file: Path) -> Family:
 
 
 def _parse(data: bytes, file: Path) -> _Model:
-    pieces, messages = [], {_TRAINER: {}, _NORMALIZER: {}}
+    pieces: list[tuple[str, float, int]] = []
+    messages: dict[int, dict[int, Any]] = {_TRAINER: {}, _NORMALIZER: {}}
     try:
         for number, value in _fields(data):
             if number == _PIECES:
@@ -134,7 +136,7 @@ def _merges(pieces: list[tuple[str, float]]) -> list[tuple[str, str]]:
     return [(left, right) for _, _, left, right in merges]
 
 
-def _fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
+def _fields(data: bytes) -> Iterator[tuple[int, Any]]:
     """Yield (number, value) of the fields of a protobuf message.
 
     Values of 4 and 8 bytes stay bytes. Raises IndexError or ValueError where the bytes

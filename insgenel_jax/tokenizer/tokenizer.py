@@ -7,10 +7,11 @@ family.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -106,7 +107,11 @@ def load_tokenizer(path: str | os.PathLike) -> Tokenizer:
     path = Path(path)
     content, special = read_files(path)
     backend = make_literal(content, path)
-    ids = {role: _special_id(backend, special, role, path) for role in ROLES}
+    bos, eos, pad = (_special_id(backend, special, role, path) for role in ROLES)
+    if eos is None:
+        raise ValueError(
+            f"{path / CONFIG}: expected 'eos_token' to name a token, found none"
+        )
     boundaries = {
         role: _boundary_id(backend, string, path) for role, string in BOUNDARIES.items()
     }
@@ -116,20 +121,7 @@ def load_tokenizer(path: str | os.PathLike) -> Tokenizer:
             f"ids {boundaries}; this tokenizer cannot mark links"
         )
 
-    def encode_raw(texts: Sequence[str]) -> list[Encoded]:
-        texts, result = list(texts), []
-        encoded = backend.encode_batch(texts, add_special_tokens=False)
-        for text, encoding in zip(texts, encoded, strict=True):
-            spans = np.array(encoding.offsets, np.int32).reshape(-1, 2)
-            if len(spans):
-                # A combining mark that the normalisation joined with its letter is in
-                # no span: it goes to the token before it.
-                np.maximum(spans[:-1, 1], spans[1:, 0], out=spans[:-1, 1])
-                spans[-1, 1] = len(text)
-            ids = np.array(encoding.ids, np.int32)
-            result.append((ids, spans[:, 0], spans[:, 1]))
-        return result
-
+    encode_raw = functools.partial(_encode_raw, backend)
     looks = np.concatenate([encoded[0] for encoded in encode_raw(_LOOKALIKES)])
     if np.isin(looks, list(boundaries.values())).any():
         raise ValueError(
@@ -140,9 +132,9 @@ def load_tokenizer(path: str | os.PathLike) -> Tokenizer:
         # Some ids may be unused; the embedding still has a row for each.
         size=1 + max(backend.get_vocab(with_added_tokens=True).values()),
         # A family without BOS (Qwen) begins with EOS, as OPT does.
-        bos=ids["eos_token"] if ids["bos_token"] is None else ids["bos_token"],
-        eos=ids["eos_token"],
-        pad=0 if ids["pad_token"] is None else ids["pad_token"],
+        bos=eos if bos is None else bos,
+        eos=eos,
+        pad=0 if pad is None else pad,
         **boundaries,
         encode_raw=encode_raw,
         has_unknown=_unknown_finder(content, path),
@@ -183,8 +175,9 @@ def load_wordpiece(path: str | os.PathLike) -> WordPiece:
         raise ValueError(f"{path}: not a readable tokenizer ({error})") from error
     # "[SEP]" in a document is ordinary text.
     backend.encode_special_tokens = True
-    ids = {name: backend.token_to_id(f"[{name}]") for name in ("PAD", "CLS", "SEP")}
-    missing = [name for name, token_id in ids.items() if token_id is None]
+    vocabulary = backend.get_vocab(with_added_tokens=True)
+    names = ("PAD", "CLS", "SEP")
+    missing = [name for name in names if f"[{name}]" not in vocabulary]
     if missing:
         raise ValueError(
             f"{path}: expected a WordPiece tokenizer with [PAD], [CLS] and [SEP], "
@@ -195,26 +188,43 @@ def load_wordpiece(path: str | os.PathLike) -> WordPiece:
         texts: Sequence[str], length: int, pairs: Sequence[str] | None = None
     ) -> np.ndarray:
         backend.enable_truncation(length, strategy="longest_first")
-        backend.enable_padding(pad_id=ids["PAD"], pad_token="[PAD]", length=length)
+        backend.enable_padding(
+            pad_id=vocabulary["[PAD]"], pad_token="[PAD]", length=length
+        )
         inputs = list(texts if pairs is None else zip(texts, pairs, strict=True))
         encoded = backend.encode_batch(inputs)
         rows = [encoding.ids for encoding in encoded]
         return np.array(rows, np.int32).reshape(len(rows), length)
 
     return WordPiece(
-        size=1 + max(backend.get_vocab(with_added_tokens=True).values()),
-        pad=ids["PAD"],
-        cls=ids["CLS"],
-        sep=ids["SEP"],
+        size=1 + max(vocabulary.values()),
+        pad=vocabulary["[PAD]"],
+        cls=vocabulary["[CLS]"],
+        sep=vocabulary["[SEP]"],
         encode=encode,
     )
 
 
-def write_config(path: Path, special: dict[str, str | None]) -> None:
+def write_config(path: Path, special: Mapping[str, str | None]) -> None:
     """Write the tokenizer_config.json that names the token of each role."""
     named = {role: token for role, token in special.items() if token is not None}
     config = {"tokenizer_class": "PreTrainedTokenizerFast", **named}
     (path / CONFIG).write_text(json.dumps(config, indent=1) + "\n")
+
+
+def _encode_raw(backend: tokenizers.Tokenizer, texts: Sequence[str]) -> list[Encoded]:
+    result = []
+    encoded = backend.encode_batch(list(texts), add_special_tokens=False)
+    for text, encoding in zip(texts, encoded, strict=True):
+        spans = np.array(encoding.offsets, np.int32).reshape(-1, 2)
+        if len(spans):
+            # A combining mark that the normalisation joined with its letter is in no
+            # span: it goes to the token before it.
+            np.maximum(spans[:-1, 1], spans[1:, 0], out=spans[:-1, 1])
+            spans[-1, 1] = len(text)
+        ids = np.array(encoding.ids, np.int32)
+        result.append((ids, spans[:, 0], spans[:, 1]))
+    return result
 
 
 def _unknown_finder(content: dict, path: Path) -> Callable[..., list[bool]]:
@@ -237,7 +247,7 @@ def _special_id(
 ) -> int | None:
     token = special.get(role)
     token_id = None if token is None else backend.token_to_id(token)
-    if token_id is None and (token is not None or role == "eos_token"):
+    if token_id is None and token is not None:
         raise ValueError(
             f"{path / CONFIG}: expected {role!r} to name a token of the vocabulary, "
             f"found {token!r}"

@@ -71,7 +71,7 @@ def train_wordpiece(
     # The trainer numbers the pieces "##x" of single letters in the order of a hash map.
     # Given as special tokens they have the same ids every time. The tokenizer written
     # below has them as ordinary pieces.
-    counts = collections.Counter()
+    counts: collections.Counter[str] = collections.Counter()
     for text in texts:
         counts.update(backend.normalizer.normalize_str(text))
     common = sorted(counts, key=lambda c: (-counts[c], c))[: vocabulary // 4]

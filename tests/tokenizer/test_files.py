@@ -252,6 +252,11 @@ def append(name, text):
             write("tokenizer_config.json", '{"pad_token": "<none>"}'),
             "'pad_token' to name a token of the vocabulary, found '<none>'",
         ),
+        (
+            "byte_bpe",
+            write("tokenizer_config.json", '{"eos_token": null}'),
+            "'eos_token' to name a token",
+        ),
         ("byte_bpe", write("tokenizer.json", "{}"), "tokenizer.json: expected a 'mod"),
         (
             "byte_bpe",

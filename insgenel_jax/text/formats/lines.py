@@ -10,12 +10,12 @@ import gzip
 import os
 import sys
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from insgenel_jax.text.formats.rejects import Rejects
 
-_OPENERS = {".bz2": bz2.open, ".gz": gzip.open}
+_OPENERS: dict[str, Callable] = {".bz2": bz2.open, ".gz": gzip.open}
 PACKED_ENDINGS = tuple(_OPENERS)
 
 

@@ -10,7 +10,7 @@ import json
 import os
 from collections import Counter
 from pathlib import Path
-from typing import final
+from typing import TextIO, final
 
 
 class InputError(ValueError):
@@ -31,7 +31,7 @@ class Rejects:
         self.count = 0
         self.by_reason: Counter[str] = Counter()
         self.entries: list[tuple[str, int | None, str, str]] = []
-        self._stream = None
+        self._stream: TextIO | None = None
         if self.path is not None:
             # The rejects of an older job would be mistaken for those of this one.
             self.path.unlink(missing_ok=True)
