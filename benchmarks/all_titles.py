@@ -35,7 +35,9 @@ from trie import MADE_FROM, TRAINED_ON, VOCABULARY, _print, encode
 from insgenel_jax import models
 from insgenel_jax.decoding import step
 from insgenel_jax.decoding import table as decisions
+from insgenel_jax.decoding.chunk import Chunk
 from insgenel_jax.decoding.mentions import CandidateMention, allow_any_title
+from insgenel_jax.decoding.options import Options
 from insgenel_jax.decoding.title_trie import (
     TitleTrie,
     build_title_trie,
@@ -71,14 +73,13 @@ def main(
     for batch in batches:
         rng = np.random.default_rng(seed)
         cases = [make_case(tokenizer, tree, words, rng) for _ in range(batch)]
-        prompts, listed, every = zip(*cases, strict=True)
-        run = functools.partial(step.decode, model, params, prompts, batch=batch)
+        listed, every = zip(*cases, strict=True)
+        run = functools.partial(step.decode, model, params, batch=batch)
+        without, at_hand = Options(), Options(titles=on_device)
         ways = {
-            "candidates": functools.partial(run, listed),
-            "candidates, tree at hand": functools.partial(
-                run, listed, titles=on_device
-            ),
-            "all titles": functools.partial(run, every, titles=on_device),
+            "candidates": functools.partial(run, listed, options=without),
+            "candidates, tree at hand": functools.partial(run, listed, options=at_hand),
+            "all titles": functools.partial(run, every, options=at_hand),
         }
         calls = {name: max(path.calls for path in way()) for name, way in ways.items()}
         seconds = {name: [] for name in ways}
@@ -134,8 +135,8 @@ def prepare(folder: Path, count: int, seed: int) -> tuple[Tokenizer, TitleTrie]:
 
 def make_case(
     tokenizer: Tokenizer, tree: TitleTrie, names: list[str], rng: np.random.Generator
-) -> tuple[list[int], decisions.Table, decisions.Table]:
-    """A prompt, its table with candidates, and the one in the tree of all titles."""
+) -> tuple[Chunk, Chunk]:
+    """A chunk with candidates, and the same one in the tree of all titles."""
     words = rng.choice(names, WORDS).tolist()
     text = " ".join(words)
     starts = np.cumsum([0, *(len(word) + 1 for word in words)]).tolist()
@@ -156,7 +157,10 @@ def make_case(
         weights=decisions.Weights(mention_bias=100.0),
     )
     prompt = encode_prompt(tokenizer, INSTRUCTION, text)
-    return prompt, build(candidates=listed), build(candidates=every, titles=tree)
+    return (
+        Chunk(prompt, [], build(candidates=listed)),
+        Chunk(prompt, [], build(candidates=every, titles=tree)),
+    )
 
 
 def draw_path(tree: TitleTrie, rng: np.random.Generator) -> list[int]:

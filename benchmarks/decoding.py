@@ -34,10 +34,11 @@ from rich.console import Console
 from tables import as_table  # beside this script
 
 from insgenel_jax import models
-from insgenel_jax.decoding import beam, step, tree
-from insgenel_jax.decoding import speculative as verify
+from insgenel_jax.decoding import beam, speculative, step, tree
 from insgenel_jax.decoding import table as decisions
+from insgenel_jax.decoding.chunk import Chunk
 from insgenel_jax.decoding.mentions import CandidateMention
+from insgenel_jax.decoding.options import Options
 from insgenel_jax.linker.batches import decoder_model
 from insgenel_jax.models import hf
 from insgenel_jax.models.config import ModelConfig
@@ -55,21 +56,19 @@ INSTRUCTION = "Mark every mention of an entity in the text and name the entity."
 
 
 class Case(NamedTuple):
-    """A document ready to decode; its source tokens and EOS.
+    """A document ready to decode.
 
     mention_tokens, title_tokens: in the mean, of the candidates.
     """
 
-    prompt: list[int]
-    table: decisions.Table
-    source: list[int]
+    chunk: Chunk
     mention_tokens: float
     title_tokens: float
 
     @property
     def tail(self) -> list[int]:
         """What stands behind the last decision."""
-        return self.source[len(self.table.span_end) - 1 :]
+        return self.chunk.source[len(self.chunk.table.span_end) - 1 :]
 
 
 class Outcome(NamedTuple):
@@ -134,10 +133,10 @@ def main(
         "batch of our decoders": batch,
         "spans": spans,
         "candidates": candidates,
-        "source tokens": [len(case.source) - 1 for case in cases],
+        "source tokens": [len(case.chunk.source) - 1 for case in cases],
         "tokens of a mention": round(mean([c.mention_tokens for c in cases]), 1),
         "tokens of a title": round(mean([c.title_tokens for c in cases]), 1),
-        "choices": [choices(case.table) for case in cases],
+        "choices": [choices(case.chunk.table) for case in cases],
         "repeats": repeats,
         "seed": seed,
     }
@@ -206,9 +205,11 @@ def make_case(
         tokenizer, tokens, mentions, ids.__getitem__, decisions.Weights()
     )
     return Case(
-        encode_prompt(tokenizer, INSTRUCTION, text),
-        table,
-        [*tokens.ids.tolist(), tokenizer.eos],
+        Chunk(
+            encode_prompt(tokenizer, INSTRUCTION, text),
+            [*tokens.ids.tolist(), tokenizer.eos],
+            table,
+        ),
         mean([end - start for start, end, _ in table.mentions]),
         mean([len(title) for title in ids]),
     )
@@ -231,14 +232,12 @@ def our_ways(config: ModelConfig, params, batch: int) -> dict[str, Way]:
             paths = decoder.decode(
                 model,
                 params,
-                [case.prompt for case in group],
-                [case.table for case in group],
-                *([[case.source for case in group]] if decoder is beam else []),
+                [case.chunk for case in group],
                 batch=batch,
-                **options,
+                options=Options(**options),
             )
             for case, path in zip(group, paths, strict=True):
-                ids = (*case.table.token[path.edges].tolist(), *case.tail)
+                ids = (*case.chunk.table.token[path.edges].tolist(), *case.tail)
                 outcomes.append(Outcome(ids, path.calls, path.tokens))
         return outcomes
 
@@ -246,7 +245,7 @@ def our_ways(config: ModelConfig, params, batch: int) -> dict[str, Way]:
         "step": functools.partial(run, step),
         "tree": functools.partial(run, tree),
         "tree, marginal": functools.partial(run, tree, selection="marginal"),
-        "verify": functools.partial(run, verify),
+        "speculative": functools.partial(run, speculative),
         BEAMS: functools.partial(run, beam, beams=2),
     }
 
@@ -284,14 +283,14 @@ def hugging_face_ways(path: Path, tokenizer: Tokenizer) -> dict[str, Way]:
 
     def whole(case: Case, beams: int = 1) -> Outcome:
         run.update(calls=0, tokens=0)
-        allowed = walker(case.table, 0, case.tail)
-        limit = case.table.longest + len(case.tail) + 1
-        ids = generate(case.prompt, allowed, limit, beams)
+        allowed = walker(case.chunk.table, 0, case.tail)
+        limit = case.chunk.table.longest + len(case.tail) + 1
+        ids = generate(case.chunk.prompt, allowed, limit, beams)
         return Outcome(tuple(ids), **run)
 
     def by_span(case: Case, beams: int = 1) -> Outcome:
         run.update(calls=0, tokens=0)
-        table, state, ids = case.table, 0, []
+        table, state, ids = case.chunk.table, 0, []
         while True:
             state, forced = decisions.follow(table, state)
             ids += table.token[forced].tolist()
@@ -299,7 +298,8 @@ def hugging_face_ways(path: Path, tokenizer: Tokenizer) -> dict[str, Way]:
                 return Outcome((*ids, *case.tail), **run)
             stop = table.span_end[state]
             allowed = walker(table, state, [tokenizer.eos], stop)
-            found = generate(case.prompt + ids, allowed, table.longest + 1, beams)
+            prompt = case.chunk.prompt + ids
+            found = generate(prompt, allowed, table.longest + 1, beams)
             for token in found[: found.index(tokenizer.eos)]:
                 state = int(table.next[edge_of(table, state, token)])
                 ids.append(token)

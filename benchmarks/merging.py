@@ -40,8 +40,10 @@ from tables import as_table
 
 from insgenel_jax.decoding import table as decisions
 from insgenel_jax.decoding import tree
+from insgenel_jax.decoding.chunk import Chunk
 from insgenel_jax.decoding.forward import Model
 from insgenel_jax.decoding.mentions import CandidateMention, merge_spans
+from insgenel_jax.decoding.options import Options
 from insgenel_jax.text.linked_text import Tokens, encode_source, encode_titles
 from insgenel_jax.tokenizer import Tokenizer, train_bpe
 
@@ -280,8 +282,13 @@ def measure(
     linked: list[list] = [[] for _ in cases]  # (ln p, span on tokens, entity)
     for first in range(0, len(asked), BATCH):
         numbers, group = zip(*asked[first : first + BATCH], strict=True)
-        prompts = [[number] for number in numbers]
-        paths = tree.decode(model, np.float32(noise), prompts, group, batch=BATCH)
+        chunks = [
+            Chunk([number], [], table)
+            for number, table in zip(numbers, group, strict=True)
+        ]
+        paths = tree.decode(
+            model, np.float32(noise), chunks, batch=BATCH, options=Options()
+        )
         for number, table, path in zip(numbers, group, paths, strict=True):
             spans = merge_spans([mention[:2] for mention in table.mentions])
             lengths += [end - start for start, end in spans]

@@ -21,50 +21,45 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, Int
 
+from insgenel_jax.decoding.chunk import Chunk
 from insgenel_jax.decoding.forward import Model
-from insgenel_jax.decoding.step import (
-    Shape,
+from insgenel_jax.decoding.options import Options
+from insgenel_jax.decoding.padded import (
+    PaddedSizes,
     Tables,
-    bucket_shape,
     clip_order,
+    common_sizes,
     pack_tables,
+    pad_rows,
+    padded_sizes,
 )
-from insgenel_jax.decoding.table import Path, Table
+from insgenel_jax.decoding.table import Path
 from insgenel_jax.decoding.whole_target import extend
 
+HONOURS = frozenset({"beams", "openings"})
+TOKENS_PER_CALL = 8  # of each beam: one decided, the others forced
 
-def shape(
-    prompt: Sequence[int],
-    table: Table,
-    source: Sequence[int],
-    openings: str = "candidates",
-) -> Shape:
-    """The static shape that a chunk is decoded with, which depends on nothing else."""
-    return bucket_shape(len(prompt), extend(table, source, openings)[0])
+
+def shape(chunk: Chunk, options: Options) -> PaddedSizes:
+    """The sizes that a chunk is padded to, cache slots first."""
+    longer, _ = extend(chunk.table, chunk.source, options.openings)
+    return padded_sizes(len(chunk.prompt), longer, options.beams)
 
 
 def decode(
     model: Model,
     params,
-    prompts: Sequence[Sequence[int]],
-    tables: Sequence[Table],
-    sources: Sequence[Sequence[int]],
+    chunks: Sequence[Chunk],
     *,
     batch: int,
-    beams: int = 2,
-    openings: str = "candidates",
-    block: int = 8,
+    options: Options,
 ) -> list[Path]:
     """Decode at most `batch` chunks by beam search. (*paper*, 3.3: two beams.)
 
-    sources: the source tokens of each chunk's target, all of them, and EOS: what stands
-    behind the last decision span is no edge of a table, but is scored as well.
-    openings: "candidates", or "first_token": the paper's looser rule, see
-    `whole_target.extend`.
-    block: tokens that a call runs of each beam: one decided, the others forced.
+    What stands behind the last decision span is no edge of a table, but is scored as
+    well: a chunk's source has to be there, EOS included, or a ValueError says so.
 
     A path's `score` is the mean of ln p (with bias) to EOS, -inf if all beams ended in
     dead ends: then it has no edges; nan if a logit was. Its `vocabulary` has ln p of
@@ -72,29 +67,27 @@ def decode(
     second to winning, in ln p (of the mean).
     """
     longer, known = zip(
-        *(extend(*pair, openings) for pair in zip(tables, sources, strict=True)),
-        strict=True,
+        *(extend(c.table, c.source, options.openings) for c in chunks), strict=True
     )
-    sizes = map(len, prompts)
-    shapes = [bucket_shape(*pair) for pair in zip(sizes, longer, strict=True)]
-    static = Shape(*map(max, zip(*shapes, strict=True)))
-    tokens = np.zeros((batch, static.prompt), np.int32)
-    lengths, ends = np.zeros((2, batch), np.int32)
-    for row, (prompt, table) in enumerate(zip(prompts, longer, strict=True)):
-        tokens[row, : len(prompt)] = prompt
-        lengths[row], ends[row] = len(prompt), len(table.indptr) - 2
+    sizes = common_sizes(
+        [
+            padded_sizes(len(chunk.prompt), table, options.beams)
+            for chunk, table in zip(chunks, longer, strict=True)
+        ],
+        options.beams,
+    )
     outcome = _decode(
         model,
         params,
-        tokens,
-        lengths,
-        ends,
-        len(prompts),
-        pack_tables(longer, batch, static),
-        beams=beams,
-        width=static.width,
-        longest=static.longest,
-        block=block,
+        pad_rows([chunk.prompt for chunk in chunks], batch, sizes.prompt),
+        pad_rows([[len(chunk.prompt)] for chunk in chunks], batch, 1)[:, 0],
+        pad_rows([[len(table.indptr) - 2] for table in longer], batch, 1)[:, 0],
+        len(chunks),
+        pack_tables(longer, batch, sizes),
+        beams=options.beams,
+        width=sizes.width,
+        longest=sizes.longest,
+        block=TOKENS_PER_CALL,
     )
     finished, calls, ran = jax.device_get(outcome)
     found = []

@@ -16,9 +16,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from insgenel_jax.tokenizer.padding import next_power, padded_length
+
 MOVES = 32  # slots that a call may move, for each row
 EDGES = (512, 4096)  # edges that a call may score, for each row
-TOKENS = 16  # the smallest number of tokens of a call, for each row
 SLOTS = 256  # the smallest number of cache slots, for each row
 
 
@@ -65,19 +66,6 @@ class Cache:
     arrays: dict | None = None
 
 
-def bucket(size: int, smallest: int, factor: int = 2) -> int:
-    """The static size for `size`: `smallest` times a power of `factor`."""
-    while smallest < size:
-        smallest *= factor
-    return smallest
-
-
-def bucket_tokens(size: int) -> int:
-    """The static number of tokens for `size`: 16, 24, 32, 48, 64, 96 ..."""
-    whole = bucket(size, TOKENS)
-    return whole * 3 // 4 if TOKENS < whole and size <= whole * 3 // 4 else whole
-
-
 def call(
     model: Model,
     params,
@@ -95,9 +83,9 @@ def call(
     batch = cache.batch
     live = [request for request in requests if request is not None]
     _grow(model, cache, max(r.length + len(r.tokens) for r in live))
-    T = bucket_tokens(max(len(r.tokens) for r in live))
+    T = padded_length(max(len(r.tokens) for r in live))
     most = max(len(r.at) for r in live)
-    E = next((e for e in EDGES if e >= most), None) or bucket(most, EDGES[-1])
+    E = next((e for e in EDGES if e >= most), None) or next_power(most, EDGES[-1])
     lengths = np.full(batch, cache.slots, np.int32)  # writes past the last are dropped
     moves = np.full((2, batch, MOVES), cache.slots, np.int32)
     tokens, depths, ends = np.zeros((3, batch, T), np.int32)
@@ -141,7 +129,7 @@ def call(
 def _grow(model: Model, cache: Cache, needed: int) -> None:
     """Give the cache slots for `needed` tokens a row, keeping what it holds."""
     if needed > cache.slots:
-        cache.slots = bucket(needed, SLOTS)
+        cache.slots = next_power(needed, SLOTS)
         cache.arrays = _copy(model, cache.arrays, cache.batch, cache.slots)
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Collection, Sequence
-from typing import Protocol
 
 import numpy as np
 
+from insgenel_jax.kb.entity_scores import EntityScores
 from insgenel_jax.kb.knowledge_base import KnowledgeBase
 
 
@@ -34,15 +34,8 @@ class CandidateMention:
     any_title: bool = False
 
 
-class Found(Protocol):
-    """What a retriever found: entities int32 [N], ascending, and their scores [N]."""
-
-    entities: np.ndarray
-    scores: np.ndarray
-
-
 def allow(
-    kb: KnowledgeBase, form: int, start: int, end: int, retrieved: Found | None
+    kb: KnowledgeBase, form: int, start: int, end: int, retrieved: EntityScores | None
 ) -> CandidateMention | None:
     """The candidate mention of a match, or None when no entity is allowed for it.
 
@@ -74,7 +67,7 @@ def allow(
     )
 
 
-def allow_all(start: int, end: int, retrieved: Found) -> CandidateMention:
+def allow_all(start: int, end: int, retrieved: EntityScores) -> CandidateMention:
     """A given mention that the dictionary does not know: all that was retrieved."""
     order = np.lexsort((retrieved.entities, -retrieved.scores))
     count, scores = len(order), retrieved.scores[order]

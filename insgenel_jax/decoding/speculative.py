@@ -13,15 +13,16 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from insgenel_jax.decoding.chunk import Chunk
 from insgenel_jax.decoding.forward import (
     SLOTS,
     Cache,
     Model,
     Request,
-    bucket,
     call,
     log_softmax,
 )
+from insgenel_jax.decoding.options import Options
 from insgenel_jax.decoding.table import (
     CLOSE,
     COPY,
@@ -30,7 +31,9 @@ from insgenel_jax.decoding.table import (
     Table,
     follow,
 )
+from insgenel_jax.tokenizer.padding import next_power
 
+HONOURS: frozenset[str] = frozenset()
 OPEN_AT = 0.5  # link probability from which a mention is drafted
 
 
@@ -47,25 +50,25 @@ class _Row:
     drafted: list[int] = dataclasses.field(default_factory=list)
 
 
-def shape(prompt: Sequence[int], table: Table) -> tuple[int]:
-    """What chunks are batched by: the cache slots that decoding this one may take."""
-    return (bucket(len(prompt) + table.longest, SLOTS),)
+def shape(chunk: Chunk, options: Options) -> tuple[int]:
+    """The cache slots that decoding a chunk may take."""
+    return (next_power(len(chunk.prompt) + chunk.table.longest, SLOTS),)
 
 
 def decode(
     model: Model,
     params,
-    prompts: Sequence[Sequence[int]],
-    tables: Sequence[Table],
+    chunks: Sequence[Chunk],
     *,
     batch: int,
+    options: Options,
 ) -> list[Path]:
     """Decode at most `batch` chunks greedily, each by its table. (*paper*, 3.3.)"""
-    for table in tables:
-        table.refuse_all_titles("verify")
+    for chunk in chunks:
+        chunk.table.refuse_all_titles("speculative")
     rows = [
-        _Row(table, draft(table), list(prompt), Path.begin())
-        for prompt, table in zip(prompts, tables, strict=True)
+        _Row(chunk.table, draft(chunk.table), list(chunk.prompt), Path.begin())
+        for chunk in chunks
     ]
     for row in rows:
         _take(row, [])

@@ -13,21 +13,22 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from insgenel_jax.decoding.forward import Model, bucket
-from insgenel_jax.decoding.table import Path, Table, follow
+from insgenel_jax.decoding.chunk import Chunk
+from insgenel_jax.decoding.forward import Model
+from insgenel_jax.decoding.options import Options
+from insgenel_jax.decoding.padded import (
+    PaddedSizes,
+    Tables,
+    clip_order,
+    common_sizes,
+    pack_tables,
+    pad_rows,
+    padded_sizes,
+)
+from insgenel_jax.decoding.table import Path, follow
 from insgenel_jax.decoding.title_trie import TitleTrie, choose_from, edges_of
-
-
-class Tables(NamedTuple):
-    """The transition tables of a batch, padded: [B, S + 1] and three times [B, E]."""
-
-    indptr: np.ndarray
-    token: np.ndarray
-    next: np.ndarray
-    bias: np.ndarray
 
 
 class Place(NamedTuple):
@@ -45,77 +46,59 @@ class Place(NamedTuple):
         return cls(jnp.where(state < 0, ~state, state), jnp.where(state < 0, 0, -1))
 
 
-class Shape(NamedTuple):
-    """The static shape that a chunk is decoded with."""
-
-    prompt: int  # tokens of the prompt and what is forced behind it
-    longest: int  # edges of a path
-    width: int  # edges of a state
-    states: int
-    edges: int
+HONOURS = frozenset({"titles"})
+TOKENS_PER_CALL = 8  # of a call after the first: one decided, the others forced
 
 
-def shape(prompt: Sequence[int], table: Table) -> Shape:
-    """The shape for a chunk, which depends on nothing else."""
-    _, forced = follow(table, 0)
-    return bucket_shape(len(prompt) + len(forced), table)
-
-
-def bucket_shape(tokens: int, table: Table) -> Shape:
-    """The shape for a table and the `tokens` that are run before its first decision."""
-    return Shape(
-        bucket(tokens, 64),
-        bucket(table.longest, 64),
-        bucket(int(np.diff(table.indptr).max()), 8, 4),
-        bucket(len(table.indptr), 256, 4),
-        bucket(len(table.token), 256, 4),
-    )
+def shape(chunk: Chunk, options: Options) -> PaddedSizes:
+    """The sizes that a chunk is padded to, cache slots first."""
+    _, forced = follow(chunk.table, 0)
+    return padded_sizes(len(chunk.prompt) + len(forced), chunk.table)
 
 
 def decode(
     model: Model,
     params,
-    prompts: Sequence[Sequence[int]],
-    tables: Sequence[Table],
+    chunks: Sequence[Chunk],
     *,
     batch: int,
-    block: int = 8,
-    titles: TitleTrie | None = None,
+    options: Options,
 ) -> list[Path]:
     """Decode at most `batch` chunks greedily, each by its table. (*paper*, 3.3.)
 
-    block: tokens of a call after the first: one decided, the others forced. titles: the
-    tree of all titles, on the device; a ValueError where it is missing and a table
-    leads into it.
+    Raises ValueError where a table leads into the prefix tree of all titles and the
+    options have none.
     """
-    if titles is None and any(table.titles is not None for table in tables):
+    if options.titles is None and any(c.table.titles is not None for c in chunks):
         raise ValueError(
             "a mention may take any title of the knowledge base: give decode the tree "
             "of all titles that the tables were built with, on the device"
         )
-    paths = [Path.begin() for _ in tables]
-    starts = [follow(table, 0) for table in tables]
+    paths = [Path.begin() for _ in chunks]
+    starts = [follow(chunk.table, 0) for chunk in chunks]
     for path, (_, forced) in zip(paths, starts, strict=True):
         path.extend(forced)
-    rows = [i for i, (state, _) in enumerate(starts) if tables[i].degree(state)]
+    rows = [i for i, (state, _) in enumerate(starts) if chunks[i].table.degree(state)]
     if not rows:
         return paths
-    pending = [[*prompts[i], *tables[i].token[starts[i][1]].tolist()] for i in rows]
-    shapes = [shape(prompts[i], tables[i]) for i in rows]
-    static = Shape(*map(max, zip(*shapes, strict=True)))
+    tables = [chunks[i].table for i in rows]
+    pending = [
+        [*chunks[i].prompt, *chunks[i].table.token[starts[i][1]].tolist()] for i in rows
+    ]
+    sizes = common_sizes([shape(chunks[i], options) for i in rows])
     outcome = _decode(
         model,
         params,
-        _pad([np.array(tokens) for tokens in pending], batch, static.prompt),
-        _pad([np.array([len(tokens)]) for tokens in pending], batch, 1)[:, 0],
-        _pad([np.array([starts[i][0]]) for i in rows], batch, 1)[:, 0],
+        pad_rows(pending, batch, sizes.prompt),
+        pad_rows([[len(tokens)] for tokens in pending], batch, 1)[:, 0],
+        pad_rows([[starts[i][0]] for i in rows], batch, 1)[:, 0],
         len(rows),
-        pack_tables([tables[i] for i in rows], batch, static),
-        titles,
-        width=static.width,
-        slots=static.prompt + static.longest,
-        longest=static.longest,
-        block=block,
+        pack_tables(tables, batch, sizes),
+        options.titles,
+        width=sizes.width,
+        slots=sizes.slots,
+        longest=sizes.longest,
+        block=TOKENS_PER_CALL,
     )
     edges, log_probs, counts, gaps, calls, ran = jax.device_get(outcome)
     for row, i in enumerate(rows):
@@ -124,23 +107,6 @@ def decode(
         path.gap = float(gaps[row])
         path.calls, path.tokens = int(calls[row]), int(ran[row])
     return paths
-
-
-def pack_tables(tables: Sequence[Table], batch: int, static: Shape) -> Tables:
-    """Pad the tables of a batch to common static sizes.
-
-    The states and rows that padding adds have no edges: they are at their end.
-    """
-    indptr = [
-        np.pad(table.indptr, (0, static.states - len(table.indptr)), mode="edge")
-        for table in tables
-    ]
-    return Tables(
-        _pad(indptr, batch, static.states),
-        _pad([table.token for table in tables], batch, static.edges),
-        _pad([table.next for table in tables], batch, static.edges),
-        _pad([table.bias for table in tables], batch, static.edges, np.float32),
-    )
 
 
 @functools.partial(
@@ -276,22 +242,6 @@ def _decode(
     return edges, log_probs, total, gap, calls, ran
 
 
-def clip_order(order: Int[Array, " T"], count: Int[Array, " B"]) -> Int[Array, "B T"]:
-    """The order of tokens, padding at that of the last of `count`.
-
-    So that padding has no position which the model has not: NaN there would reach all,
-    for masked values are multiplied by zero.
-    """
-    return jnp.minimum(order, jnp.maximum(count - 1, 0)[:, None])
-
-
 def _where(condition: Bool[Array, " B"], yes, no):
     """`jnp.where` on every leaf of two trees."""
     return jax.tree.map(functools.partial(jnp.where, condition), yes, no)
-
-
-def _pad(rows: Sequence[np.ndarray], batch: int, width: int, dtype=np.int32):
-    padded = np.zeros((batch, width), dtype)
-    for row, values in enumerate(rows):
-        padded[row, : len(values)] = values
-    return padded

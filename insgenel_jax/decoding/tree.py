@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 
 from insgenel_jax.decoding import blocks
+from insgenel_jax.decoding.chunk import Chunk
 from insgenel_jax.decoding.forward import (
     EDGES,
     MOVES,
@@ -22,20 +22,14 @@ from insgenel_jax.decoding.forward import (
     Cache,
     Model,
     Request,
-    bucket,
     call,
 )
+from insgenel_jax.decoding.options import Options
 from insgenel_jax.decoding.table import Path, Table, follow
+from insgenel_jax.tokenizer.padding import next_power
 
+HONOURS = frozenset({"selection", "unlinked", "vocabulary"})
 NODES = 128  # tokens of a tree that one call runs; larger trees take several calls
-
-
-class _Options(NamedTuple):
-    """See `decode`."""
-
-    selection: str
-    unlinked: bool
-    vocabulary: bool
 
 
 @dataclasses.dataclass
@@ -55,41 +49,36 @@ class _Row:
     normaliser: np.ndarray | None = None
 
 
-def shape(prompt: Sequence[int], table: Table) -> tuple[int]:
-    """What chunks are batched by: the cache slots that decoding this one may take."""
-    return (bucket(len(prompt) + table.longest + NODES, SLOTS),)
+def shape(chunk: Chunk, options: Options) -> tuple[int]:
+    """The cache slots that decoding a chunk may take."""
+    return (next_power(len(chunk.prompt) + chunk.table.longest + NODES, SLOTS),)
 
 
 def decode(
     model: Model,
     params,
-    prompts: Sequence[Sequence[int]],
-    tables: Sequence[Table],
+    chunks: Sequence[Chunk],
     *,
     batch: int,
-    selection: str = "greedy",
-    unlinked: bool = False,
-    vocabulary: bool = False,
+    options: Options,
 ) -> list[Path]:
     """Decode at most `batch` chunks, each by its table. (*paper*, 3.3.)
 
-    selection: see `blocks.select`. unlinked: keep the best link that each block passes
-    over. vocabulary: give each edge of a link its ln p over the whole vocabulary too;
-    then every token of a link is run. With either, blocks are run whole, however large.
+    With `vocabulary` every token of a link is run. With it or with `unlinked`, blocks
+    are run whole, however large.
     """
-    options = _Options(selection, unlinked, vocabulary)
-    for table in tables:
-        table.refuse_all_titles("tree")
+    for chunk in chunks:
+        chunk.table.refuse_all_titles("tree")
     rows = [
-        _Row(table, list(prompt), Path.begin(vocabulary=vocabulary))
-        for prompt, table in zip(prompts, tables, strict=True)
+        _Row(chunk.table, list(chunk.prompt), Path.begin(vocabulary=options.vocabulary))
+        for chunk in chunks
     ]
     for row in rows:
         _follow(row, options)
     cache = Cache(batch)
     while any(row.table.degree(row.state) for row in rows):
         requests = [_ask(row, options) for row in rows]
-        found = call(model, params, cache, requests, vocabulary=vocabulary)
+        found = call(model, params, cache, requests, vocabulary=options.vocabulary)
         for row, request, answer in zip(rows, requests, found, strict=True):
             if request is not None:
                 row.path.calls += 1
@@ -98,14 +87,14 @@ def decode(
     return [row.path for row in rows]
 
 
-def _follow(row: _Row, options: _Options) -> None:
+def _follow(row: _Row, options: Options) -> None:
     """Take what is forced, up to the next decision or the end of the table."""
     row.state, edges = follow(row.table, row.state, links=not options.vocabulary)
     row.path.extend(edges)
     row.pending += row.table.token[edges].tolist()
 
 
-def _find_block(table: Table, state: int, options: _Options) -> blocks.Block:
+def _find_block(table: Table, state: int, options: Options) -> blocks.Block:
     """The block at a state, or as much of it as its decisions need."""
     if options.unlinked or options.vocabulary:
         return blocks.find_block(table, state, whole=options.vocabulary)
@@ -117,7 +106,7 @@ def _find_block(table: Table, state: int, options: _Options) -> blocks.Block:
     return block
 
 
-def _ask(row: _Row, options: _Options) -> Request | None:
+def _ask(row: _Row, options: Options) -> Request | None:
     table = row.table
     if not table.degree(row.state):
         return None
@@ -144,7 +133,7 @@ def _ask(row: _Row, options: _Options) -> Request | None:
     )
 
 
-def _settle(row: _Row, logits, normaliser, options: _Options) -> None:
+def _settle(row: _Row, logits, normaliser, options: Options) -> None:
     """Note a piece's logits; with the last piece choose a path and move on."""
     table, block = row.table, row.block
     asked, scored = row.piece

@@ -13,8 +13,6 @@ import numpy as np
 
 from insgenel_jax.decoding.table import COPY, OPEN, Table
 
-OPENINGS = ("candidates", "first_token")
-
 
 def extend(
     table: Table, source: Sequence[int], openings: str
@@ -26,8 +24,6 @@ def extend(
     the span's mentions stands, and behind it the source, as long as it agrees with one
     of them: where none of them is a candidate mention, there is no CLOSE.
     """
-    if openings not in OPENINGS:
-        raise ValueError(f"openings = {openings!r}: expected one of {OPENINGS}")
     table.refuse_all_titles("beam")
     states, last = len(table.indptr) - 1, len(table.span_end) - 1
     state = np.repeat(np.arange(states), np.diff(table.indptr))

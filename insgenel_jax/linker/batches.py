@@ -5,21 +5,22 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import jax
 from jax.sharding import Mesh
 
 from insgenel_jax import models
-from insgenel_jax.decoding import beam, step, tree
-from insgenel_jax.decoding import speculative as verify
+from insgenel_jax.decoding import beam, speculative, step, tree
+from insgenel_jax.decoding import chunk as decoding_chunk
 from insgenel_jax.decoding import table as decisions
-from insgenel_jax.decoding.forward import Model, bucket
+from insgenel_jax.decoding.forward import Model
+from insgenel_jax.decoding.options import Options
 from insgenel_jax.decoding.title_trie import TitleTrie
 from insgenel_jax.generator import Generator
 from insgenel_jax.linker.chunks import Chunk
 from insgenel_jax.linker.directory import Settings
 from insgenel_jax.models.config import ModelConfig
+from insgenel_jax.tokenizer.padding import next_power
 
 Shape = Callable[[Chunk], tuple[int, ...]]
 Decode = Callable[[Sequence[Chunk], int], list[decisions.Path]]
@@ -43,44 +44,39 @@ def choose_decoder(
     name = settings.decoder
     if name == "auto":
         name = "step" if settings.titles == "all" else FASTEST
-    options: dict[str, Any] = {}
-    if name == "tree":
-        options["selection"] = settings.selection
-        options["unlinked"] = settings.consider_unlinked
-        options["vocabulary"] = settings.vocabulary_scores
-    if name == "step" and settings.titles == "all":
-        options["titles"] = titles
-    if name == "beam":
-        options |= {"beams": settings.beams, "openings": settings.openings}
-    decoder = {"tree": tree, "verify": verify, "step": step, "beam": beam}[name]
+    decoder = {"tree": tree, "verify": speculative, "step": step, "beam": beam}[name]
+    options = Options(
+        selection=settings.selection,
+        unlinked=settings.consider_unlinked,
+        vocabulary=settings.vocabulary_scores,
+        beams=settings.beams,
+        openings=settings.openings,
+        titles=titles if settings.titles == "all" else None,
+    )
 
     def shape(chunk: Chunk) -> tuple[int, ...]:
-        if name == "beam":
-            found = beam.shape(
-                chunk.prompt, chunk.table, chunk.source, settings.openings
-            )
-            return found.prompt + settings.beams * found.longest, *found
-        found = decoder.shape(chunk.prompt, chunk.table)
-        return found if name != "step" else (found.prompt + found.longest, *found)
+        return decoder.shape(_without_place(chunk), options)
 
     def decode(chunks: Sequence[Chunk], batch: int) -> list[decisions.Path]:
         mesh, within = generator.mesh, contextlib.nullcontext()
         if mesh is not None:
             rows = mesh.shape["data"] * mesh.shape["fsdp"]
-            batch, within = rows * bucket(-(-batch // rows), 1), jax.set_mesh(mesh)
-        sources = [chunk.source for chunk in chunks]
+            batch, within = rows * next_power(-(-batch // rows), 1), jax.set_mesh(mesh)
         with within:
             return decoder.decode(
                 decoder_model(generator.config, generator.mesh),
                 generator.params,
-                [chunk.prompt for chunk in chunks],
-                [chunk.table for chunk in chunks],
-                *([sources] if name == "beam" else []),
+                [_without_place(chunk) for chunk in chunks],
                 batch=batch,
-                **options,
+                options=options,
             )
 
     return shape, decode
+
+
+def _without_place(chunk: Chunk) -> decoding_chunk.Chunk:
+    """What a decoder needs of a chunk, without its place in the documents."""
+    return decoding_chunk.Chunk(chunk.prompt, chunk.source, chunk.table)
 
 
 @functools.cache  # the same functions again, so that nothing is compiled twice

@@ -18,7 +18,7 @@ from typing import Any
 
 from insgenel_jax import artifact
 from insgenel_jax.decoding import table as decisions
-from insgenel_jax.decoding.whole_target import OPENINGS
+from insgenel_jax.decoding.options import OPENINGS
 from insgenel_jax.kb.occurrences import CASES
 from insgenel_jax.models.config import DTYPES
 

@@ -22,7 +22,6 @@ from jax.sharding import Mesh
 from insgenel_jax import artifact, sharding
 from insgenel_jax.decoding import mentions as spans
 from insgenel_jax.decoding import table as decisions
-from insgenel_jax.decoding.forward import bucket
 from insgenel_jax.decoding.title_trie import TitleTrie
 from insgenel_jax.generator import Generator, load_generator
 from insgenel_jax.kb.knowledge_base import KnowledgeBase
@@ -40,6 +39,7 @@ from insgenel_jax.linker.titles import open_titles
 from insgenel_jax.retrieval.index import Index, open_index
 from insgenel_jax.retrieval.retriever import Retriever
 from insgenel_jax.text.document import Document, Mention, check_text
+from insgenel_jax.tokenizer.padding import next_power
 
 __all__ = ["Features", "Linker", "ScoredLink", "Settings", "assemble"]
 
@@ -249,7 +249,7 @@ class Linker:
         for (slots, *_), alike in itertools.groupby(order, key=shapes.__getitem__):
             most = min(settings.batch, max(settings.batch_tokens // slots, 1))
             while group := list(itertools.islice(alike, most)):
-                batch = min(most, bucket(len(group), 1))
+                batch = min(most, next_power(len(group), 1))
                 found = decode([chunks[i] for i in group], batch)
                 for i, path in zip(group, found, strict=True):
                     _check_finite(chunks[i], path)

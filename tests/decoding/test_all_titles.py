@@ -7,15 +7,17 @@ import jax
 import numpy as np
 import pytest
 
-from insgenel_jax.decoding import beam, step, tree
-from insgenel_jax.decoding import speculative as verify
+from insgenel_jax.decoding import beam, speculative, step, tree
+from insgenel_jax.decoding.chunk import Chunk
 from insgenel_jax.decoding.mentions import CandidateMention, allow_any_title
+from insgenel_jax.decoding.options import Options
 from insgenel_jax.decoding.table import Weights, build_table, read_links
 from insgenel_jax.decoding.title_trie import build_title_trie
 from insgenel_jax.text.linked_text import encode_prompt, encode_source, find_tokens
-from tests.decoding.test_table import candidate, legal_outputs
 from tests.helpers.marks import slow
-from tests.helpers.oracle import Oracle, small_model
+from tests.helpers.oracle import Oracle
+from tests.helpers.random_chunks import candidate, legal_outputs
+from tests.helpers.small_models import small_model
 
 WORDS = ["York", "New", "City", "mayor", "in", "the", "1999", "'s", ",", "of"]
 
@@ -88,21 +90,23 @@ class Case:
         return (*self.table.token_ids(path.edges), *self.tokens.ids[last:].tolist())
 
 
-def decode(generator, cases, listed=False, **options):
-    tables = [case.listed if listed else case.table for case in cases]
-    prompts = [case.prompt for case in cases]
-    return step.decode(*generator, prompts, tables, **options)
+def decode(generator, cases, *, batch, listed=False, titles=None):
+    chunks = [
+        Chunk(case.prompt, [], case.listed if listed else case.table) for case in cases
+    ]
+    return step.decode(*generator, chunks, batch=batch, options=Options(titles=titles))
 
 
-@pytest.mark.parametrize("block", [slow(1), 8])
-def test_greedy_over_legal_outputs(generator, tokenizer, block):
+@pytest.mark.parametrize("tokens_per_call", [slow(1), 8])
+def test_greedy_over_legal_outputs(generator, tokenizer, monkeypatch, tokens_per_call):
     """A batch of chunks with the tree, with their own candidates, and with both."""
     rng = np.random.default_rng(0)
     titles = draw_titles(tokenizer, rng, 16, 6)
     trie, titles_on_device = grow(tokenizer, titles)
     shares = [1, 0, 0.5, 1, 0, 0.5, 1, 1]
     cases = [Case(tokenizer, rng, titles, trie, share, mentions=2) for share in shares]
-    paths = decode(generator, cases, batch=8, block=block, titles=titles_on_device)
+    monkeypatch.setattr(step, "TOKENS_PER_CALL", tokens_per_call)
+    paths = decode(generator, cases, batch=8, titles=titles_on_device)
     for case, path in zip(cases, paths, strict=True):
         links = legal_outputs(tokenizer, case.tokens, case.known, titles, True)
         oracle = Oracle(
@@ -132,7 +136,10 @@ def test_probabilities_of_all_titles_sum_to_one(generator, tokenizer):
     table = build_table(tokenizer, tokens, [mention], None, Weights(), trie)
     prompt = encode_prompt(tokenizer, "link it", "in York")
     (path,) = step.decode(
-        *generator, [prompt], [table], batch=1, titles=titles_on_device
+        *generator,
+        [Chunk(prompt, [], table)],
+        batch=1,
+        options=Options(titles=titles_on_device),
     )
     (link,) = read_links(table, path.edges, path.log_probs)
     every = np.arange(len(titles))
@@ -195,7 +202,8 @@ def test_one_title(generator, tokenizer):
     tokens = encode_source(tokenizer, "in York")
     mention = dataclasses.replace(allow_any_title(3, 7), optional=False)
     table = build_table(tokenizer, tokens, [mention], None, Weights(), trie)
-    (path,) = step.decode(*generator, [[1]], [table], batch=1, titles=titles_on_device)
+    options = Options(titles=titles_on_device)
+    (path,) = step.decode(*generator, [Chunk([1], [], table)], batch=1, options=options)
     assert table.token_ids(path.edges)[-4:] == [9, 8, 7, tokenizer.end]
     assert (path.calls, sum(path.log_probs), path.gap) == (1, 0, float("inf"))
     assert table.longest == len(path.edges)
@@ -209,7 +217,9 @@ def test_new_documents_compile_nothing(generator, tokenizer):
     titles = draw_titles(tokenizer, rng, 20, 5)
     trie, titles_on_device = grow(tokenizer, titles)
     cases = [Case(tokenizer, rng, titles, trie, share / 8) for share in range(8)]
-    alike = {step.shape(case.prompt, case.table) for case in cases}
+    alike = {
+        step.shape(Chunk(case.prompt, [], case.table), Options()) for case in cases
+    }
     before = step._decode._cache_size()
     for i in range(0, 8, 2):
         decode(generator, cases[i : i + 2], batch=2, titles=titles_on_device)
@@ -228,11 +238,10 @@ def test_who_cannot_refuses(generator, tokenizer):
     )
     with pytest.raises(ValueError, match="give the tree of all titles, or cand"):
         build()
-    args = *generator, [[1]], [build(titles=trie)]
-    for name, decoder in (("tree", tree), ("verify", verify)):
+    source = [*tokens.ids.tolist(), tokenizer.eos]
+    args = *generator, [Chunk([1], source, build(titles=trie))]
+    for name, decoder in (("tree", tree), ("speculative", speculative), ("beam", beam)):
         with pytest.raises(ValueError, match=f'{name} decoder .*decoder="step"'):
-            decoder.decode(*args, batch=1)
-    with pytest.raises(ValueError, match='beam decoder .*decoder="step"'):
-        beam.decode(*args, [[*tokens.ids.tolist(), tokenizer.eos]], batch=1)
+            decoder.decode(*args, batch=1, options=Options())
     with pytest.raises(ValueError, match="give decode the tree of all titles"):
-        step.decode(*args, batch=1)
+        step.decode(*args, batch=1, options=Options())

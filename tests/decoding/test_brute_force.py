@@ -5,28 +5,24 @@ import functools
 import numpy as np
 import pytest
 
-from insgenel_jax.decoding import blocks, step, tree
-from insgenel_jax.decoding import speculative as verify
+from insgenel_jax.decoding import blocks, speculative, step, tree
 from insgenel_jax.decoding.mentions import merge_spans
+from insgenel_jax.decoding.options import Options
 from insgenel_jax.decoding.table import OPEN, follow
 from tests.helpers.marks import slow
-from tests.helpers.oracle import (
-    Oracle,
-    ids_of,
-    random_case,
-    small_model,
-    varied_case,
-)
+from tests.helpers.oracle import Oracle
+from tests.helpers.random_chunks import random_chunk, target_of, varied_case
+from tests.helpers.small_models import small_model
 
 DECODERS = {
-    "step of 1": functools.partial(step.decode, block=1),
-    "step of 3": functools.partial(step.decode, block=3),
-    "step": step.decode,
-    "tree": tree.decode,
-    "tree, whole": functools.partial(tree.decode, vocabulary=True),
-    "verify": verify.decode,
+    "step, 1 token a call": (step, Options()),
+    "step, 3 tokens a call": (step, Options()),
+    "step": (step, Options()),
+    "tree": (tree, Options()),
+    "tree, whole": (tree, Options(vocabulary=True)),
+    "speculative": (speculative, Options()),
 }
-DEFAULT = ("step", "tree", "verify")  # the variants wait for the slow run
+DEFAULT = ("step", "tree", "speculative")  # the variants wait for the slow run
 BATCH = 64
 SEEDS = [0, *(slow(seed) for seed in range(1, 8))]
 
@@ -38,7 +34,7 @@ def chunks(tokenizer, seed):
     cases = [varied_case(tokenizer, rng) for _ in range(BATCH)]
     models = [small_model(tokenizer.size, 8.0), small_model(tokenizer.size, 3.0, "opt")]
     return [
-        (case, Oracle(models[i % 2], case.prompt, case.outputs, case.bias))
+        (case, Oracle(models[i % 2], case.chunk.prompt, case.outputs, case.bias))
         for i, case in enumerate(cases)
     ]
 
@@ -48,17 +44,17 @@ def greedy(tokenizer, seed):
     return [oracle.greedy() for _, oracle in chunks(tokenizer, seed)]
 
 
-def decode(decoder, found):
+def decode(decoder, found, options):
     """The paths of chunks, each decoded with its own model."""
     paths = [None] * len(found)
     for odd in (0, 1):
         own = found[odd::2]
-        paths[odd::2] = decoder(
+        paths[odd::2] = decoder.decode(
             own[0][-1].model,
             own[0][-1].params,
-            [case.prompt for case, _ in own],
-            [case.table for case, _ in own],
+            [case.chunk for case, _ in own],
             batch=BATCH // 2,
+            options=options,
         )
     return paths
 
@@ -71,16 +67,20 @@ def decode(decoder, found):
         for name in DECODERS
     ],
 )
-def test_greedy(tokenizer, name, seed):
+def test_greedy(tokenizer, monkeypatch, name, seed):
     found, ties = chunks(tokenizer, seed), 0
-    paths = decode(DECODERS[name], found)
+    decoder, options = DECODERS[name]
+    if "a call" in name:
+        tokens = int(name.split()[1])
+        monkeypatch.setattr(step, "TOKENS_PER_CALL", tokens)
+    paths = decode(decoder, found, options)
     for (case, _), path, (expected, log_prob) in zip(
         found, paths, greedy(tokenizer, seed), strict=True
     ):
         if path.gap < 1e-4:
             ties += 1
             continue
-        assert ids_of(case.tokens, case.table, path) == expected
+        assert target_of(case.chunk, path)[:-1] == expected
         assert sum(path.log_probs) == pytest.approx(log_prob, abs=1e-4)
     assert ties < 3
     assert sum(np.count_nonzero(path.log_probs) for path in paths) > BATCH
@@ -89,15 +89,15 @@ def test_greedy(tokenizer, name, seed):
 @pytest.mark.parametrize("seed", SEEDS)
 def test_marginal(tokenizer, seed):
     found, ties = chunks(tokenizer, seed), 0
-    paths = decode(functools.partial(tree.decode, selection="marginal"), found)
+    paths = decode(tree, found, Options(selection="marginal"))
     for (case, oracle), path in zip(found, paths, strict=True):
-        spans = merge_spans([mention[:2] for mention in case.table.mentions])
+        spans = merge_spans([mention[:2] for mention in case.chunk.table.mentions])
         expected, sums = oracle.marginal(tokenizer, spans)
         np.testing.assert_allclose(sums, 1, atol=1e-6)
         if path.gap < 1e-4:
             ties += 1
             continue
-        assert ids_of(case.tokens, case.table, path) == expected
+        assert target_of(case.chunk, path)[:-1] == expected
         log_prob = oracle.log_prob(expected, 0)
         assert sum(path.log_probs) == pytest.approx(log_prob, abs=1e-4)
     assert ties < 3
@@ -108,12 +108,12 @@ def test_the_chunks_have_all_kinds(tokenizer):
     cases = [case for case, _ in chunks(tokenizer, 0)]
     given = weighted = passing = unweighted = 0
     for case in cases:
-        mentions, title = case.table.mentions, case.table.kind > OPEN
+        mentions, title = case.chunk.table.mentions, case.chunk.table.kind > OPEN
         given += not all(candidate.optional for *_, candidate in mentions)
-        weighted += bool(np.abs(case.table.bias[title]).max() > 0.1)
-        unweighted += not case.table.bias[title].any()
+        weighted += bool(np.abs(case.chunk.table.bias[title]).max() > 0.1)
+        unweighted += not case.chunk.table.bias[title].any()
         # a link after which some of its decision span is left
-        ends = case.table.span_end
+        ends = case.chunk.table.span_end
         short = any(end < ends[start] for start, end, _ in mentions)
         passing += short and not case.weights.rest_of_span
     assert min(given, weighted, passing, unweighted) >= 8
@@ -165,7 +165,7 @@ def test_the_paths_of_every_block_sum_to_1(tokenizer, whole):
     rng = np.random.default_rng(8)
     seen = 0
     for _ in range(60):
-        _, table = random_case(tokenizer, rng)
+        table = random_chunk(tokenizer, rng).table
         known = {}
         total, count = sum_block_by_block(table, rng, 0, known, whole)
         assert total == pytest.approx(1, abs=1e-9)
@@ -188,12 +188,11 @@ def test_the_probabilities_of_a_run_sum_to_1(tokenizer, monkeypatch, selection):
         return select(table, block, logits, log_probs, selection)
 
     monkeypatch.setattr(blocks, "select", checked)
-    run = functools.partial(tree.decode, selection=selection, unlinked=True)
-    paths = decode(run, found)
+    paths = decode(tree, found, Options(selection=selection, unlinked=True))
     assert seen > BATCH
     passed = 0
     for (case, _), path in zip(found, paths, strict=True):
-        table = case.table
+        table = case.chunk.table
         source = np.repeat(np.arange(len(table.indptr) - 1), np.diff(table.indptr))
         taken = {
             int(source[edge]): log_prob

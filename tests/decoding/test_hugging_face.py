@@ -5,11 +5,11 @@ import functools
 import pytest
 
 from insgenel_jax import models
-from insgenel_jax.decoding import beam, step, tree
-from insgenel_jax.decoding import speculative as verify
+from insgenel_jax.decoding import beam, speculative, step, tree
 from insgenel_jax.decoding.forward import Model
+from insgenel_jax.decoding.options import Options
 from insgenel_jax.decoding.table import read_links
-from tests.decoding.test_beam import chunks_of, target_of
+from tests.helpers.random_chunks import chunks_with_targets, target_of
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -23,8 +23,8 @@ SHARP = 4
 
 @pytest.fixture(scope="module")
 def chunks(tokenizer):
-    """Prompts, tables without biases, sources, and all legal targets."""
-    return chunks_of(tokenizer, 0, CHUNKS)
+    """Chunks without biases, and all legal targets of each."""
+    return chunks_with_targets(tokenizer, 0, CHUNKS)
 
 
 @pytest.fixture(scope="module")
@@ -62,8 +62,8 @@ def generators(tokenizer, tmp_path_factory):
 @pytest.fixture(scope="module")
 def generated(tokenizer, chunks, generators):
     """Beams -> of each chunk their target and its score (None of one beam)."""
-    tries = list(map(_trie, chunks[3]))
-    longest = max(len(target) for targets in chunks[3] for target in targets)
+    tries = list(map(_trie, chunks[1]))
+    longest = max(len(target) for targets in chunks[1] for target in targets)
 
     @functools.cache
     def generate(beams):
@@ -72,7 +72,7 @@ def generated(tokenizer, chunks, generators):
             part = slice(i, i + 16)
             found += _generate(
                 generators[0],
-                chunks[0][part],
+                [chunk.prompt for chunk in chunks[0][part]],
                 tries[part],
                 eos_token_id=tokenizer.eos,
                 max_new_tokens=longest,
@@ -122,19 +122,20 @@ def _generate(model, prompts, tries, *, eos_token_id, num_beams, **options):
 
 
 @pytest.mark.parametrize("batch", [1, 8])
-@pytest.mark.parametrize("decoder", [step, tree, verify])
+@pytest.mark.parametrize("decoder", [step, tree, speculative])
 def test_greedy(chunks, generators, generated, decoder, batch):
     """At zero biases a decoder is greedy `generate`, token for token."""
-    prompts, tables, sources, _ = chunks
+    chunks, _ = chunks
     links = 0
     for i in range(0, CHUNKS, batch):
-        part = slice(i, i + batch)
-        paths = decoder.decode(*generators[1], prompts[part], tables[part], batch=batch)
+        paths = decoder.decode(
+            *generators[1], chunks[i : i + batch], batch=batch, options=Options()
+        )
         for j, path in enumerate(paths, i):
             assert path.gap > 1e-4
             target, _ = generated(1)[j]
-            assert target_of(tables[j], sources[j], path) == target
-            links += len(read_links(tables[j], path.edges, path.log_probs))
+            assert target_of(chunks[j], path) == target
+            links += len(read_links(chunks[j].table, path.edges, path.log_probs))
     assert links > CHUNKS / 2
 
 
@@ -142,24 +143,17 @@ def test_greedy(chunks, generators, generated, decoder, batch):
 @pytest.mark.parametrize("beams", [2, 6])
 def test_beam(chunks, generators, generated, beams, batch):
     """`beam` is `generate(num_beams=...)`: tokens, and scores to 1e-4."""
-    prompts, tables, sources, _ = chunks
+    chunks, _ = chunks
     differ = links = 0
     for i in range(0, CHUNKS, batch):
-        part = slice(i, i + batch)
-        found = beam.decode(
-            *generators[1],
-            prompts[part],
-            tables[part],
-            sources[part],
-            batch=batch,
-            beams=beams,
-        )
+        part, options = chunks[i : i + batch], Options(beams=beams)
+        found = beam.decode(*generators[1], part, batch=batch, options=options)
         for j, path in enumerate(found, i):
             assert path.gap > 1e-4
             target, expected = generated(beams)[j]
-            assert target_of(tables[j], sources[j], path) == target
+            assert target_of(chunks[j], path) == target
             assert path.score == pytest.approx(expected, abs=1e-4)
             differ += target != generated(1)[j][0]
-            links += len(read_links(tables[j], path.edges, path.log_probs))
+            links += len(read_links(chunks[j].table, path.edges, path.log_probs))
     assert differ > CHUNKS / 8
     assert links > CHUNKS / 8

@@ -9,8 +9,7 @@ import pytest
 from insgenel_jax.decoding.mentions import CandidateMention
 from insgenel_jax.decoding.table import END, TITLE, Weights, build_table
 from insgenel_jax.text.linked_text import encode_source, encode_titles
-from tests.decoding.test_table import TITLES
-from tests.helpers.oracle import varied_case
+from tests.helpers.random_chunks import TITLES, varied_case
 
 
 def along(table, output):
@@ -31,7 +30,7 @@ def test_every_edge_has_the_bias_of_the_dict(tokenizer):
     for _ in range(60):
         case = varied_case(tokenizer, rng)
         for output in case.outputs:
-            for n, (_, found) in enumerate(along(case.table, output)):
+            for n, (_, found) in enumerate(along(case.chunk.table, output)):
                 expected = case.bias(output[:n], output[n])
                 assert found == pytest.approx(expected, abs=1e-5)
                 seen += found != 0

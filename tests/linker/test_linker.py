@@ -8,8 +8,7 @@ import pytest
 from jax.sharding import PartitionSpec as P
 
 from insgenel_jax import mini_world
-from insgenel_jax.decoding import forward as call
-from insgenel_jax.decoding import speculative as verify
+from insgenel_jax.decoding import forward, speculative
 from insgenel_jax.decoding.mentions import merge_spans
 from insgenel_jax.decoding.table import Path
 from insgenel_jax.linker import Linker
@@ -117,11 +116,11 @@ def test_chunks_of_like_many_spans_are_batched(linker, texts, monkeypatch):
     """A batch runs until its last row ends."""
     spans = []
 
-    def decode(model, params, prompts, tables, *, batch):
-        spans.append([table.spans for table in tables])
-        return [Path.begin() for _ in tables]
+    def decode(model, params, chunks, *, batch, options):
+        spans.append([chunk.table.spans for chunk in chunks])
+        return [Path.begin() for _ in chunks]
 
-    monkeypatch.setattr(verify, "decode", decode)
+    monkeypatch.setattr(speculative, "decode", decode)
     linker(texts)
     assert len(spans) > 3
     assert all(found == sorted(found) for found in spans)
@@ -270,11 +269,11 @@ def test_new_documents_compile_nothing(linker_path, decoder):
         for _ in range(300)
     ]
     settings = {"decoder": decoder, "mention_bias": 3.0}
-    for function in (call.run, call._copy):
+    for function in (forward.run, forward._copy):
         function.clear_cache()  # of the tests before this one in the same process
 
     def count():
-        return call.run._cache_size() + call._copy._cache_size()
+        return forward.run._cache_size() + forward._copy._cache_size()
 
     linker = Linker.from_pretrained(linker_path, batch=1, **settings)
     linker(texts[:200])
