@@ -39,6 +39,7 @@ from insgenel_jax.decoding import table as decisions
 from insgenel_jax.decoding.chunk import Chunk
 from insgenel_jax.decoding.mentions import CandidateMention
 from insgenel_jax.decoding.options import Options
+from insgenel_jax.decoding.path import follow
 from insgenel_jax.linker.batches import decoder_model
 from insgenel_jax.models import hf
 from insgenel_jax.models.config import ModelConfig
@@ -292,7 +293,7 @@ def hugging_face_ways(path: Path, tokenizer: Tokenizer) -> dict[str, Way]:
         run.update(calls=0, tokens=0)
         table, state, ids = case.chunk.table, 0, []
         while True:
-            state, forced = decisions.follow(table, state)
+            state, forced = follow(table, state)
             ids += table.token[forced].tolist()
             if not table.degree(state):
                 return Outcome((*ids, *case.tail), **run)

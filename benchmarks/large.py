@@ -34,6 +34,7 @@ from tables import as_table
 from insgenel_jax import cli, models
 from insgenel_jax.decoding import table as decisions
 from insgenel_jax.decoding.mentions import CandidateMention
+from insgenel_jax.decoding.path import read_links
 from insgenel_jax.generator import Generator
 from insgenel_jax.linker import Linker
 from insgenel_jax.linker.batches import choose_decoder, decoder_model
@@ -216,7 +217,7 @@ def _measure(config, params, chunks, documents, decoder, batch, repeats):
         seconds.append(time.perf_counter() - began)
     links = []
     for i, chunk in enumerate(chunks):
-        read = decisions.read_links(chunk.table, paths[i].edges, paths[i].log_probs)
+        read = read_links(chunk.table, paths[i].edges, paths[i].log_probs)
         links.append({(x.mention.start, x.mention.end, x.entity) for x in read})
     median = float(np.median(seconds[1:])) if repeats else float("nan")
     row = {

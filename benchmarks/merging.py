@@ -44,6 +44,7 @@ from insgenel_jax.decoding.chunk import Chunk
 from insgenel_jax.decoding.forward import Model
 from insgenel_jax.decoding.mentions import CandidateMention, merge_spans
 from insgenel_jax.decoding.options import Options
+from insgenel_jax.decoding.path import read_links
 from insgenel_jax.text.linked_text import Tokens, encode_source, encode_titles
 from insgenel_jax.tokenizer import Tokenizer, train_bpe
 
@@ -299,7 +300,7 @@ def measure(
             on_tokens = {id(c): (start, end) for start, end, c in table.mentions}
             linked[number] += [
                 (link.log_prob, on_tokens[id(link.mention)], link.entity)
-                for link in decisions.read_links(table, path.edges, path.log_probs)
+                for link in read_links(table, path.edges, path.log_probs)
             ]
     right = found = wanted = 0
     for case, links in zip(cases, linked, strict=True):

@@ -39,8 +39,8 @@ from rich.console import Console
 from tables import as_table
 
 from insgenel_jax import cli, models
+from insgenel_jax.decoding.path import Path as Decoded
 from insgenel_jax.decoding.table import COPY
-from insgenel_jax.decoding.table import Path as Decoded
 from insgenel_jax.linker import TIE, Linker
 from insgenel_jax.linker.chunks import Chunk
 from insgenel_jax.linker.directory import PRESETS, Settings, read_settings
@@ -188,7 +188,7 @@ def describe(linker: Linker, texts: Sequence[Document], found: Run) -> dict[str,
         "copied": 1 - spanned / source,
         "forced": 1 - decided / (source + added),
         "links": sum(len(text.mentions) for text in found.linked),
-        "ties": sum(path.gap < TIE for _, path in found.decoded),
+        "ties": sum(path.margin < TIE for _, path in found.decoded),
     }
 
 

@@ -12,9 +12,9 @@ from jax.sharding import Mesh
 from insgenel_jax import models
 from insgenel_jax.decoding import beam, speculative, step, tree
 from insgenel_jax.decoding import chunk as decoding_chunk
-from insgenel_jax.decoding import table as decisions
 from insgenel_jax.decoding.forward import Model
 from insgenel_jax.decoding.options import Options
+from insgenel_jax.decoding.path import Path
 from insgenel_jax.decoding.title_trie import TitleTrie
 from insgenel_jax.generator import Generator
 from insgenel_jax.linker.chunks import Chunk
@@ -23,7 +23,7 @@ from insgenel_jax.models.config import ModelConfig
 from insgenel_jax.tokenizer.padding import next_power
 
 Shape = Callable[[Chunk], tuple[int, ...]]
-Decode = Callable[[Sequence[Chunk], int], list[decisions.Path]]
+Decode = Callable[[Sequence[Chunk], int], list[Path]]
 
 # What "auto" stands for: of those that give the same answer the fastest, or near it, on
 # CPU and GPU, at any batch, from some 10 M parameters up (benchmarks/decoding.py,
@@ -57,7 +57,7 @@ def choose_decoder(
     def shape(chunk: Chunk) -> tuple[int, ...]:
         return decoder.shape(_without_place(chunk), options)
 
-    def decode(chunks: Sequence[Chunk], batch: int) -> list[decisions.Path]:
+    def decode(chunks: Sequence[Chunk], batch: int) -> list[Path]:
         mesh, within = generator.mesh, contextlib.nullcontext()
         if mesh is not None:
             rows = mesh.shape["data"] * mesh.shape["fsdp"]

@@ -21,7 +21,7 @@ from jax.sharding import Mesh
 
 from insgenel_jax import artifact, sharding
 from insgenel_jax.decoding import mentions as spans
-from insgenel_jax.decoding import table as decisions
+from insgenel_jax.decoding.path import Path as DecodedPath
 from insgenel_jax.decoding.title_trie import TitleTrie
 from insgenel_jax.generator import Generator, load_generator
 from insgenel_jax.kb.knowledge_base import KnowledgeBase
@@ -44,7 +44,7 @@ from insgenel_jax.tokenizer.padding import next_power
 __all__ = ["Features", "Linker", "ScoredLink", "Settings", "assemble"]
 
 Span = tuple[int, int]
-Decided = tuple[Chunk, decisions.Path]
+Decided = tuple[Chunk, DecodedPath]
 
 TIE = 1e-4  # a decision as close as this may fall either way on another machine
 
@@ -231,17 +231,15 @@ class Linker:
         for chunk, path in decided:
             self.stats["chunks"] += bool(chunk.table.mentions)
             self.stats["dropped"] += chunk.table.dropped
-            self.stats["ties"] += path.gap < TIE
+            self.stats["ties"] += path.margin < TIE
             self.stats["dead"] += path.score == -math.inf
         for name in ("untokenised", "overlong"):
             self.stats[name] = len(getattr(self._parts, name))
         return decided
 
-    def _decode(
-        self, chunks: Sequence[Chunk], settings: Settings
-    ) -> list[decisions.Path]:
+    def _decode(self, chunks: Sequence[Chunk], settings: Settings) -> list[DecodedPath]:
         """Decode chunks in batches of one static shape each; in order on output."""
-        paths = [decisions.Path.begin() for _ in chunks]
+        paths = [DecodedPath.begin() for _ in chunks]
         shape, decode = choose_decoder(settings, self.generator, self._titles)
         shapes = {i: shape(c) for i, c in enumerate(chunks) if c.table.mentions}
         # a batch runs until its last row ends: those that end together go together
@@ -296,7 +294,7 @@ def _as_document(name: str, text: str | Document) -> Document:
     return document
 
 
-def _check_finite(chunk: Chunk, path: decisions.Path) -> None:
+def _check_finite(chunk: Chunk, path: DecodedPath) -> None:
     if math.isnan(path.score or 0.0) or not math.isfinite(sum(path.log_probs)):
         raise FloatingPointError(
             f"the generator's logits are not finite for characters [{chunk.start}, "

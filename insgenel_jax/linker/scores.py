@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from insgenel_jax.decoding import table as decisions
+from insgenel_jax.decoding.path import Link, Path, read_links
 from insgenel_jax.kb.knowledge_base import KnowledgeBase
 from insgenel_jax.linker.chunks import Chunk
 from insgenel_jax.text.document import Mention
@@ -50,13 +50,13 @@ class ScoredLink(NamedTuple):
 
 
 def score_links(
-    kb: KnowledgeBase, chunk: Chunk, path: decisions.Path, *, unlinked: bool = True
+    kb: KnowledgeBase, chunk: Chunk, path: Path, *, unlinked: bool = True
 ) -> Iterator[ScoredLink]:
     """The links of a chunk: those on the path, then the `unlinked` ones if wanted."""
     ways = [(path.edges, path.log_probs, path.vocabulary)]
     ways += path.unlinked if unlinked else []
     for number, way in enumerate(ways):
-        for link in decisions.read_links(chunk.table, *way):
+        for link in read_links(chunk.table, *way):
             mention = Mention(
                 start=chunk.start + link.mention.start,
                 end=chunk.start + link.mention.end,
@@ -67,7 +67,7 @@ def score_links(
             yield ScoredLink(mention, number == 0, _features(link))
 
 
-def _features(link: decisions.Link) -> Features:
+def _features(link: Link) -> Features:
     found = link.mention
     at = np.flatnonzero(found.entities == link.entity)  # none: it may take any title
 

@@ -11,7 +11,8 @@ from insgenel_jax.decoding import beam, speculative, step, tree
 from insgenel_jax.decoding.chunk import Chunk
 from insgenel_jax.decoding.mentions import CandidateMention, allow_any_title
 from insgenel_jax.decoding.options import Options
-from insgenel_jax.decoding.table import Weights, build_table, read_links
+from insgenel_jax.decoding.path import read_links
+from insgenel_jax.decoding.table import Weights, build_table
 from insgenel_jax.decoding.title_trie import build_title_trie
 from insgenel_jax.text.linked_text import encode_prompt, encode_source, find_tokens
 from tests.helpers.marks import slow
@@ -176,11 +177,11 @@ def test_as_with_all_titles_for_candidates(
     links, inside = 0, 0
     for case, a, b in zip(cases, found, expected, strict=True):
         assert case.table.longest == case.listed.longest
-        if min(a.gap, b.gap) < 1e-4:
+        if min(a.margin, b.margin) < 1e-4:
             continue
         assert case.table.token_ids(a.edges) == case.listed.token_ids(b.edges)
         np.testing.assert_allclose(a.log_probs, b.log_probs, atol=1e-5)
-        assert a.gap == pytest.approx(b.gap, abs=1e-4)
+        assert a.margin == pytest.approx(b.margin, abs=1e-4)
         assert (a.calls, a.tokens) == (b.calls, b.tokens)
         one, two = (
             [
@@ -205,7 +206,7 @@ def test_one_title(generator, tokenizer):
     options = Options(titles=titles_on_device)
     (path,) = step.decode(*generator, [Chunk([1], [], table)], batch=1, options=options)
     assert table.token_ids(path.edges)[-4:] == [9, 8, 7, tokenizer.end]
-    assert (path.calls, sum(path.log_probs), path.gap) == (1, 0, float("inf"))
+    assert (path.calls, sum(path.log_probs), path.margin) == (1, 0, float("inf"))
     assert table.longest == len(path.edges)
     assert read_links(table, path.edges, path.log_probs)[0].entity == 0
 

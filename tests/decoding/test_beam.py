@@ -12,7 +12,8 @@ from insgenel_jax.decoding import beam, step
 from insgenel_jax.decoding.forward import Model
 from insgenel_jax.decoding.mentions import CandidateMention, merge_spans
 from insgenel_jax.decoding.options import Options
-from insgenel_jax.decoding.table import Weights, read_links
+from insgenel_jax.decoding.path import read_links
+from insgenel_jax.decoding.table import Weights
 from insgenel_jax.decoding.whole_target import extend
 from insgenel_jax.text.linked_text import encode_source, encode_titles
 from tests.helpers.marks import slow
@@ -77,7 +78,7 @@ def test_over_legal_outputs(generator, tokenizer, monkeypatch, beams, tokens_per
             bias=lambda i, t: 4.0 * (t == tokenizer.open),
         )
         expected, target = search.find(beams)
-        assert path.gap > 1e-4
+        assert path.margin > 1e-4
         assert target_of(chunk, path) == target
         assert path.score == pytest.approx(expected, abs=1e-4)
         full = [search.log_probs(target[:n])[t] for n, t in enumerate(target)]
@@ -141,7 +142,7 @@ def test_when_the_search_ends(tokenizer, monkeypatch, beams):
             )
             expected, target = search.find(beams)
             for path in (a, b):
-                assert path.gap > 1e-5
+                assert path.margin > 1e-5
                 assert target_of(chunk, path) == target
                 assert path.score == pytest.approx(expected, abs=1e-4)
             assert a.calls == search.calls
@@ -161,7 +162,7 @@ def random_case(tokenizer, rng, text):
 
 
 def test_one_beam_is_greedy(tokenizer):
-    """With one beam the whole vocabulary's sum changes no choice: `step`, with biases."""
+    """With one beam the vocabulary's sum changes no choice: the answer is `step`'s."""
     generator = small_model(tokenizer.size, 8.0)
     rng = np.random.default_rng(0)
     chunks = [random_chunk(tokenizer, rng) for _ in range(48)]
@@ -169,8 +170,8 @@ def test_one_beam_is_greedy(tokenizer):
     found = beam.decode(*generator, chunks, batch=64, options=Options(beams=1))
     same = 0
     for a, b in zip(expected, found, strict=True):
-        assert a.gap == pytest.approx(b.gap, abs=1e-4)
-        if a.gap > 1e-4:
+        assert a.margin == pytest.approx(b.margin, abs=1e-4)
+        if a.margin > 1e-4:
             assert a.edges == b.edges
             np.testing.assert_allclose(a.log_probs, b.log_probs, atol=1e-5)
             same += 1
@@ -242,7 +243,7 @@ def looser_cases(tokenizer, count):
 
 
 def copies(outputs, source, p, tokenizer):
-    """What legal outputs have written when all source tokens before p are, no link open."""
+    """What legal outputs have written when they are at p in the source, no link open."""
     found = set()
     for ids in outputs:
         pointer, kind = 0, None
@@ -324,7 +325,7 @@ def test_dead_ends(generator, tokenizer, beams):
             ends,
             lambda i, t: BIAS * (t == tokenizer.open),
         ).find(beams)
-        assert path.gap > 1e-4
+        assert path.margin > 1e-4
         assert path.score == pytest.approx(expected, abs=1e-4)
         if not target:
             lost += 1

@@ -5,10 +5,11 @@ import functools
 import numpy as np
 import pytest
 
-from insgenel_jax.decoding import blocks, speculative, step, tree
+from insgenel_jax.decoding import blocks, selection, speculative, step, tree
 from insgenel_jax.decoding.mentions import merge_spans
 from insgenel_jax.decoding.options import Options
-from insgenel_jax.decoding.table import OPEN, follow
+from insgenel_jax.decoding.path import follow
+from insgenel_jax.decoding.table import OPEN
 from tests.helpers.marks import slow
 from tests.helpers.oracle import Oracle
 from tests.helpers.random_chunks import random_chunk, target_of, varied_case
@@ -77,7 +78,7 @@ def test_greedy(tokenizer, monkeypatch, name, seed):
     for (case, _), path, (expected, log_prob) in zip(
         found, paths, greedy(tokenizer, seed), strict=True
     ):
-        if path.gap < 1e-4:
+        if path.margin < 1e-4:
             ties += 1
             continue
         assert target_of(case.chunk, path)[:-1] == expected
@@ -94,7 +95,7 @@ def test_marginal(tokenizer, seed):
         spans = merge_spans([mention[:2] for mention in case.chunk.table.mentions])
         expected, sums = oracle.marginal(tokenizer, spans)
         np.testing.assert_allclose(sums, 1, atol=1e-6)
-        if path.gap < 1e-4:
+        if path.margin < 1e-4:
             ties += 1
             continue
         assert target_of(case.chunk, path)[:-1] == expected
@@ -136,7 +137,7 @@ def sum_block_by_block(table, rng, state, known, whole):
     if state not in known:
         block = blocks.find_block(table, state, whole=whole)
         logits = rng.normal(0, 4, len(block.edge))
-        total, leaves = sums_along(block, blocks.log_probs(table, block, logits))
+        total, leaves = sums_along(block, selection.log_probs(table, block, logits))
         probs = np.exp([total[i] for i in leaves])
         assert probs.sum() == pytest.approx(1, abs=1e-9)
         behind = [
@@ -174,21 +175,21 @@ def test_the_paths_of_every_block_sum_to_1(tokenizer, whole):
     assert seen > 60
 
 
-@pytest.mark.parametrize("selection", ["greedy", "marginal"])
-def test_the_probabilities_of_a_run_sum_to_1(tokenizer, monkeypatch, selection):
+@pytest.mark.parametrize("rule", ["greedy", "marginal"])
+def test_the_probabilities_of_a_document_sum_to_1(tokenizer, monkeypatch, rule):
     """Those that `tree.decode` chose by, and those that it hands out."""
-    found, seen, select = chunks(tokenizer, 0), 0, blocks.select
+    found, seen, select = chunks(tokenizer, 0), 0, selection.select
 
-    def checked(table, block, logits, log_probs, selection):
+    def checked(table, block, logits, log_probs, rule):
         nonlocal seen
         total, leaves = sums_along(block, log_probs)
         once = sum(np.exp(total[i]) for i in leaves)
         assert once == pytest.approx(1, abs=1e-9)
         seen += 1
-        return select(table, block, logits, log_probs, selection)
+        return select(table, block, logits, log_probs, rule)
 
-    monkeypatch.setattr(blocks, "select", checked)
-    paths = decode(tree, found, Options(selection=selection, unlinked=True))
+    monkeypatch.setattr(selection, "select", checked)
+    paths = decode(tree, found, Options(selection=rule, unlinked=True))
     assert seen > BATCH
     passed = 0
     for (case, _), path in zip(found, paths, strict=True):

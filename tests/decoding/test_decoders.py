@@ -9,7 +9,8 @@ import pytest
 from insgenel_jax.decoding import beam, blocks, forward, speculative, step, tree
 from insgenel_jax.decoding.mentions import CandidateMention, merge_spans
 from insgenel_jax.decoding.options import Options
-from insgenel_jax.decoding.table import Weights, follow, read_links
+from insgenel_jax.decoding.path import follow, read_links
+from insgenel_jax.decoding.table import Weights
 from insgenel_jax.text.linked_text import encode_titles
 from tests.helpers.marks import slow
 from tests.helpers.oracle import Oracle
@@ -46,12 +47,12 @@ def test_all_decoders_give_the_same_answer(tokenizer, family, scales):
         for decoder in (tree, speculative):
             found = decoder.decode(*generator, chunks, batch=64, options=Options())
             for a, b, chunk in zip(expected, found, chunks, strict=True):
-                if min(a.gap, b.gap) < 1e-4:
+                if min(a.margin, b.margin) < 1e-4:
                     ties += 1
                     continue
                 assert a.edges == b.edges
                 np.testing.assert_allclose(a.log_probs, b.log_probs, atol=1e-5)
-                assert a.gap == pytest.approx(b.gap, abs=1e-4)
+                assert a.margin == pytest.approx(b.margin, abs=1e-4)
                 assert b.calls <= a.calls
                 links += len(read_links(chunk.table, b.edges, b.log_probs))
     assert ties < 4
@@ -157,7 +158,7 @@ def test_a_block_over_the_limits_takes_several_calls(
     monkeypatch.setattr(tree, "EDGES", (64, 3))
     found = tree.decode(*generator, chunks, batch=32, options=options)
     for a, b in zip(expected, found, strict=True):
-        if a.gap > 1e-4:
+        if a.margin > 1e-4:
             assert a.edges == b.edges
             np.testing.assert_allclose(a.log_probs, b.log_probs, atol=1e-5)
             if kept == "vocabulary":

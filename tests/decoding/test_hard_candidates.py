@@ -8,7 +8,8 @@ import pytest
 from insgenel_jax.decoding import blocks, speculative, step, tree
 from insgenel_jax.decoding.mentions import CandidateMention
 from insgenel_jax.decoding.options import Options
-from insgenel_jax.decoding.table import TITLE, Weights, follow, read_links
+from insgenel_jax.decoding.path import follow, read_links
+from insgenel_jax.decoding.table import TITLE, Weights
 from insgenel_jax.text.linked_text import encode_titles
 from tests.helpers.random_chunks import make_chunk
 from tests.helpers.small_models import small_model

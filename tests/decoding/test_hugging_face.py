@@ -8,7 +8,7 @@ from insgenel_jax import models
 from insgenel_jax.decoding import beam, speculative, step, tree
 from insgenel_jax.decoding.forward import Model
 from insgenel_jax.decoding.options import Options
-from insgenel_jax.decoding.table import read_links
+from insgenel_jax.decoding.path import read_links
 from tests.helpers.random_chunks import chunks_with_targets, target_of
 
 torch = pytest.importorskip("torch")
@@ -132,7 +132,7 @@ def test_greedy(chunks, generators, generated, decoder, batch):
             *generators[1], chunks[i : i + batch], batch=batch, options=Options()
         )
         for j, path in enumerate(paths, i):
-            assert path.gap > 1e-4
+            assert path.margin > 1e-4
             target, _ = generated(1)[j]
             assert target_of(chunks[j], path) == target
             links += len(read_links(chunks[j].table, path.edges, path.log_probs))
@@ -149,7 +149,7 @@ def test_beam(chunks, generators, generated, beams, batch):
         part, options = chunks[i : i + batch], Options(beams=beams)
         found = beam.decode(*generators[1], part, batch=batch, options=options)
         for j, path in enumerate(found, i):
-            assert path.gap > 1e-4
+            assert path.margin > 1e-4
             target, expected = generated(beams)[j]
             assert target_of(chunks[j], path) == target
             assert path.score == pytest.approx(expected, abs=1e-4)

@@ -132,7 +132,7 @@ class Search:
             yield score + gain, (*ids, token)
 
     def find(self, beams):
-        """-> (mean of ln p, target) of the best that finishes; (-inf, ()) if none does."""
+        """The best finished hypothesis: (mean of ln p, target); (-inf, ()) if none is."""
         running, finished = [(0.0, ())], []
         while running:
             self.calls += 1

@@ -126,7 +126,7 @@ def targets_of(case, tokenizer):
 
 
 def chunks_with_targets(tokenizer, seed, count, weights=None):
-    """Chunks, and the legal targets of each; without biases unless `weights` has some."""
+    """Chunks and the legal targets of each. Without `weights` there are no biases."""
     rng = np.random.default_rng(seed)
     found = list(cases(tokenizer, rng, count, weights or Weights()))
     return [case.chunk for case in found], [

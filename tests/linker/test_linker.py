@@ -10,7 +10,7 @@ from jax.sharding import PartitionSpec as P
 from insgenel_jax import mini_world
 from insgenel_jax.decoding import forward, speculative
 from insgenel_jax.decoding.mentions import merge_spans
-from insgenel_jax.decoding.table import Path
+from insgenel_jax.decoding.path import Path
 from insgenel_jax.linker import Linker
 from insgenel_jax.sharding import make_mesh
 from insgenel_jax.text.document import Document, Mention

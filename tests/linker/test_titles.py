@@ -14,6 +14,7 @@ from insgenel_jax.linker.chunks import make_chunks
 from insgenel_jax.linker.titles import make_titles
 from insgenel_jax.sharding import make_mesh
 from insgenel_jax.text.linked_text import encode_titles
+from tests.helpers.tries import find_title
 
 pytestmark = pytest.mark.slow
 
@@ -54,7 +55,7 @@ def test_mentions_without_candidates_are_linked(path, linker):
 def test_every_title_is_in_the_tree(linker):
     titles = [linker.kb.title(entity) for entity in range(len(linker.kb))]
     for entity, ids in enumerate(encode_titles(linker.generator.tokenizer, titles)):
-        assert title_trie.walk(linker._parts.titles, ids) == entity
+        assert find_title(linker._parts.titles, ids) == entity
 
 
 def test_only_given_mentions_may(path, linker):
@@ -120,7 +121,7 @@ def test_titles_without_tokens_or_too_long_are_left_out(linker):
         title = linker.kb.title(entity)
         (ids,) = encode_titles(linker.generator.tokenizer, [title])
         kept = not title.startswith("A") and len(ids) <= 6
-        assert title_trie.walk(titles, ids) == (entity if kept else None)
+        assert find_title(titles, ids) == (entity if kept else None)
         short += kept
     assert 0 < short < len(linker.kb)
 
