@@ -1,15 +1,16 @@
-"""A step of the decoder in the tree of all titles, beside one in a table of candidates.
+"""The step decoder in the tree of all titles, beside the same in tables of candidates.
 
     python benchmarks/all_titles.py [--titles 6000000] [--shape tiny] [--trie DIR]
         [--repeats 7] [--json OUT]
 
-Documents with eight given mentions, random weights in float32: each mention has five
-candidates, or may take any title (drawn and tokenised as in benchmarks/trie.py; kept in
---trie, if given, for the next time). "candidates, tree at hand" are the same tables in
-the program that has the tree as well, as in a mixed batch. What is decided means
-nothing, so that a title ends sooner or later than a real one. ms/call: the time of a
-batch over its calls, which are those of its slowest row; ways run in turn, medians, of
-the processor's time, so that other jobs on the machine disturb less.
+The documents have eight given mentions, the model random weights in float32. Each
+mention has five candidates, or may take any title (drawn and tokenised as in
+benchmarks/trie.py, and kept in --trie, if given, for the next time). "candidates, tree
+at hand" are the tables of candidates in the program that has the tree as well, as in a
+mixed batch. The decisions mean nothing, so titles end sooner or later than real ones.
+ms/call is the time of a batch divided by the calls of its slowest row. The ways run in
+turn; times are medians of the processor's time, so that other jobs on the machine
+disturb less.
 """
 
 from __future__ import annotations
@@ -27,10 +28,11 @@ from typing import Annotated
 import jax
 import numpy as np
 import typer
-from decoding import INSTRUCTION, SHAPES  # this and two more beside this script
+from decoding import INSTRUCTION, SHAPES  # this and three more beside this script
 from rich.console import Console
+from tables import as_table
 from titles import draw_titles
-from trie import MADE_FROM, TRAINED_ON, VOCABULARY, _print, encode
+from trie import MADE_FROM, TRAINED_ON, VOCABULARY, encode
 
 from insgenel_jax import models
 from insgenel_jax.decoding import step
@@ -113,7 +115,9 @@ def main(
         "repeats": repeats,
         "seed": seed,
     }
-    _print(Console(), str(about), rows)
+    console = Console(width=110)
+    console.print(about)
+    console.print(as_table("a call of the step decoder", rows))
     if json is not None:
         json.write_text(jsonlib.dumps({**about, "rows": rows}, indent=1) + "\n")
 

@@ -1,16 +1,17 @@
 """Every decoder on the same weights and documents, beside Hugging Face's generate.
 
-    python benchmarks/decoding.py [--family opt] [--shape 125m] [--repeats 7] [--json OUT]
+    python benchmarks/decoding.py [--family opt] [--shape 125m] [--repeats 7]
+        [--json OUT]
 
-Documents of about 150 source tokens with 14 decision spans, made from a seeded
-vocabulary of invented words; random weights in float32, but that OPT's open most mentions
-(LLaMA's have no bias to say so with): what is decided means nothing, but is the same for
-all. Hugging Face (torch) runs the same weights
-(a) `generate(prefix_allowed_tokens_fn)` over the whole document, (b) a fresh prompt for
-every span, as the release does, greedy and with 2 beams each. All are run in turn,
-`repeats` times; times are medians, ratios are of medians of one run. *calls* are forwards
-in which the document takes part, *tokens* those run in them, *choices* the release's own
-count: mentions, and candidates of ambiguous mentions.
+The documents have about 150 source tokens with 14 decision spans, made from a seeded
+vocabulary of invented words. The weights are random, in float32; those of OPT are
+changed so that they open most mentions (LLaMA has no bias to change). So the decisions
+mean nothing, but are the same for all. Hugging Face (torch) runs the same weights (a)
+with `generate(prefix_allowed_tokens_fn)` over the whole document and (b) with a fresh
+prompt for every span, as the release does, each greedily and with 2 beams. All ways are
+run in turn, `repeats` times; times are medians, and ratios are of medians of one run.
+*calls* are forwards in which the document takes part, *tokens* are those run in them,
+*choices* is the release's own count: mentions, and candidates of ambiguous mentions.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ INSTRUCTION = "Mark every mention of an entity in the text and name the entity."
 class Case(NamedTuple):
     """A document ready to decode.
 
-    mention_tokens, title_tokens: in the mean, of the candidates.
+    mention_tokens, title_tokens: of a candidate mention and a title, in the mean.
     """
 
     chunk: Chunk
@@ -68,12 +69,12 @@ class Case(NamedTuple):
 
     @property
     def tail(self) -> list[int]:
-        """What stands behind the last decision."""
+        """The source tokens behind the last decision span, and EOS."""
         return self.chunk.source[len(self.chunk.table.span_end) - 1 :]
 
 
 class Outcome(NamedTuple):
-    """What one way of decoding gave and took."""
+    """The output of one way of decoding a document, and its cost."""
 
     ids: tuple[int, ...]
     calls: int
@@ -120,7 +121,7 @@ def main(
         if hugging_face:
             hf.save_model(Path(folder) / "model", config, params)
             ways |= hugging_face_ways(Path(folder) / "model", tokenizer)
-        found, seconds = measure(ways, cases, repeats, console)
+        outcomes, seconds = compare(ways, cases, repeats, console)
     versions = {
         name: importlib.metadata.version(name)
         for name in ("jax", "flax", *(["torch", "transformers"] * hugging_face))
@@ -141,7 +142,7 @@ def main(
         "repeats": repeats,
         "seed": seed,
     }
-    rows = summarise(found, seconds)
+    rows = summarise(outcomes, seconds)
     console.print(about)
     console.print(as_table("decoding a document", rows, ".1f"))
     if json is not None:
@@ -149,9 +150,10 @@ def main(
 
 
 def lean_to_open(params, token_id: int):
-    """The same weights, but that they open most mentions, as a linked document has.
+    """The weights, changed so that they open most mentions, as in a linked document.
 
-    The last norm's bias adds to the logit of OPEN, for us and for torch alike.
+    The bias of the last norm is changed to raise the logit of OPEN, for our decoders
+    and torch alike.
     """
     if "bias" not in params["norm"]:
         return params
@@ -252,7 +254,7 @@ def our_ways(config: ModelConfig, params, batch: int) -> dict[str, Way]:
 
 
 def hugging_face_ways(path: Path, tokenizer: Tokenizer) -> dict[str, Way]:
-    """transformers' generate with torch on the same weights, a document at a time."""
+    """transformers' `generate` with torch on the same weights, a document at a time."""
     import torch
     import transformers
 
@@ -300,8 +302,8 @@ def hugging_face_ways(path: Path, tokenizer: Tokenizer) -> dict[str, Way]:
             stop = table.span_end[state]
             allowed = walker(table, state, [tokenizer.eos], stop)
             prompt = case.chunk.prompt + ids
-            found = generate(prompt, allowed, table.longest + 1, beams)
-            for token in found[: found.index(tokenizer.eos)]:
+            span = generate(prompt, allowed, table.longest + 1, beams)
+            for token in span[: span.index(tokenizer.eos)]:
                 state = int(table.next[edge_of(table, state, token)])
                 ids.append(token)
 
@@ -317,7 +319,11 @@ def hugging_face_ways(path: Path, tokenizer: Tokenizer) -> dict[str, Way]:
 
 
 def walker(table: decisions.Table, start: int, tail: list[int], stop=None):
-    """allowed(tokens so far) -> the tokens that may follow, each prefix walked once."""
+    """A function from the tokens so far to those that may follow.
+
+    It remembers the state behind every prefix. Behind the table's end, or the state
+    `stop`, the tokens of `tail` follow.
+    """
     states = {(): (start, 0)}  # state, and how many tail tokens were taken
 
     def allowed(ids: tuple[int, ...]) -> list[int]:
@@ -343,9 +349,9 @@ def edge_of(table: decisions.Table, state: int, token: int) -> int:
     return int(row.start) + table.token[row].tolist().index(token)
 
 
-def measure(ways, cases, repeats: int, console: Console):
-    """Run every way on every case in turn -> outcomes, seconds of each repeat."""
-    found = {name: run(cases) for name, run in ways.items()}
+def compare(ways, cases, repeats: int, console: Console):
+    """Run every way on every case, in turn: outcomes, and seconds of each repeat."""
+    outcomes = {name: run(cases) for name, run in ways.items()}
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     with console.status("measuring") as status:
         for repeat in range(repeats):
@@ -354,24 +360,24 @@ def measure(ways, cases, repeats: int, console: Console):
                 began = time.perf_counter()
                 run(cases)
                 seconds[name].append(time.perf_counter() - began)
-    return found, seconds
+    return outcomes, seconds
 
 
-def summarise(found, seconds) -> list[dict]:
+def summarise(outcomes, seconds) -> list[dict]:
     """A row a way: calls, tokens, milliseconds a document, and ratios to `tree`."""
     best = float(np.median(seconds["tree"]))
-    calls = sum(outcome.calls for outcome in found["tree"])
+    calls = sum(outcome.calls for outcome in outcomes["tree"])
     rows = []
-    for name, outcomes in found.items():
-        documents, median = len(outcomes), float(np.median(seconds[name]))
-        total = sum(outcome.calls for outcome in outcomes)
+    for name, own in outcomes.items():
+        documents, median = len(own), float(np.median(seconds[name]))
+        total = sum(outcome.calls for outcome in own)
         other = BEAMS if name == HF_BEAMS else "step"
-        same = sum(a.ids == b.ids for a, b in zip(outcomes, found[other], strict=True))
+        same = sum(a.ids == b.ids for a, b in zip(own, outcomes[other], strict=True))
         rows.append(
             {
                 "way": name,
                 "calls": total / documents,
-                "tokens": sum(outcome.tokens for outcome in outcomes) / documents,
+                "tokens": sum(outcome.tokens for outcome in own) / documents,
                 "ms a document": 1000 * median / documents,
                 "time / tree": median / best,
                 "calls / tree": total / calls,

@@ -193,13 +193,10 @@ def build_table(
     longest_titles = [titles.longest if titles else 0] * len(mentions)
     for m, length in zip(listed, lengths, strict=True):
         longest_titles[m] = length
-    span_end = np.arange(last + 1, dtype=np.int32)
-    for start, end in spans:
-        span_end[start:end] = end
     return Table(
         **_sort_edges(_join(_as_columns(edges), title_edges)),
         mentions=mentions,
-        span_end=span_end,
+        span_end=_span_ends(spans, last),
         longest=_longest_path(mentions, longest_titles, last),
         dropped=len(candidates) - len(mentions),
         titles=titles if len(listed) < len(mentions) else None,
@@ -272,6 +269,14 @@ def _mention_edges(
             at = inside[end - start]
             edges.append(_Edge(at, tokenizer.close, closed[m], CLOSE, value=m))
     return edges, closed
+
+
+def _span_ends(spans: list[tuple[int, int]], last: int) -> Int[np.ndarray, " P"]:
+    """The end of each source token's decision span; outside of one its own number."""
+    ends = np.arange(last + 1, dtype=np.int32)
+    for start, end in spans:
+        ends[start:end] = end
+    return ends
 
 
 def _title_edges(

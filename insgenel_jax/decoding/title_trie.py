@@ -166,21 +166,32 @@ def open_title_trie(
             name: np.asarray(np.load(path / f"{name}.npy", mmap_mode="r"))
             for name in ARRAYS
         }
-        counts = dict(manifest.counts)
-        sizes = counts.pop("titles"), counts.pop("edges"), counts.pop("tokens")
-        trie = TitleTrie(**arrays, **counts)
+        sizes = [manifest.counts[name] for name in ("titles", "edges", "tokens")]
+        known = {n: manifest.counts[n] for n in ("widest", "longest", "repeated")}
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise artifact.ArtifactError(
             f"{path}: a file of the title trie cannot be read ({error}); make it again"
         ) from error
-    found = len(trie.ends), len(trie.token), len(trie.root)
-    rows = len(trie.entity), len(trie.indptr) - 2, int(trie.indptr[-1])
-    if found != sizes or rows != (sizes[0], sizes[1], sizes[1]):
+    _check_sizes(path, arrays, *sizes)
+    return TitleTrie(**arrays, **known)
+
+
+def _check_sizes(
+    path: Path, arrays: dict[str, np.ndarray], titles: int, edges: int, tokens: int
+) -> None:
+    expected = {
+        "indptr": edges + 2,
+        "token": edges,
+        "root": tokens,
+        "ends": titles,
+        "entity": titles,
+    }
+    sizes = {name: len(array) for name, array in arrays.items()}
+    if sizes != expected or arrays["indptr"][-1] != edges:
         raise artifact.ArtifactError(
-            f"{path}: the files of the title trie do not fit each other: expected "
-            f"titles, edges, tokens {sizes}, found {found}, rows {rows}; make it again"
+            f"{path}: the files of the title trie do not fit each other: expected rows "
+            f"{expected}, found {sizes}; make it again"
         )
-    return trie
 
 
 def children(trie: TitleTrie, node: int) -> tuple[np.ndarray, range]:

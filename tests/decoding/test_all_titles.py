@@ -29,7 +29,7 @@ def generator(tokenizer):
 
 
 def draw_titles(tokenizer, rng, count, letters):
-    """Token sequences of few letters: shared beginnings, prefixes of each other."""
+    """Titles of few different tokens: they share beginnings, some are prefixes."""
     own = (tokenizer.open, tokenizer.close, tokenizer.entity, tokenizer.end)
     letters = [t for t in range(tokenizer.size - letters, tokenizer.size)]
     letters = [t for t in letters if t not in own]
@@ -40,7 +40,7 @@ def draw_titles(tokenizer, rng, count, letters):
 
 
 def grow(tokenizer, titles):
-    """-> the tree of all titles on the host, and on the device."""
+    """The prefix tree of all titles on the host, and on the device."""
     ids = np.array([token for title in titles for token in title])
     lengths = np.array([len(title) for title in titles])
     trie = build_title_trie(ids, lengths, tokenizer.size, tokenizer.end)
@@ -50,7 +50,8 @@ def grow(tokenizer, titles):
 class Case:
     """A chunk whose mentions may take any title, each with probability `share`.
 
-    table: in the tree of all titles. listed: with all titles as candidates.
+    table: its mentions lead into the tree of all titles. listed: they have all titles
+    as candidates instead.
     """
 
     def __init__(self, tokenizer, rng, titles, trie, share, weights=None, mentions=4):
@@ -100,7 +101,7 @@ def decode(generator, cases, *, batch, listed=False, titles=None):
 
 @pytest.mark.parametrize("tokens_per_call", [slow(1), 8])
 def test_greedy_over_legal_outputs(generator, tokenizer, monkeypatch, tokens_per_call):
-    """A batch of chunks with the tree, with their own candidates, and with both."""
+    """A batch of chunks with the tree of all titles, with own candidates, and both."""
     rng = np.random.default_rng(0)
     titles = draw_titles(tokenizer, rng, 16, 6)
     trie, titles_on_device = grow(tokenizer, titles)
@@ -128,7 +129,7 @@ def test_greedy_over_legal_outputs(generator, tokenizer, monkeypatch, tokens_per
 
 @pytest.mark.slow
 def test_probabilities_of_all_titles_sum_to_one(generator, tokenizer):
-    """Those of the oracle, which the decoder's agree with."""
+    """The oracle's do, and the decoder's agree with them."""
     rng = np.random.default_rng(1)
     titles = draw_titles(tokenizer, rng, 30, 5)
     trie, titles_on_device = grow(tokenizer, titles)
@@ -144,7 +145,8 @@ def test_probabilities_of_all_titles_sum_to_one(generator, tokenizer):
     )
     (link,) = read_links(table, path.edges, path.log_probs)
     every = np.arange(len(titles))
-    listed = dataclasses.replace(mention, entities=every, any_title=False)
+    alike = np.zeros(len(titles))
+    listed = CandidateMention(3, 7, every, alike, alike, optional=False)
     outputs = legal_outputs(tokenizer, tokens, [listed], titles, True)
     oracle = Oracle(generator, prompt, outputs, lambda ids, token: 0.0)
     log_probs = {
@@ -198,7 +200,7 @@ def test_as_with_all_titles_for_candidates(
 
 @pytest.mark.slow
 def test_one_title(generator, tokenizer):
-    """All of it is forced: a single call, for the root."""
+    """It is forced, so there is a single call, for the root."""
     trie, titles_on_device = grow(tokenizer, [[9, 8, 7]])
     tokens = encode_source(tokenizer, "in York")
     mention = dataclasses.replace(allow_any_title(3, 7), optional=False)
@@ -213,22 +215,24 @@ def test_one_title(generator, tokenizer):
 
 @pytest.mark.slow
 def test_new_documents_compile_nothing(generator, tokenizer):
-    """With the tree or without it, where their shapes are those of another."""
+    """With or without the tree, if an earlier chunk was padded to the same sizes."""
     rng = np.random.default_rng(3)
     titles = draw_titles(tokenizer, rng, 20, 5)
     trie, titles_on_device = grow(tokenizer, titles)
     cases = [Case(tokenizer, rng, titles, trie, share / 8) for share in range(8)]
-    alike = {
+    sizes = {
         step.shape(Chunk(case.prompt, [], case.table), Options()) for case in cases
     }
     before = step._decode._cache_size()
     for i in range(0, 8, 2):
         decode(generator, cases[i : i + 2], batch=2, titles=titles_on_device)
-    assert step._decode._cache_size() - before <= len(alike)
+    assert step._decode._cache_size() - before <= len(sizes)
     _, other = grow(tokenizer, titles[::-1])
     compiled = step._decode._cache_size()
     decode(generator, cases[:2], batch=2, titles=other)
-    assert step._decode._cache_size() == compiled  # the tree is no constant
+    assert (
+        step._decode._cache_size() == compiled
+    )  # the tree is an argument, not a constant
 
 
 def test_who_cannot_refuses(generator, tokenizer):

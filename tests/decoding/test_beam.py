@@ -47,7 +47,7 @@ def generator(tokenizer):
 
 
 def run_anew(generator, prompt):
-    """ids -> ln p of every token behind prompt and ids, without a cache."""
+    """A function: ids -> ln p of every token behind prompt and ids, uncached."""
     model, params = generator
 
     @functools.cache
@@ -65,7 +65,7 @@ def run_anew(generator, prompt):
     ("beams", "tokens_per_call"), [slow(1, 8), slow(2, 1), (2, 3), slow(2, 8), (6, 8)]
 )
 def test_over_legal_outputs(generator, tokenizer, monkeypatch, beams, tokens_per_call):
-    """Targets and scores, with biases, whether forced tokens ride along or not."""
+    """Targets and scores, with biases, however many forced tokens a call runs."""
     weights = Weights(mention_bias=4.0)
     chunks, targets = chunks_with_targets(tokenizer, 0, 8, weights)
     monkeypatch.setattr(beam, "TOKENS_PER_CALL", tokens_per_call)
@@ -88,7 +88,10 @@ def test_over_legal_outputs(generator, tokenizer, monkeypatch, beams, tokens_per
 
 
 def toy_model(vocabulary, scale):
-    """Logits by the last token and its position alone: sharp, and soon compiled."""
+    """A model whose logits depend on the last token and its position alone.
+
+    So they differ widely, and the model compiles fast.
+    """
     rng = np.random.default_rng(0)
     params = {
         "hidden": rng.normal(size=(vocabulary, 8, 16)).astype(np.float32),
@@ -113,9 +116,10 @@ def toy_model(vocabulary, scale):
 @pytest.mark.slow
 @pytest.mark.parametrize("beams", [1, 2, 3])
 def test_when_the_search_ends(tokenizer, monkeypatch, beams):
-    """On 128 chunks: targets, scores, calls and tokens, where ln p varies widely.
+    """On 128 chunks: targets, scores, calls and tokens.
 
-    So hypotheses are lost, finish late, and would still get better behind the end.
+    ln p varies widely, so that hypotheses are lost, finish late, and would still get
+    better after the search has ended.
     """
     rng = np.random.default_rng(beams)
     model, params = toy_model(tokenizer.size, 1.0)
@@ -192,7 +196,11 @@ def test_batch_and_padding_change_nothing(generator, tokenizer):
 
 @pytest.mark.parametrize("optional", [True, False])
 def test_calls_and_tokens_are_counted(generator, tokenizer, monkeypatch, optional):
-    """ "in York" and one entity: prompt; in; York and OPEN; the rest of the link."""
+    """The text "in York" with one entity takes four calls.
+
+    They run the prompt; "in"; "York" in one beam and OPEN in the other; the rest of the
+    link.
+    """
     titles = encode_titles(tokenizer, TITLES)
     one = CandidateMention(3, 7, np.array([0]), np.zeros(1), np.zeros(1), optional)
     chunk = make_chunk(tokenizer, "in York", [one], titles, Weights())
@@ -213,7 +221,7 @@ def test_calls_and_tokens_are_counted(generator, tokenizer, monkeypatch, optiona
 
 
 def looser_cases(tokenizer, count):
-    """Chunks; their legal targets; what is walked into at dead ends."""
+    """Chunks, their legal targets, and the outputs that are dead ends."""
     rng = np.random.default_rng(1)
     for i in range(count):
         text = TEXTS[i % len(TEXTS)]
@@ -243,7 +251,7 @@ def looser_cases(tokenizer, count):
 
 
 def copies(outputs, source, p, tokenizer):
-    """What legal outputs have written when they are at p in the source, no link open."""
+    """The beginnings of legal outputs up to source token p, with no link open."""
     found = set()
     for ids in outputs:
         pointer, kind = 0, None
@@ -260,7 +268,7 @@ def copies(outputs, source, p, tokenizer):
 
 
 def test_the_longer_table(tokenizer):
-    """Every way through it is a legal target, or with "first_token" a dead end."""
+    """Every way through it is a legal target or, with "first_token", a dead end."""
     ends = 0
     for chunk, targets, dead in looser_cases(tokenizer, 30):
         table = chunk.table
@@ -301,7 +309,7 @@ def test_the_longer_table(tokenizer):
 
 @pytest.mark.parametrize("beams", [1, 2])
 def test_dead_ends(generator, tokenizer, beams):
-    """Beams walk into them and are dropped; the others, if there are any, go on."""
+    """Beams that walk into dead ends are dropped; the others, if any, go on."""
     chunks, targets, dead = zip(*looser_cases(tokenizer, 24), strict=True)
 
     def search(openings):

@@ -23,14 +23,14 @@ DECODERS = {
     "tree, whole": (tree, Options(vocabulary=True)),
     "speculative": (speculative, Options()),
 }
-DEFAULT = ("step", "tree", "speculative")  # the variants wait for the slow run
+DEFAULT = ("step", "tree", "speculative")  # only the slow run has the variants
 BATCH = 64
 SEEDS = [0, *(slow(seed) for seed in range(1, 8))]
 
 
 @functools.cache
 def chunks(tokenizer, seed):
-    """64 chunks with their oracles, half of a clear LLaMA, half of a less clear OPT."""
+    """64 chunks with their oracles: half of a sharp LLaMA, half of a flatter OPT."""
     rng = np.random.default_rng(seed)
     cases = [varied_case(tokenizer, rng) for _ in range(BATCH)]
     models = [small_model(tokenizer.size, 8.0), small_model(tokenizer.size, 3.0, "opt")]
@@ -105,7 +105,7 @@ def test_marginal(tokenizer, seed):
 
 
 def test_the_chunks_have_all_kinds(tokenizer):
-    """What brute force is meant to check does occur: else it proves nothing."""
+    """Everything occurs that brute force is meant to check."""
     cases = [case for case, _ in chunks(tokenizer, 0)]
     given = weighted = passing = unweighted = 0
     for case in cases:
@@ -121,7 +121,7 @@ def test_the_chunks_have_all_kinds(tokenizer):
 
 
 def sums_along(block, log_probs):
-    """ln p of the path to each edge, and the edges that nothing hangs on."""
+    """ln p of the path to each edge, and the leaves: edges with none below them."""
     total = {-1: 0.0}
     for i, up in enumerate(block.parent.tolist()):  # pre-order: the parent comes first
         total[i] = total[up] + log_probs[i]
@@ -130,7 +130,7 @@ def sums_along(block, log_probs):
 
 
 def sum_block_by_block(table, rng, state, known, whole):
-    """Of all paths to the end: the sum of p, by random logits, and how many."""
+    """The sum of p over all paths to the end, by random logits, and their number."""
     state, _ = follow(table, state, links=not whole)
     if not table.degree(state):
         return 1.0, 1
@@ -150,7 +150,7 @@ def sum_block_by_block(table, rng, state, known, whole):
 
 
 def count_paths(table):
-    """From the start to the end, edge by edge."""
+    """The number of paths from the start to the end."""
 
     @functools.cache
     def count(state):
@@ -162,7 +162,7 @@ def count_paths(table):
 
 @pytest.mark.parametrize("whole", [False, True])
 def test_the_paths_of_every_block_sum_to_1(tokenizer, whole):
-    """Of random tables and logits; and those of a chunk, each of its paths once."""
+    """Over random tables and logits. Through its blocks, a chunk has each path once."""
     rng = np.random.default_rng(8)
     seen = 0
     for _ in range(60):
@@ -177,7 +177,7 @@ def test_the_paths_of_every_block_sum_to_1(tokenizer, whole):
 
 @pytest.mark.parametrize("rule", ["greedy", "marginal"])
 def test_the_probabilities_of_a_document_sum_to_1(tokenizer, monkeypatch, rule):
-    """Those that `tree.decode` chose by, and those that it hands out."""
+    """Both those that `tree.decode` chooses by and those that it returns."""
     found, seen, select = chunks(tokenizer, 0), 0, selection.select
 
     def checked(table, block, logits, log_probs, rule):

@@ -1,4 +1,4 @@
-"""The decoders against each other; test_brute_force.py has what they must say."""
+"""The decoders against each other. test_brute_force.py says what the answer must be."""
 
 import itertools
 
@@ -37,7 +37,7 @@ def test_marginal_is_not_greedy(tokenizer):
 
 @pytest.mark.parametrize(("family", "scales"), [("llama", (2, 8)), slow("opt", (2, 4))])
 def test_all_decoders_give_the_same_answer(tokenizer, family, scales):
-    """On 512 random chunks of each, but where a decision's gap is below 1e-4."""
+    """On 512 random chunks of each family, where no decision's margin is below 1e-4."""
     rng = np.random.default_rng(3)
     ties = links = 0
     for scale, seed in itertools.product(scales, range(4)):
@@ -60,7 +60,10 @@ def test_all_decoders_give_the_same_answer(tokenizer, family, scales):
 
 
 def test_calls_and_tokens_are_counted(generator, tokenizer):
-    """One decision span with one mention of one entity: one call, the prompt alone."""
+    """One decision span with one mention of one entity takes one call.
+
+    It runs the prompt and "in", which is forced.
+    """
     titles = encode_titles(tokenizer, TITLES)
     one = CandidateMention(3, 7, np.array([0]), np.zeros(1), np.zeros(1))
     chunk = make_chunk(tokenizer, "in York", [one], titles, Weights())
@@ -114,7 +117,10 @@ def test_batch_and_padding_change_nothing(generator, tokenizer, decoder):
 
 @pytest.mark.parametrize("decoder", [step, beam, tree, speculative])
 def test_padding_needs_no_positions(tokenizer, decoder):
-    """Those behind the last that a chunk takes have no say. OPT's are a table."""
+    """Positions behind the last one that a chunk needs are not used: here they are NaN.
+
+    OPT's position embeddings are a table, so that they can be.
+    """
     chunks = [case.chunk for case in cases(tokenizer, np.random.default_rng(9), 6)]
     most = max(
         len(chunk.prompt) + chunk.table.longest + len(chunk.source) * (decoder is beam)
@@ -149,7 +155,7 @@ def test_forced_chunks_cost_no_call(generator, tokenizer, decoder):
 def test_a_block_over_the_limits_takes_several_calls(
     generator, tokenizer, monkeypatch, selection, kept
 ):
-    """Nothing is cut off: the answer is the one of a single call."""
+    """The answer is the same as in a single call: nothing is left out."""
     rng = np.random.default_rng(4)
     chunks = [random_chunk(tokenizer, rng) for _ in range(24)]
     options = Options(selection=selection, **({kept: True} if kept else {}))
@@ -172,7 +178,7 @@ def test_a_block_over_the_limits_takes_several_calls(
 
 
 def test_pieces_cover_a_block(tokenizer):
-    """Each decided edge is scored once, with all that is above it run before it."""
+    """Each decided edge is scored once, in a piece that runs all edges above it."""
     rng = np.random.default_rng(5)
     for _ in range(50):
         table = random_chunk(tokenizer, rng).table
@@ -191,7 +197,7 @@ def test_pieces_cover_a_block(tokenizer):
 
 
 def test_scores_over_the_vocabulary(tokenizer):
-    """ln p of each edge of a link among all tokens, as a sequence run anew has it."""
+    """ln p of each edge of a link over the vocabulary, against a run without cache."""
     model, params = small_model(tokenizer.size, 3.0)
     ((chunk, *_),) = cases(
         tokenizer, np.random.default_rng(6), 1, Weights(mention_bias=9.0)
@@ -217,7 +223,7 @@ def test_scores_over_the_vocabulary(tokenizer):
 
 
 def test_the_best_unlinked_mention(tokenizer):
-    """Of a block that links nothing: the best mention, then its best entity."""
+    """For a block that links nothing it is the best mention with its best entity."""
     generator = small_model(tokenizer.size, 3.0)
     weights = Weights(mention_bias=-30.0)
     seen = 0
@@ -229,15 +235,13 @@ def test_the_best_unlinked_mention(tokenizer):
         oracle = Oracle(generator, chunk.prompt, outputs, case.bias)
         spans = merge_spans([mention[:2] for mention in table.mentions])
         assert len(path.unlinked) == len(spans)
-        for (begin, end), (edges, log_probs, _) in zip(
-            spans, path.unlinked, strict=True
-        ):
+        for (begin, _), (edges, log_probs, _) in zip(spans, path.unlinked, strict=True):
             (link,) = read_links(table, edges, log_probs)
             before = tuple(chunk.source[:begin])
             outcomes = {}
             for output in outputs:
                 if output[:begin] == before:
-                    key, cut = oracle._cut(output, begin, tokenizer, spans)
+                    key, cut = oracle.cut_block(output, begin, tokenizer, spans)
                     if key is not None:
                         outcomes[cut] = key
             probs = {c: np.exp(oracle.log_prob(c, begin)) for c in outcomes}

@@ -1,4 +1,4 @@
-"""Candidates that could go wrong: titles within titles, one alone, thousands."""
+"""Candidates that are easy to get wrong: titles within titles, one alone, thousands."""
 
 import math
 
@@ -29,7 +29,7 @@ def generator(tokenizer):
 
 
 def favour(tokenizer, ids, entity):
-    """The chunk "in York", linked almost surely, as one of the titles."""
+    """The chunk "in York", which is linked almost surely, and to the given entity."""
     log_prior = np.full(len(ids), -60.0)
     log_prior[entity] = 0.0
     mention = CandidateMention(3, 7, np.arange(len(ids)), log_prior, 0 * log_prior)
@@ -50,7 +50,7 @@ def decode(decoder, options, generator, chunks):
 
 @pytest.mark.parametrize("name", DECODERS)
 def test_titles_within_titles(generator, tokenizer, name):
-    """END or a longer title: each of four, of which the last holds all others."""
+    """END or a longer title: four titles, of which each begins with the one before."""
     titles = ["New", "New York", "New York City", "New York City, New York"]
     ids = encode_titles(tokenizer, titles)
     assert all(ids[-1][: len(shorter)] == shorter for shorter in ids)
@@ -64,7 +64,7 @@ def test_titles_within_titles(generator, tokenizer, name):
 
 @pytest.mark.parametrize("name", DECODERS)
 def test_one_candidate(generator, tokenizer, name):
-    """Its title is no choice and costs no call; over the vocabulary it is scored."""
+    """Its title is forced and costs no call. Over the vocabulary it has a score."""
     ids = encode_titles(tokenizer, ["New York City"])
     chunk = favour(tokenizer, ids, 0)
     (path,), (link,) = decode(*DECODERS[name], generator, [chunk])
@@ -79,7 +79,7 @@ def test_one_candidate(generator, tokenizer, name):
 
 @pytest.fixture(scope="module")
 def thousands():
-    """3,600 titles, many of them within others and most beginnings shared."""
+    """3,600 titles: many are prefixes of others, and most share their beginning."""
     rng = np.random.default_rng(0)
     longest = sorted({tuple(row) for row in rng.integers(10, 60, (1200, 5)).tolist()})
     titles = {title[:length] for title in longest for length in (3, 4, 5)}
@@ -90,7 +90,7 @@ def thousands():
 @pytest.mark.slow
 @pytest.mark.parametrize("name", DECODERS)
 def test_thousands_of_candidates(generator, tokenizer, thousands, name):
-    """Whichever wins, the last too: nothing is cut off, what is too much waits."""
+    """Any of them can win, the last one too: what one call cannot hold takes more."""
     places = [0, len(thousands) // 2, len(thousands) - 1]
     chunks = [favour(tokenizer, thousands, entity) for entity in places]
     paths, links = decode(*DECODERS[name], generator, chunks)
@@ -105,13 +105,13 @@ def test_thousands_of_candidates(generator, tokenizer, thousands, name):
     for options in (Options(selection="marginal"), Options(unlinked=True)):
         others, _ = decode(tree, options, generator, chunks)
         assert [path.edges for path in others] == [path.edges for path in paths]
-    # the last of these ran all that there is
+    # the last of these options runs the whole block
     for chunk, path in zip(chunks, others, strict=True):
         table = chunk.table
         state, forced = follow(table, 0)
         block = blocks.find_block(table, state)
         assert np.count_nonzero(table.kind == TITLE) > 4000
-        # a path's own tokens are run again with each piece, at most
+        # each piece runs the tokens of one path again, at most
         least = math.ceil(block.asked.sum() / tree.NODES)
         assert 10 < least <= path.calls <= least * 1.1
         pending = len(chunk.prompt) + len(forced)

@@ -13,12 +13,12 @@ from tests.helpers.random_chunks import chunks_with_targets, target_of
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
-from tests.helpers.torch_models import write
+write = pytest.importorskip("tests.helpers.torch_models").write
 
 pytestmark = pytest.mark.torch
 
 CHUNKS = 48
-SHARP = 4
+SHARP = 4  # factor of the logits: hypotheses finish late, and are lost
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def chunks(tokenizer):
 
 @pytest.fixture(scope="module")
 def generators(tokenizer, tmp_path_factory):
-    """A random LLaMA that transformers wrote: theirs, and (model, params) of ours."""
+    """A random LLaMA that transformers wrote: its model, and ours with params."""
     config = transformers.LlamaConfig(
         vocab_size=tokenizer.size,
         hidden_size=32,
@@ -45,7 +45,6 @@ def generators(tokenizer, tmp_path_factory):
     theirs, _, config, params = write(
         transformers.LlamaForCausalLM(config), tmp_path_factory.mktemp("llama")
     )
-    # sharp, so that hypotheses finish late, and are lost
     with torch.no_grad():
         theirs.lm_head.weight *= SHARP
     params["unembed"] = params["unembed"] * SHARP
@@ -61,7 +60,7 @@ def generators(tokenizer, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def generated(tokenizer, chunks, generators):
-    """Beams -> of each chunk their target and its score (None of one beam)."""
+    """Number of beams -> for each chunk their target and score (None for one)."""
     tries = list(map(_trie, chunks[1]))
     longest = max(len(target) for targets in chunks[1] for target in targets)
 
@@ -93,7 +92,7 @@ def _trie(targets):
 
 
 def _generate(model, prompts, tries, *, eos_token_id, num_beams, **options):
-    """Prompts are padded on the left, as transformers wants them."""
+    """What `generate` gives for prompts, padded on the left as transformers expects."""
     width, eos = max(map(len, prompts)), eos_token_id
     real = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts])
 
@@ -101,7 +100,7 @@ def _generate(model, prompts, tries, *, eos_token_id, num_beams, **options):
         node = tries[row]
         for token in ids[width:].tolist():
             node = node.get(token, {})
-        return list(node) or [eos]  # behind EOS, and of beams that are of no use
+        return list(node) or [eos]  # behind EOS, and in empty beams
 
     out = model.generate(
         torch.tensor([[eos] * (width - len(p)) + p for p in prompts]),
@@ -124,7 +123,7 @@ def _generate(model, prompts, tries, *, eos_token_id, num_beams, **options):
 @pytest.mark.parametrize("batch", [1, 8])
 @pytest.mark.parametrize("decoder", [step, tree, speculative])
 def test_greedy(chunks, generators, generated, decoder, batch):
-    """At zero biases a decoder is greedy `generate`, token for token."""
+    """Without biases a decoder gives what greedy `generate` does, token for token."""
     chunks, _ = chunks
     links = 0
     for i in range(0, CHUNKS, batch):
@@ -142,7 +141,7 @@ def test_greedy(chunks, generators, generated, decoder, batch):
 @pytest.mark.parametrize("batch", [1, 8])
 @pytest.mark.parametrize("beams", [2, 6])
 def test_beam(chunks, generators, generated, beams, batch):
-    """`beam` is `generate(num_beams=...)`: tokens, and scores to 1e-4."""
+    """`beam` gives the tokens of `generate(num_beams=...)`, and its scores to 1e-4."""
     chunks, _ = chunks
     differ = links = 0
     for i in range(0, CHUNKS, batch):

@@ -1,4 +1,4 @@
-"""The transition table against the policy written out, and against brute force."""
+"""The transition table against the policy written out, by brute force."""
 
 import math
 
@@ -17,7 +17,7 @@ from tests.helpers.random_chunks import (
 
 
 def table_outputs(table, source):
-    """Every path of a table as token ids: {ids: links}."""
+    """Every path of a table, as pairs of token ids and links."""
 
     def outputs(state):
         edges = range(table.indptr[state], table.indptr[state + 1])

@@ -18,13 +18,13 @@ MADE_FROM = {"knowledge-base": "a", "tokenizer": "b"}
 
 unhurried = settings(deadline=None)  # other jobs on the machine slow single examples
 
-# few letters and short titles: shared prefixes, prefixes of each other, equal titles
+# few tokens and short titles, so that some share a prefix, some are one, some are equal
 TITLE = st.lists(st.sampled_from([0, 1, 2, 7, 49]), min_size=1, max_size=6)
 TITLES = st.lists(TITLE, min_size=1, max_size=30)
 
 
 def nest(titles):
-    """The oracle: token -> child, END -> the first title with these tokens."""
+    """The oracle: a dict from token to child, from END to the first such title."""
     root = {}
     for i, title in enumerate(titles):
         node = root
@@ -51,18 +51,18 @@ def as_nested(trie, node=0):
     }
 
 
-def measure(nested):
-    """Edges, and those on the longest path."""
+def count_edges(nested):
+    """How many edges a nested trie has, and how many its longest path has."""
     if not isinstance(nested, dict):
         return 0, 0
-    edges, depths = zip(*map(measure, nested.values()), strict=True)
+    edges, depths = zip(*map(count_edges, nested.values()), strict=True)
     return len(nested) + sum(edges), 1 + max(depths)
 
 
 @unhurried
 @given(st.lists(st.tuples(st.integers(0, 2), TITLE), max_size=30))
 def test_forest_is_the_dict_tries(rows):
-    """Tree by tree: tokens, sums of weights, numbers of sequences, first of equals."""
+    """At each node: tokens, sum of weights, number of sequences, the one that ends."""
     groups = np.array([group for group, _ in rows], np.int64)
     titles = [[*title, END] for _, title in rows]
     weights = np.arange(1.0, len(rows) + 1)
@@ -96,7 +96,7 @@ def test_forest_is_the_dict_tries(rows):
 def test_title_trie_is_the_dict_trie(titles):
     trie, expected = build(titles), nest(titles)
     assert as_nested(trie) == expected
-    assert (len(trie.token), trie.longest) == measure(expected)
+    assert (len(trie.token), trie.longest) == count_edges(expected)
     assert len(trie.indptr) == len(trie.token) + 2
     assert trie.repeated == len(titles) - len({tuple(title) for title in titles})
     degree = np.diff(trie.indptr)
@@ -156,7 +156,7 @@ def random_titles(seed, count, vocabulary):
 
 
 def wide_titles(width):
-    """A node of thousands of children below the root, another below that."""
+    """A node with thousands of children below the root, and another below it."""
     tokens = [t for t in range(width) if t != END]
     return [[1, t] for t in tokens] + [[1, 5, t] for t in tokens] + [[1], [9]]
 
@@ -197,9 +197,9 @@ def test_allowed_goes_through_all_children(case):
 
 @pytest.mark.parametrize("draw", ["ties", "rising", "normal"])
 def test_choose_is_the_best_child(case, draw):
-    """A batch of any nodes, root and leaves among them; finished rows stay.
+    """In a batch of any nodes, root and leaves among them; finished rows stay.
 
-    With all logits, with those that are asked for, and with more than there are tokens.
+    The same holds with logits formed as needed, and with more logits than tokens.
     """
     trie, nested, titles, vocabulary = case
     rng = np.random.default_rng(2)
@@ -213,9 +213,9 @@ def test_choose_is_the_best_child(case, draw):
     states = np.array([state for state, _ in rows], np.int32)
     # whole numbers: ties, and they go to the smallest token
     logits = rng.integers(-2, 3, (len(rows), vocabulary)).astype(np.float32)
-    if draw == "rising":  # each block of a wide node has a higher best than the last
+    if draw == "rising":  # each stretch of a wide node has a higher best than the last
         logits = 10 * np.arange(vocabulary, dtype=np.float32) / vocabulary + logits / 8
-    if draw == "normal":  # the second is in any block
+    if draw == "normal":  # the second best is in any stretch
         logits = rng.normal(size=logits.shape).astype(np.float32)
     device = jax.device_put(trie)
     more = np.pad(logits, ((0, 0), (0, 5)), constant_values=99)
@@ -244,7 +244,7 @@ def best(trie, state, node, logits):
 
 
 def choose_from(device, states, logits, vocabulary, width=title_choice.NARROW):
-    """`title_choice.choose_from` of given logits, of the whole vocabulary's others."""
+    """`choose_from` with given logits, and others for the whole vocabulary."""
 
     def unembed(token_ids):
         if token_ids is None:

@@ -6,12 +6,12 @@ from tests.helpers.small_models import AHEAD, LENGTH, whole_batch
 
 
 class Oracle:
-    """p(next token | what stands before it) over the legal outputs of a chunk."""
+    """p(next token | tokens before it) over the legal outputs of a chunk."""
 
     def __init__(self, generator, prompt, outputs, bias):
         self.model, self.params = generator
         self.prompt, self.outputs, self.bias = prompt, outputs, bias
-        self.choices = {}  # what stands before -> the tokens allowed next
+        self.choices = {}  # the tokens before -> those allowed next
         for output in outputs:
             for n, token in enumerate(output):
                 self.choices.setdefault(output[:n], set()).add(token)
@@ -24,7 +24,7 @@ class Oracle:
         return self.known[ids]
 
     def _learn(self, ids):
-        """Run a prefix, together with decisions below it, which are asked for next."""
+        """Run a prefix, together with the decisions below it, which come next."""
         self.known[ids] = self._among(ids, None)
         if len(self.choices.get(ids, ())) < 2:
             return
@@ -38,21 +38,22 @@ class Oracle:
         for row, prefix in enumerate(below):
             sequence = [*self.prompt, *prefix]
             tokens[row, : len(sequence)], lengths[row] = sequence, len(sequence)
-        found = whole_batch(self.model)(self.params, tokens, lengths)
-        for prefix, logits in zip(below, np.asarray(found, np.float64), strict=False):
+        full = whole_batch(self.model)(self.params, tokens, lengths)
+        for prefix, logits in zip(below, np.asarray(full, np.float64), strict=False):
             self.known[prefix] = self._among(prefix, logits)
 
-    def _among(self, ids, found):
-        """What `next` says; found: logits over the vocabulary, none where forced."""
+    def _among(self, ids, full):
+        """What `next` returns, by logits over the vocabulary; None where forced."""
         allowed = sorted(self.choices.get(ids, ()))
         logits = np.zeros(len(allowed))
-        if found is not None:
-            logits = found[allowed] + [self.bias(ids, token) for token in allowed]
+        if full is not None:
+            logits = full[allowed] + [self.bias(ids, token) for token in allowed]
         log_probs = logits - np.log(np.exp(logits - logits.max(initial=0)).sum() or 1)
         log_probs -= logits.max(initial=0)
         return allowed, log_probs, logits
 
     def greedy(self):
+        """The output of greedy selection, and its ln p."""
         ids, total = (), 0.0
         while True:
             allowed, log_probs, logits = self.next(ids)
@@ -62,6 +63,7 @@ class Oracle:
             ids, total = (*ids, allowed[best]), total + log_probs[best]
 
     def log_prob(self, ids, begin):
+        """ln p of an output's tokens from `begin` on."""
         total = 0.0
         for n in range(begin, len(ids)):
             allowed, log_probs, _ = self.next(ids[:n])
@@ -69,7 +71,12 @@ class Oracle:
         return total
 
     def marginal(self, tokenizer, spans):
-        """Block by block: the best of no mention and each mention, then its entity."""
+        """The output that marginal selection chooses.
+
+        In each block that is the best of no mention and each mention, by its
+        probability summed over entities, then the mention's best entity. Returns the
+        output, and for each block the sum of the probabilities of all its paths.
+        """
         ids, sums = (), []
         while True:
             allowed, *_ = self.next(ids)
@@ -81,7 +88,7 @@ class Oracle:
             outcomes = {}
             for output in self.outputs:
                 if output[: len(ids)] == ids:
-                    key, cut = self._cut(output, len(ids), tokenizer, spans)
+                    key, cut = self.cut_block(output, len(ids), tokenizer, spans)
                     outcomes[cut] = key
             probs = {cut: np.exp(self.log_prob(cut, len(ids))) for cut in outcomes}
             sums.append(sum(probs.values()))
@@ -91,8 +98,12 @@ class Oracle:
             best = max(groups, key=lambda key: groups[key])
             ids = max((c for c in probs if outcomes[c] == best), key=probs.get)
 
-    def _cut(self, output, begin, tokenizer, spans):
-        """Which mention an output's next block links, and where that block ends."""
+    def cut_block(self, output, begin, tokenizer, spans):
+        """Look at an output's block that begins at token `begin`.
+
+        Returns the mention that the output links in it, as (start, end) in source
+        tokens or None, and the output up to the end of the block.
+        """
         pointer, inside, first, n = 0, False, None, 0
         for n, token in enumerate(output):
             if n == begin:
@@ -111,7 +122,7 @@ class Oracle:
 
     @staticmethod
     def _titled(output, n, tokenizer):
-        """Does a token within a link belong to the title?"""
+        """Whether a token within a link belongs to the title."""
         opened = max(i for i in range(n) if output[i] == tokenizer.open)
         return tokenizer.entity in output[opened:n]
 
@@ -132,18 +143,16 @@ class Search:
             yield score + gain, (*ids, token)
 
     def find(self, beams):
-        """The best finished hypothesis: (mean of ln p, target); (-inf, ()) if none is."""
+        """The best finished hypothesis: mean of ln p, target. (-inf, ()) if none is."""
         running, finished = [(0.0, ())], []
         while running:
             self.calls += 1
             self.tokens += len(running) if self.calls > 1 else 0
-            found = [
-                c for score, ids in running for c in self.continuations(ids, score)
-            ]
-            found = sorted(found, key=lambda c: -c[0])[: 2 * beams]
-            ended = [(s / len(ids), ids) for s, ids in found[:beams] if self.ends(ids)]
+            best = [c for score, ids in running for c in self.continuations(ids, score)]
+            best = sorted(best, key=lambda c: -c[0])[: 2 * beams]
+            ended = [(s / len(ids), ids) for s, ids in best[:beams] if self.ends(ids)]
             finished = sorted([*finished, *ended], reverse=True)[:beams]
-            running = [c for c in found if not self.ends(c[1])][:beams]
+            running = [c for c in best if not self.ends(c[1])][:beams]
             if running and len(finished) == beams:
                 score, ids = running[0]
                 if score / len(ids) <= finished[-1][0]:
