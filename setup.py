@@ -44,6 +44,8 @@ setup(
             "hypothesis>=6.115",  # property tests
             "sentencepiece>=0.2",  # what LLaMA-2's tokenizer is compared with
             "tiktoken>=0.8",  # what Llama-3's and OPT's are compared with
+            "beartype>=0.23,<0.24",  # jaxtyping's annotations, checked at run time
+            "mypy>=2.4,<3",  # the types of the public API
             "ruff>=0.17,<0.18",  # format and lint
         ],
     },

@@ -1,9 +1,14 @@
-"""The checker that jaxtyping's import hook applies to every function in the tests."""
+"""The type checker that tests/conftest.py gives to jaxtyping's import hook."""
 
 import beartype
-from beartype import BeartypeConf, BeartypeHintOverrides
+from beartype import BeartypeConf, FrozenDict
 from flax.linen.linear import PromoteDtypeFn
 
-# flax annotates a field of its own modules with a protocol that cannot be checked
-_CONF = BeartypeConf(hint_overrides=BeartypeHintOverrides({PromoteDtypeFn: object}))
-check = beartype.beartype(conf=_CONF)
+check = beartype.beartype(
+    conf=BeartypeConf(
+        # flax annotates a field of its modules with a protocol that cannot be checked
+        hint_overrides=FrozenDict({PromoteDtypeFn: object}),
+        # where a float is expected an int will do, as for every type checker
+        is_pep484_tower=True,
+    )
+)
