@@ -12,8 +12,8 @@ from insgenel_jax.kb.build.wikipedia import build_from_wikipedia
 from insgenel_jax.linker import Linker
 from insgenel_jax.sharding import make_mesh
 from insgenel_jax.text.formats.documents import Rejects, read_documents
+from tests.helpers.linked import check, same
 from tests.helpers.linkers import add_random_models
-from tests.linker.test_linker import check, same
 
 pytestmark = pytest.mark.slow
 SETS = ("kore50", "reuters128", "oke2015_eval")
