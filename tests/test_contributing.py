@@ -35,9 +35,11 @@ def test_layout_lists_every_module():
 
 @pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md"])
 def test_paths_exist(document):
-    """Paths in backticks are of the repository's root or of the package."""
-    text = (ROOT / document).read_text()
+    """Paths in backticks, outside of the layout's tables, start at one of two roots."""
+    lines = (ROOT / document).read_text().splitlines()
+    text = "\n".join(line for line in lines if not line.startswith("| `"))
     named = re.findall(r"`([\w./]+/[\w.]+\.(?:py|sh|yml|md))`", text)
     assert named
+    named = [path for path in named if "NAME" not in path]  # a file to be written
     missing = [p for p in named if not any((r / p).exists() for r in (ROOT, PACKAGE))]
     assert missing == []
