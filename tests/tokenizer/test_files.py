@@ -220,7 +220,12 @@ def write(name, text):
 
 
 def append(name, text):
-    return lambda path: (path / name).open("a").write(text)
+
+    def damage(path):
+        with (path / name).open("a") as file:
+            file.write(text)
+
+    return damage
 
 
 @pytest.mark.parametrize(
