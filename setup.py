@@ -1,15 +1,24 @@
 """insgenel_jax: entity linking with instruction-tuned language models, in JAX."""
 
+import re
+from pathlib import Path
+
 from setuptools import find_packages, setup
+
+# The version stands in the package. It is read as text: importing the package would
+# need its dependencies, which are not installed yet.
+INIT = Path(__file__).parent / "insgenel_jax" / "__init__.py"
+VERSION = re.search(r'^__version__ = "(.+?)"', INIT.read_text(), re.MULTILINE)[1]
 
 setup(
     name="insgenel_jax",
-    version="0.1.0",
+    version=VERSION,
     description="Entity linking with instruction-tuned language models and retrievers",
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["insgenel_jax", "insgenel_jax.*"]),
-    package_data={"insgenel_jax": ["assets/*"]},
+    package_data={"insgenel_jax": ["assets/*", "py.typed"]},
+    entry_points={"console_scripts": ["insgenel = insgenel_jax.__main__:app"]},
     install_requires=[
         "jax>=0.10.2,<0.12",  # arrays, jit, sharding
         "flax>=0.12.8,<0.13",  # the models (Linen)
@@ -36,14 +45,14 @@ setup(
     extras_require={
         "cuda": ["jax[cuda12]"],  # NVIDIA GPUs
         "tpu": ["jax[tpu]"],  # Google TPUs
-        "cluster": ["ray>=2.40"],  # dump processing on many machines
-        "serve": ["fastapi>=0.115", "uvicorn>=0.32"],  # the HTTP service
         "test": [
             "pytest>=8.3",  # the tests
             "pytest-xdist>=3.6",  # on both cores
             "hypothesis>=6.115",  # property tests
             "sentencepiece>=0.2",  # what LLaMA-2's tokenizer is compared with
             "tiktoken>=0.8",  # what Llama-3's and OPT's are compared with
+            "beartype>=0.23,<0.24",  # jaxtyping's annotations, checked at run time
+            "mypy>=2.4,<3",  # the types of the public API
             "ruff>=0.17,<0.18",  # format and lint
         ],
     },

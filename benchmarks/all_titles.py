@@ -1,15 +1,16 @@
-"""A step of the decoder in the tree of all titles, beside one in a table of candidates.
+"""The step decoder in the tree of all titles, beside the same in tables of candidates.
 
     python benchmarks/all_titles.py [--titles 6000000] [--shape tiny] [--trie DIR]
         [--repeats 7] [--json OUT]
 
-Documents with eight given mentions, random weights in float32: each mention has five
-candidates, or may take any title (drawn and tokenised as in benchmarks/trie.py; kept in
---trie, if given, for the next time). "candidates, tree at hand" are the same tables in
-the program that has the tree as well, as in a mixed batch. What is decided means
-nothing, so that a title ends sooner or later than a real one. ms/call: the time of a
-batch over its calls, which are those of its slowest row; ways run in turn, medians, of
-the processor's time, so that other jobs on the machine disturb less.
+The documents have eight given mentions, the model random weights in float32. Each
+mention has five candidates, or may take any title (drawn and tokenised as in
+benchmarks/trie.py, and kept in --trie, if given, for the next time). "candidates, tree
+at hand" are the tables of candidates in the program that has the tree as well, as in a
+mixed batch. The decisions mean nothing, so titles end sooner or later than real ones.
+ms/call is the time of a batch divided by the calls of its slowest row. The ways run in
+turn; times are medians of the processor's time, so that other jobs on the machine
+disturb less.
 """
 
 from __future__ import annotations
@@ -27,15 +28,18 @@ from typing import Annotated
 import jax
 import numpy as np
 import typer
-from decoding import INSTRUCTION, SHAPES  # this and two more beside this script
+from decoding import INSTRUCTION, SHAPES  # this and three more beside this script
 from rich.console import Console
+from tables import as_table
 from titles import draw_titles
-from trie import MADE_FROM, TRAINED_ON, VOCABULARY, _print, encode
+from trie import MADE_FROM, TRAINED_ON, VOCABULARY, encode
 
 from insgenel_jax import models
 from insgenel_jax.decoding import step
 from insgenel_jax.decoding import table as decisions
+from insgenel_jax.decoding.chunk import Chunk
 from insgenel_jax.decoding.mentions import CandidateMention, allow_any_title
+from insgenel_jax.decoding.options import Options
 from insgenel_jax.decoding.title_trie import (
     TitleTrie,
     build_title_trie,
@@ -71,14 +75,13 @@ def main(
     for batch in batches:
         rng = np.random.default_rng(seed)
         cases = [make_case(tokenizer, tree, words, rng) for _ in range(batch)]
-        prompts, listed, every = zip(*cases, strict=True)
-        run = functools.partial(step.decode, model, params, prompts, batch=batch)
+        listed, every = zip(*cases, strict=True)
+        run = functools.partial(step.decode, model, params, batch=batch)
+        without, at_hand = Options(), Options(titles=on_device)
         ways = {
-            "candidates": functools.partial(run, listed),
-            "candidates, tree at hand": functools.partial(
-                run, listed, titles=on_device
-            ),
-            "all titles": functools.partial(run, every, titles=on_device),
+            "candidates": functools.partial(run, listed, options=without),
+            "candidates, tree at hand": functools.partial(run, listed, options=at_hand),
+            "all titles": functools.partial(run, every, options=at_hand),
         }
         calls = {name: max(path.calls for path in way()) for name, way in ways.items()}
         seconds = {name: [] for name in ways}
@@ -112,7 +115,9 @@ def main(
         "repeats": repeats,
         "seed": seed,
     }
-    _print(Console(), str(about), rows)
+    console = Console(width=110)
+    console.print(about)
+    console.print(as_table("a call of the step decoder", rows))
     if json is not None:
         json.write_text(jsonlib.dumps({**about, "rows": rows}, indent=1) + "\n")
 
@@ -134,8 +139,8 @@ def prepare(folder: Path, count: int, seed: int) -> tuple[Tokenizer, TitleTrie]:
 
 def make_case(
     tokenizer: Tokenizer, tree: TitleTrie, names: list[str], rng: np.random.Generator
-) -> tuple[list[int], decisions.Table, decisions.Table]:
-    """A prompt, its table with candidates, and the one in the tree of all titles."""
+) -> tuple[Chunk, Chunk]:
+    """A chunk with candidates, and the same one in the tree of all titles."""
     words = rng.choice(names, WORDS).tolist()
     text = " ".join(words)
     starts = np.cumsum([0, *(len(word) + 1 for word in words)]).tolist()
@@ -156,7 +161,10 @@ def make_case(
         weights=decisions.Weights(mention_bias=100.0),
     )
     prompt = encode_prompt(tokenizer, INSTRUCTION, text)
-    return prompt, build(candidates=listed), build(candidates=every, titles=tree)
+    return (
+        Chunk(prompt, [], build(candidates=listed)),
+        Chunk(prompt, [], build(candidates=every, titles=tree)),
+    )
 
 
 def draw_path(tree: TitleTrie, rng: np.random.Generator) -> list[int]:

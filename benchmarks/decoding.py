@@ -1,16 +1,17 @@
 """Every decoder on the same weights and documents, beside Hugging Face's generate.
 
-    python benchmarks/decoding.py [--family opt] [--shape 125m] [--repeats 7] [--json OUT]
+    python benchmarks/decoding.py [--family opt] [--shape 125m] [--repeats 7]
+        [--json OUT]
 
-Documents of about 150 source tokens with 14 decision spans, made from a seeded
-vocabulary of invented words; random weights in float32, but that OPT's open most mentions
-(LLaMA's have no bias to say so with): what is decided means nothing, but is the same for
-all. Hugging Face (torch) runs the same weights
-(a) `generate(prefix_allowed_tokens_fn)` over the whole document, (b) a fresh prompt for
-every span, as the release does, greedy and with 2 beams each. All are run in turn,
-`repeats` times; times are medians, ratios are of medians of one run. *calls* are forwards
-in which the document takes part, *tokens* those run in them, *choices* the release's own
-count: mentions, and candidates of ambiguous mentions.
+The documents have about 150 source tokens with 14 decision spans, made from a seeded
+vocabulary of invented words. The weights are random, in float32; those of OPT are
+changed so that they open most mentions (LLaMA has no bias to change). So the decisions
+mean nothing, but are the same for all. Hugging Face (torch) runs the same weights (a)
+with `generate(prefix_allowed_tokens_fn)` over the whole document and (b) with a fresh
+prompt for every span, as the release does, each greedily and with 2 beams. All ways are
+run in turn, `repeats` times; times are medians, and ratios are of medians of one run.
+*calls* are forwards in which the document takes part, *tokens* are those run in them,
+*choices* is the release's own count: mentions, and candidates of ambiguous mentions.
 """
 
 from __future__ import annotations
@@ -34,10 +35,12 @@ from rich.console import Console
 from tables import as_table  # beside this script
 
 from insgenel_jax import models
-from insgenel_jax.decoding import beam, step, tree
-from insgenel_jax.decoding import speculative as verify
+from insgenel_jax.decoding import beam, speculative, step, tree
 from insgenel_jax.decoding import table as decisions
+from insgenel_jax.decoding.chunk import Chunk
 from insgenel_jax.decoding.mentions import CandidateMention
+from insgenel_jax.decoding.options import Options
+from insgenel_jax.decoding.path import follow
 from insgenel_jax.linker.batches import decoder_model
 from insgenel_jax.models import hf
 from insgenel_jax.models.config import ModelConfig
@@ -55,25 +58,23 @@ INSTRUCTION = "Mark every mention of an entity in the text and name the entity."
 
 
 class Case(NamedTuple):
-    """A document ready to decode; its source tokens and EOS.
+    """A document ready to decode.
 
-    mention_tokens, title_tokens: in the mean, of the candidates.
+    mention_tokens, title_tokens: of a candidate mention and a title, in the mean.
     """
 
-    prompt: list[int]
-    table: decisions.Table
-    source: list[int]
+    chunk: Chunk
     mention_tokens: float
     title_tokens: float
 
     @property
     def tail(self) -> list[int]:
-        """What stands behind the last decision."""
-        return self.source[len(self.table.span_end) - 1 :]
+        """The source tokens behind the last decision span, and EOS."""
+        return self.chunk.source[len(self.chunk.table.span_end) - 1 :]
 
 
 class Outcome(NamedTuple):
-    """What one way of decoding gave and took."""
+    """The output of one way of decoding a document, and its cost."""
 
     ids: tuple[int, ...]
     calls: int
@@ -120,7 +121,7 @@ def main(
         if hugging_face:
             hf.save_model(Path(folder) / "model", config, params)
             ways |= hugging_face_ways(Path(folder) / "model", tokenizer)
-        found, seconds = measure(ways, cases, repeats, console)
+        outcomes, seconds = compare(ways, cases, repeats, console)
     versions = {
         name: importlib.metadata.version(name)
         for name in ("jax", "flax", *(["torch", "transformers"] * hugging_face))
@@ -134,14 +135,14 @@ def main(
         "batch of our decoders": batch,
         "spans": spans,
         "candidates": candidates,
-        "source tokens": [len(case.source) - 1 for case in cases],
+        "source tokens": [len(case.chunk.source) - 1 for case in cases],
         "tokens of a mention": round(mean([c.mention_tokens for c in cases]), 1),
         "tokens of a title": round(mean([c.title_tokens for c in cases]), 1),
-        "choices": [choices(case.table) for case in cases],
+        "choices": [choices(case.chunk.table) for case in cases],
         "repeats": repeats,
         "seed": seed,
     }
-    rows = summarise(found, seconds)
+    rows = summarise(outcomes, seconds)
     console.print(about)
     console.print(as_table("decoding a document", rows, ".1f"))
     if json is not None:
@@ -149,9 +150,10 @@ def main(
 
 
 def lean_to_open(params, token_id: int):
-    """The same weights, but that they open most mentions, as a linked document has.
+    """The weights, changed so that they open most mentions, as in a linked document.
 
-    The last norm's bias adds to the logit of OPEN, for us and for torch alike.
+    The bias of the last norm is changed to raise the logit of OPEN, for our decoders
+    and torch alike.
     """
     if "bias" not in params["norm"]:
         return params
@@ -206,9 +208,11 @@ def make_case(
         tokenizer, tokens, mentions, ids.__getitem__, decisions.Weights()
     )
     return Case(
-        encode_prompt(tokenizer, INSTRUCTION, text),
-        table,
-        [*tokens.ids.tolist(), tokenizer.eos],
+        Chunk(
+            encode_prompt(tokenizer, INSTRUCTION, text),
+            [*tokens.ids.tolist(), tokenizer.eos],
+            table,
+        ),
         mean([end - start for start, end, _ in table.mentions]),
         mean([len(title) for title in ids]),
     )
@@ -231,14 +235,12 @@ def our_ways(config: ModelConfig, params, batch: int) -> dict[str, Way]:
             paths = decoder.decode(
                 model,
                 params,
-                [case.prompt for case in group],
-                [case.table for case in group],
-                *([[case.source for case in group]] if decoder is beam else []),
+                [case.chunk for case in group],
                 batch=batch,
-                **options,
+                options=Options(**options),
             )
             for case, path in zip(group, paths, strict=True):
-                ids = (*case.table.token[path.edges].tolist(), *case.tail)
+                ids = (*case.chunk.table.token[path.edges].tolist(), *case.tail)
                 outcomes.append(Outcome(ids, path.calls, path.tokens))
         return outcomes
 
@@ -246,13 +248,13 @@ def our_ways(config: ModelConfig, params, batch: int) -> dict[str, Way]:
         "step": functools.partial(run, step),
         "tree": functools.partial(run, tree),
         "tree, marginal": functools.partial(run, tree, selection="marginal"),
-        "verify": functools.partial(run, verify),
+        "speculative": functools.partial(run, speculative),
         BEAMS: functools.partial(run, beam, beams=2),
     }
 
 
 def hugging_face_ways(path: Path, tokenizer: Tokenizer) -> dict[str, Way]:
-    """transformers' generate with torch on the same weights, a document at a time."""
+    """transformers' `generate` with torch on the same weights, a document at a time."""
     import torch
     import transformers
 
@@ -284,23 +286,24 @@ def hugging_face_ways(path: Path, tokenizer: Tokenizer) -> dict[str, Way]:
 
     def whole(case: Case, beams: int = 1) -> Outcome:
         run.update(calls=0, tokens=0)
-        allowed = walker(case.table, 0, case.tail)
-        limit = case.table.longest + len(case.tail) + 1
-        ids = generate(case.prompt, allowed, limit, beams)
+        allowed = walker(case.chunk.table, 0, case.tail)
+        limit = case.chunk.table.longest + len(case.tail) + 1
+        ids = generate(case.chunk.prompt, allowed, limit, beams)
         return Outcome(tuple(ids), **run)
 
     def by_span(case: Case, beams: int = 1) -> Outcome:
         run.update(calls=0, tokens=0)
-        table, state, ids = case.table, 0, []
+        table, state, ids = case.chunk.table, 0, []
         while True:
-            state, forced = decisions.follow(table, state)
+            state, forced = follow(table, state)
             ids += table.token[forced].tolist()
             if not table.degree(state):
                 return Outcome((*ids, *case.tail), **run)
             stop = table.span_end[state]
             allowed = walker(table, state, [tokenizer.eos], stop)
-            found = generate(case.prompt + ids, allowed, table.longest + 1, beams)
-            for token in found[: found.index(tokenizer.eos)]:
+            prompt = case.chunk.prompt + ids
+            span = generate(prompt, allowed, table.longest + 1, beams)
+            for token in span[: span.index(tokenizer.eos)]:
                 state = int(table.next[edge_of(table, state, token)])
                 ids.append(token)
 
@@ -316,7 +319,11 @@ def hugging_face_ways(path: Path, tokenizer: Tokenizer) -> dict[str, Way]:
 
 
 def walker(table: decisions.Table, start: int, tail: list[int], stop=None):
-    """allowed(tokens so far) -> the tokens that may follow, each prefix walked once."""
+    """A function from the tokens so far to those that may follow.
+
+    It remembers the state behind every prefix. Behind the table's end, or the state
+    `stop`, the tokens of `tail` follow.
+    """
     states = {(): (start, 0)}  # state, and how many tail tokens were taken
 
     def allowed(ids: tuple[int, ...]) -> list[int]:
@@ -342,9 +349,9 @@ def edge_of(table: decisions.Table, state: int, token: int) -> int:
     return int(row.start) + table.token[row].tolist().index(token)
 
 
-def measure(ways, cases, repeats: int, console: Console):
-    """Run every way on every case in turn -> outcomes, seconds of each repeat."""
-    found = {name: run(cases) for name, run in ways.items()}
+def compare(ways, cases, repeats: int, console: Console):
+    """Run every way on every case, in turn: outcomes, and seconds of each repeat."""
+    outcomes = {name: run(cases) for name, run in ways.items()}
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     with console.status("measuring") as status:
         for repeat in range(repeats):
@@ -353,24 +360,24 @@ def measure(ways, cases, repeats: int, console: Console):
                 began = time.perf_counter()
                 run(cases)
                 seconds[name].append(time.perf_counter() - began)
-    return found, seconds
+    return outcomes, seconds
 
 
-def summarise(found, seconds) -> list[dict]:
+def summarise(outcomes, seconds) -> list[dict]:
     """A row a way: calls, tokens, milliseconds a document, and ratios to `tree`."""
     best = float(np.median(seconds["tree"]))
-    calls = sum(outcome.calls for outcome in found["tree"])
+    calls = sum(outcome.calls for outcome in outcomes["tree"])
     rows = []
-    for name, outcomes in found.items():
-        documents, median = len(outcomes), float(np.median(seconds[name]))
-        total = sum(outcome.calls for outcome in outcomes)
+    for name, own in outcomes.items():
+        documents, median = len(own), float(np.median(seconds[name]))
+        total = sum(outcome.calls for outcome in own)
         other = BEAMS if name == HF_BEAMS else "step"
-        same = sum(a.ids == b.ids for a, b in zip(outcomes, found[other], strict=True))
+        same = sum(a.ids == b.ids for a, b in zip(own, outcomes[other], strict=True))
         rows.append(
             {
                 "way": name,
                 "calls": total / documents,
-                "tokens": sum(outcome.tokens for outcome in outcomes) / documents,
+                "tokens": sum(outcome.tokens for outcome in own) / documents,
                 "ms a document": 1000 * median / documents,
                 "time / tree": median / best,
                 "calls / tree": total / calls,

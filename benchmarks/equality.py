@@ -1,11 +1,11 @@
-"""Is it one answer? step, tree and verify on real documents, by batch and mesh.
+"""Do step, tree and verify give one answer? On real documents, by batch and mesh.
 
     XLA_FLAGS=--xla_force_host_platform_device_count=8 python benchmarks/equality.py \
         --linker DIR [--linker DIR] --documents FILE [--documents FILE] [--set ...]
 
-`step`, a chunk at a time on one device, is what the others are compared with: in how many
-documents the mentions are the same and their scores within 1e-5. *ties*: chunks with a
-decision whose gap is below 1e-4, which may fall either way.
+Every way is compared with `step`, a chunk at a time on one device. *same* counts the
+documents with the same mentions, and scores within 1e-5. *ties* counts the chunks with
+a decision closer than 1e-4, which may fall either way.
 """
 
 from __future__ import annotations
@@ -25,11 +25,12 @@ from tables import as_table
 from insgenel_jax import cli
 from insgenel_jax.generator import load_generator
 from insgenel_jax.linker import Linker
-from insgenel_jax.linker.directory import read_settings
+from insgenel_jax.linker.settings import read_settings
 from insgenel_jax.sharding import make_mesh
-from insgenel_jax.text.formats.documents import Rejects, read_documents
+from insgenel_jax.text.formats.documents import read_documents
+from insgenel_jax.text.formats.rejects import Rejects
 
-DECODERS, BATCHES = ("step", "tree", "verify"), (1, 16)
+DECODERS, BATCHES = ("step", "tree", "speculative"), (1, 16)
 
 
 def main(
@@ -49,7 +50,7 @@ def main(
         console.print(f"{jax.device_count()} devices, not 8: no mesh of 2x2x2")
     settings = cli.parse_settings(set_ or [])
     for path, system in itertools.product(linker, ("insgenel-r", "insgenel")):
-        parts = Linker.from_pretrained(path)._parts
+        whole = Linker.from_pretrained(path, system="insgenel-r")
         generators = {
             name: load_generator(path / "generator", mesh)
             for name, mesh in meshes.items()
@@ -61,9 +62,9 @@ def main(
             for name, decoder, batch in itertools.product(meshes, DECODERS, BATCHES):
                 opened = Linker(
                     generators[name],
-                    parts.kb,
-                    parts.retriever,
-                    parts.index,
+                    whole.kb,
+                    whole.retriever,
+                    whole.index,
                     read_settings(
                         path,
                         **settings,

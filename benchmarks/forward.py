@@ -1,12 +1,13 @@
 """Tokens/s of a causal forward pass in bfloat16: ours (xla, cudnn) against torch.
 
-    python benchmarks/forward.py [--shapes 1.3B 7B] [--repeats 7] [--json FILE]
-    python benchmarks/forward.py --tiny        without a GPU: does it run, is it equal?
+    python benchmarks/forward.py [--models 1.3B 7B] [--repeats 7] [--json FILE]
+    python benchmarks/forward.py --tiny        a smoke test, without a GPU too
 
-Both compute the last hidden states of the same LLaMA with the same random weights, which
-are written to disk and read by transformers; torch runs scaled_dot_product_attention held
-to its flash kernel. All contenders run in turn, times are medians, ratios are of medians
-of one run. One process holds both, so jax is told not to take the whole memory.
+Both compute the last hidden states of the same LLaMA with the same random weights,
+which are written to disk and read by transformers. torch uses
+scaled_dot_product_attention, restricted to its flash kernel. The contenders take turns;
+times are medians, ratios are of medians of one process. jax is told not to reserve all
+memory, as torch needs some.
 """
 
 from __future__ import annotations
@@ -42,31 +43,23 @@ LARGE = {
     "dtype": "bfloat16",
     "param_dtype": "bfloat16",
 }
-SHAPES = {
+MODELS = {
     "1.3B": ModelConfig(**LARGE, dim=2048, layers=24, heads=16, ffn=5504),
     "7B": ModelConfig(**LARGE, dim=4096, layers=32, heads=32, ffn=11008),
 }
 TINY = dataclasses.replace(
-    SHAPES["1.3B"], vocabulary=512, dim=64, head_dim=16, heads=4, kv_heads=4, layers=2
+    MODELS["1.3B"], vocabulary=512, dim=64, head_dim=16, heads=4, kv_heads=4, layers=2
 )
 SIZES = ((1, 512), (8, 512), (4, 2048))  # rows x tokens
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--shapes", nargs="+", choices=list(SHAPES), default=[*SHAPES])
-    parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument(
-        "--tiny", action="store_true", help="a smoke run, on any machine"
-    )
-    parser.add_argument("--json", type=Path, help="write the numbers here")
-    arguments = parser.parse_args()
+    arguments = parse()
     on_gpu = jax.default_backend() == "gpu" and torch.cuda.is_available()
     if not on_gpu:
         note = "no GPU that jax and torch both see: no cudnn, and no figure to quote"
         if not arguments.tiny:
-            parser.error(f"{note}; --tiny is a smoke run")
+            raise SystemExit(f"{note}; --tiny is a smoke test")
         print(note)
     device = jax.devices()[0].device_kind
     facts = {
@@ -80,13 +73,13 @@ def main() -> None:
         "torch attention": "scaled_dot_product_attention, flash kernel",
     }
     print(", ".join(f"{name} {value}" for name, value in facts.items()))
-    shapes = (
-        {"tiny": TINY} if arguments.tiny else {n: SHAPES[n] for n in arguments.shapes}
-    )
-    sizes = ((2, 128),) if arguments.tiny else SIZES
+    configs = {name: MODELS[name] for name in arguments.models}
+    sizes = SIZES
+    if arguments.tiny:
+        configs, sizes = {"tiny": TINY}, ((2, 128),)
     rows = []
-    for name, config in shapes.items():
-        rows += measure(name, config, sizes, on_gpu, arguments)
+    for name, config in configs.items():
+        rows += compare(name, config, sizes, on_gpu, arguments)
     print("  ".join(f"{column:>14}" for column in rows[0]))
     for row in rows:
         cells = (f"{v:.4g}" if isinstance(v, float) else str(v) for v in row.values())
@@ -95,10 +88,26 @@ def main() -> None:
         arguments.json.write_text(json.dumps(facts | {"rows": rows}, indent=1) + "\n")
 
 
-def measure(
-    name: str, config: ModelConfig, sizes, on_gpu: bool, arguments
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--models", nargs="+", choices=list(MODELS), default=[*MODELS])
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--tiny", action="store_true", help="a smoke test, on any machine"
+    )
+    parser.add_argument("--json", type=Path, help="write the numbers here")
+    return parser.parse_args()
+
+
+def compare(
+    name: str,
+    config: ModelConfig,
+    sizes: tuple[tuple[int, int], ...],
+    on_gpu: bool,
+    arguments: argparse.Namespace,
 ) -> list[dict]:
-    """A row for each size and contender: tokens/s, against torch, difference to torch."""
+    """A row for each size and contender: its tokens/s, and how far it is from torch."""
     params = models.init_params(config, jax.random.key(arguments.seed))
     with tempfile.TemporaryDirectory() as folder:
         hf.save_model(folder, config, params)
@@ -109,24 +118,18 @@ def measure(
     rng, rows = np.random.default_rng(arguments.seed), []
     for batch, tokens in sizes:
         ids = rng.integers(0, config.vocabulary, (batch, tokens))
-        runs = {"torch": torch_forward(theirs, ids)}
+        contenders = {"torch": torch_forward(theirs, ids)}
         for backend in ("xla", "cudnn") if on_gpu else ("xla",):
             setting = dataclasses.replace(config, attention=backend)
-            runs[backend] = our_forward(setting, params, ids)
-        # the first call compiles, and is compared
-        hidden = {contender: run() for contender, run in runs.items()}
-        seconds = {contender: [] for contender in runs}
-        for _ in range(arguments.repeats):
-            for contender, run in runs.items():
-                began = time.perf_counter()
-                run(fetch=False)
-                seconds[contender].append(time.perf_counter() - began)
-        medians = {c: statistics.median(times) for c, times in seconds.items()}
+            contenders[backend] = our_forward(setting, params, ids)
+        # the first call compiles; its hidden states are compared
+        hidden = {contender: call() for contender, call in contenders.items()}
+        medians = time_in_turns(contenders, arguments.repeats)
         for contender, median in medians.items():
             off = np.abs(hidden[contender] - hidden["torch"]).mean()
             rows.append(
                 {
-                    "shape": name,
+                    "model": name,
                     "rows x tokens": f"{batch} x {tokens}",
                     "contender": contender,
                     "median s": median,
@@ -138,22 +141,29 @@ def measure(
     return rows
 
 
+def time_in_turns(contenders: dict[str, Callable], repeats: int) -> dict[str, float]:
+    """The median seconds of a call of each contender."""
+    seconds = {contender: [] for contender in contenders}
+    for _ in range(repeats):
+        for contender, call in contenders.items():
+            began = time.perf_counter()
+            call(fetch=False)
+            seconds[contender].append(time.perf_counter() - began)
+    return {contender: statistics.median(times) for contender, times in seconds.items()}
+
+
 def our_forward(config: ModelConfig, params: dict, ids: np.ndarray) -> Callable:
-    """run() -> hidden states; run(fetch=False) only waits for them."""
+    """A call() -> hidden states; call(fetch=False) only waits for them."""
     positions = np.tile(np.arange(ids.shape[1]), (len(ids), 1))
     tokens, positions = jnp.asarray(ids, jnp.int32), jnp.asarray(positions, jnp.int32)
+    module, mask = models.build(config), attention.Mask(causal=True)
+    forward = jax.jit(lambda *inputs: module.apply(*inputs, mask)[0])
 
-    @jax.jit
-    def forward(params, tokens, positions):
-        mask = attention.Mask(causal=True)
-        module = models.build(config)
-        return module.apply({"params": params}, tokens, positions, mask)[0]
-
-    def run(fetch: bool = True):
-        hidden = forward(params, tokens, positions).block_until_ready()
+    def call(fetch: bool = True):
+        hidden = forward({"params": params}, tokens, positions).block_until_ready()
         return np.asarray(hidden, np.float32) if fetch else None
 
-    return run
+    return call
 
 
 def torch_forward(model, ids: np.ndarray) -> Callable:
@@ -161,14 +171,14 @@ def torch_forward(model, ids: np.ndarray) -> Callable:
     tokens = torch.tensor(ids, device=model.device)
 
     @torch.inference_mode()
-    def run(fetch: bool = True):
+    def call(fetch: bool = True):
         with sdpa_kernel(SDPBackend.FLASH_ATTENTION):
             hidden = model(tokens, use_cache=False).last_hidden_state
         if model.device.type == "cuda":
             torch.cuda.synchronize()
         return hidden.float().cpu().numpy() if fetch else None
 
-    return run
+    return call
 
 
 if __name__ == "__main__":

@@ -2,9 +2,9 @@
 
     python benchmarks/index.py [--sizes 10000 --sizes 100000 ...] [--json OUT]
 
-Embeddings are drawn round shared centres (seeded), exact in bfloat16. Both are searched
-with the same queries in turn, `repeats` times; times are medians, ratios are of medians
-of one run.
+Embeddings are drawn around shared centres (seeded) and rounded to bfloat16. Both
+indexes are searched with the same queries in turns, `repeats` times. Times are medians;
+a ratio is that of two medians of one run.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ import typer
 from rich.console import Console
 from tables import as_table  # beside this script
 
-from insgenel_jax.retrieval.index import build_index, measure_recall
+from insgenel_jax.retrieval.approximate import measure_recall
+from insgenel_jax.retrieval.index import build_index
 
 K = 100
 SIZES = [10_000, 100_000, 250_000]

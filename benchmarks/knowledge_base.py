@@ -1,10 +1,12 @@
 """Knowledge base: words matched a second on one core, opening time, memory, sizes.
 
-python benchmarks/knowledge_base.py --kb DIR --documents FILE [--source DUMP] [--json OUT]
+    python benchmarks/knowledge_base.py --kb DIR --documents FILE
+        [--source DUMP] [--json OUT]
 
-Texts are cut to documents of 500 words. Medians of 7 runs on one core; the time is that
-of the processor, so that other jobs on the machine disturb it less. With --source, the
-knowledge base is built from it as well (WikiExtractor output), with 1 process and 2.
+Texts are cut to documents of 500 words. Numbers are medians of 7 runs on one core.
+Matching is timed in processor time, which other jobs on the machine disturb less. With
+--source (WikiExtractor output), a knowledge base is built from it too, with 1 process
+and with 2.
 """
 
 import importlib.metadata
@@ -27,12 +29,14 @@ import typer
 
 from insgenel_jax import artifact
 from insgenel_jax.kb import KnowledgeBase
-from insgenel_jax.text.formats.documents import Rejects, read_documents
+from insgenel_jax.text.formats.documents import read_documents
+from insgenel_jax.text.formats.rejects import Rejects
 
 RUNS = 7
 WORDS = 500
 
-# In a process of its own, since memory once used is not given back.
+# This script measures memory, so it runs in a process of its own: memory once used is
+# not given back.
 FRESH = """
 import sys, time
 def resident():
@@ -44,9 +48,9 @@ kb = insgenel_jax.kb.KnowledgeBase.open(sys.argv[1])
 seconds = time.perf_counter() - begin
 opened = resident()
 for text in open(sys.argv[2], newline="\\n"):
-    found = kb.matches(text)
-    kb.link_probability(found.forms)
-    for form in found.forms.tolist():
+    forms = kb.matches(text).forms
+    kb.link_probability(forms)
+    for form in forms.tolist():
         kb.candidates(form)
 print(seconds, start, opened, resident())
 """
@@ -85,7 +89,7 @@ def main(
 
 
 def cut_texts(documents: Path) -> list[str]:
-    """Texts of 500 words each from the documents' texts, joined; at most 400."""
+    """The documents' texts joined and cut to 500 words each; at most 400 of them."""
     words: list[str] = []
     for document in read_documents(documents, Rejects()):
         words += document.text.split(" ")
@@ -123,14 +127,13 @@ def measure_fresh(kb: Path, texts: list[str]) -> dict[str, float]:
 
 
 def measure_matching(kb: Path, texts: list[str]) -> dict[str, float]:
-    """Documents and words a second: the first time over the texts, and when warm."""
+    """Documents and words a second, at the first pass over the texts and when warm."""
     seconds = []
     base = KnowledgeBase.open(kb)
     for _ in range(RUNS + 1):
         begin = time.process_time()
         for text in texts:
-            found = base.matches(text)
-            base.link_probability(found.forms)
+            base.link_probability(base.matches(text).forms)
         seconds.append(time.process_time() - begin)
     warm = len(texts) / statistics.median(seconds[1:])
     return {
@@ -144,7 +147,7 @@ def measure_build(source: Path, workers: int) -> dict[str, float]:
     """Seconds and peak memory of `prepare wikipedia` without its tokenizers."""
     code = (
         "import resource, sys, time\n"
-        "from insgenel_jax.text.formats.documents import Rejects\n"
+        "from insgenel_jax.text.formats.rejects import Rejects\n"
         "from insgenel_jax.kb.build.wikipedia import build_from_wikipedia\n"
         "if __name__ == '__main__':\n"
         "    begin = time.perf_counter()\n"

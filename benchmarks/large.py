@@ -5,9 +5,9 @@
     python benchmarks/large.py run CASES [--shape 7b] [--batches 1,8,64] [--json OUT]
 
 `prepare` retrieves, finds candidate mentions and builds the transition tables, with the
-tokenizer of the large model; `run` needs its file alone. The weights are random, so what
-is decided means nothing, but the work is that of the shape; mention_bias 0 opens about
-every second mention. Seconds are medians over all documents, after a warm-up that
+tokenizer of the large model; `run` needs its file alone. The weights are random, so
+what is decided means nothing, but the work is that of the shape; mention_bias 0 opens
+about every second mention. Seconds are medians over all documents, after a warm-up that
 compiles; `prepare` prints its own. bfloat16 is compared with float32 at highest
 precision: the share of chunks with the same links, and of links that are the same.
 """
@@ -33,14 +33,18 @@ from tables import as_table
 
 from insgenel_jax import cli, models
 from insgenel_jax.decoding import table as decisions
+from insgenel_jax.decoding.chunk import Chunk
 from insgenel_jax.decoding.mentions import CandidateMention
+from insgenel_jax.decoding.options import Options
+from insgenel_jax.decoding.path import read_links
 from insgenel_jax.generator import Generator
 from insgenel_jax.linker import Linker
-from insgenel_jax.linker.batches import choose_decoder, decoder_model
-from insgenel_jax.linker.chunks import Chunk, make_chunks
-from insgenel_jax.linker.directory import Settings
+from insgenel_jax.linker.batches import decoder_model
+from insgenel_jax.linker.chunks import DocumentChunk
+from insgenel_jax.linker.settings import DECODERS
 from insgenel_jax.models.config import ModelConfig
-from insgenel_jax.text.formats.documents import Rejects, read_documents
+from insgenel_jax.text.formats.documents import read_documents
+from insgenel_jax.text.formats.rejects import Rejects
 from insgenel_jax.tokenizer import load_tokenizer
 
 SHAPES = {
@@ -67,20 +71,16 @@ def prepare(
     opened = Linker.from_pretrained(linker, **cli.parse_settings(set_ or []))
     with Rejects(None) as rejects:
         texts = list(read_documents(documents, rejects))
-    generator = Generator(
-        model=None,
-        params=None,
-        tokenizer=load_tokenizer(tokenizer),
-        instruction=INSTRUCTION,
-        chunk_tokens=175,
-        max_positions=POSITIONS,
-    )
-    parts = dataclasses.replace(opened._parts, generator=generator, title_ids={})
+    words = load_tokenizer(tokenizer)
+    shape = ModelConfig("llama", words.size, max_positions=POSITIONS, **SHAPES["tiny"])
+    generator = Generator(shape, None, words, INSTRUCTION, chunk_tokens=175)
     seconds = []
     for _ in range(3):  # the first compiles the retriever, the second finds all warm
-        parts.title_ids.clear()
+        larger = Linker(
+            generator, opened.kb, opened.retriever, opened.index, opened.settings
+        )
         began = time.perf_counter()
-        chunks = make_chunks(parts, texts, None)
+        chunks = larger.chunks(texts)
         seconds.append(time.perf_counter() - began)
     with gzip.open(out, "wt") as file:
         file.write(jsonlib.dumps({"documents": len(texts)}) + "\n")
@@ -92,8 +92,8 @@ def prepare(
     )
 
 
-def _as_record(chunk: Chunk) -> dict:
-    table = chunk.table
+def _as_record(chunk: DocumentChunk) -> dict:
+    table = chunk.chunk.table
     arrays = {name: getattr(table, name).tolist() for name in ARRAYS}
     mentions = [
         [
@@ -107,7 +107,7 @@ def _as_record(chunk: Chunk) -> dict:
         for start, end, candidate in table.mentions
     ]
     table = arrays | {"mentions": mentions, "longest": table.longest}
-    return {"document": chunk.document, "prompt": chunk.prompt, "table": table}
+    return {"document": chunk.document, "prompt": chunk.chunk.prompt, "table": table}
 
 
 def _from_record(record: dict) -> Chunk:
@@ -123,7 +123,7 @@ def _from_record(record: dict) -> Chunk:
     built = decisions.Table(
         **arrays, mentions=mentions, longest=table["longest"], dropped=0
     )
-    return Chunk(record["document"], 0, 0, [], record["prompt"], [], built)
+    return Chunk(record["prompt"], [], built)
 
 
 @app.command()
@@ -131,7 +131,7 @@ def run(
     cases: Path,
     shape: str = "7b",
     batches: str = "1,8,64",
-    decoders: str = "tree,verify,step",
+    decoders: str = "tree,speculative,step",
     repeats: int = 3,
     reference: Annotated[bool, typer.Option(help="compare with float32")] = True,
     seed: int = 0,
@@ -192,17 +192,9 @@ def run(
 
 def _measure(config, params, chunks, documents, decoder, batch, repeats):
     """-> a row of the table; the links of each chunk, as (start, end, entity)."""
-    generator = Generator(
-        model=decoder_model(config),
-        params=params,
-        tokenizer=None,
-        instruction="",
-        chunk_tokens=0,
-        max_positions=POSITIONS,
-    )
-    settings = Settings(decoder=decoder, batch=batch, batch_tokens=1 << 30)
-    shape, decode = choose_decoder(settings, generator)
-    shapes = [shape(chunk) for chunk in chunks]
+    module, options = DECODERS[decoder], Options()
+    model = decoder_model(config)
+    shapes = [module.shape(chunk, options) for chunk in chunks]
     order = sorted(range(len(chunks)), key=lambda i: (shapes[i], i))
     groups = []
     for _, alike in itertools.groupby(order, key=shapes.__getitem__):
@@ -212,11 +204,15 @@ def _measure(config, params, chunks, documents, decoder, batch, repeats):
     for _ in range(1 + repeats):
         began = time.perf_counter()
         for group in groups:
-            paths |= zip(group, decode([chunks[i] for i in group], batch), strict=True)
+            together = [chunks[i] for i in group]
+            decoded = module.decode(
+                model, params, together, batch=batch, options=options
+            )
+            paths |= zip(group, decoded, strict=True)
         seconds.append(time.perf_counter() - began)
     links = []
     for i, chunk in enumerate(chunks):
-        read = decisions.read_links(chunk.table, paths[i].edges, paths[i].log_probs)
+        read = read_links(chunk.table, paths[i].edges, paths[i].log_probs)
         links.append({(x.mention.start, x.mention.end, x.entity) for x in read})
     median = float(np.median(seconds[1:])) if repeats else float("nan")
     row = {

@@ -3,10 +3,11 @@
     python benchmarks/load.py [--layers 24] [--json OUT]
 
 Writes a LLaMA-shaped model of random float32 weights in several safetensors files, then
-loads it in turn, here and in transformers with PyTorch, each time in a fresh process.
-Peak is VmHWM of that process, all in, mapped files too. Its ratio to the bytes of the
-parameters is given as it is, and without what the process held before it started to
-load (the libraries). Numbers are medians. Linux only; the parameters are on the CPU.
+loads it with this package and with transformers on PyTorch, in turns, each time in a
+fresh process. Peak is that process's VmHWM, which includes memory-mapped files. Two
+ratios to the bytes of the parameters are given: of the whole peak, and of the peak
+without what the process held before it began to load (the libraries). Numbers are
+medians. Linux only; the parameters are on the CPU.
 """
 
 from __future__ import annotations
@@ -61,17 +62,17 @@ def main(
         "parameters_mb": round(size / 1e6),
         "repeats": repeats,
     }
-    runs: dict[str, list[dict]] = {"insgenel_jax": [], "transformers": []}
+    loads: dict[str, list[dict]] = {"insgenel_jax": [], "transformers": []}
     with tempfile.TemporaryDirectory() as folder:
         with console.status("writing the model"):
             measure("write", folder, jsonlib.dumps(config.__dict__))
         for _ in range(repeats):
-            for name, found in runs.items():
+            for name, measured in loads.items():
                 with console.status(f"loading with {name}"):
-                    found.append(measure(name, folder))
+                    measured.append(measure(name, folder))
     rows = []
-    for name, found in runs.items():
-        row = {k: statistics.median(run[k] for run in found) for k in found[0]}
+    for name, measured in loads.items():
+        row = {k: statistics.median(m[k] for m in measured) for k in measured[0]}
         rows.append(
             {
                 "loaded by": name,

@@ -2,12 +2,12 @@
 
     python benchmarks/memory.py [--json FILE]
 
-Shapes and shardings alone, on eight virtual devices: nothing is allocated. Training
-keeps float32 parameters and AdamW's two moments (with LoRA, of it alone; the base is
-bfloat16), the cache is bfloat16; activations are not counted. They are in the second
-table, of the training step that each config of the paper's models compiles to. That is
-XLA's count for CPUs, which have no bfloat16 products and keep more in float32 than a GPU
-does, so it is rather too high.
+Only shapes and shardings are used, on eight virtual devices: nothing is allocated. In
+the first table training keeps float32 parameters and AdamW's two moments (with LoRA,
+those of LoRA alone, over a bfloat16 base), and the cache is bfloat16; activations are
+not counted. The second table has them: it is of the compiled training step of each
+config of the paper's models. Its bytes are XLA's count for a CPU, which has no bfloat16
+products and keeps more in float32 than a GPU does, so they are too high for a GPU.
 """
 
 from __future__ import annotations
@@ -21,15 +21,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import optax
-from jax.sharding import Mesh
 
-from insgenel_jax import models, sharding, train
+from insgenel_jax import models, sharding
 from insgenel_jax.models.config import ModelConfig
 from insgenel_jax.models.hf.config import from_hf
 from insgenel_jax.models.lora import Lora
-from insgenel_jax.training import loop, objectives, optimizer
-from insgenel_jax.training.config import Config, OptimizerSettings, load
+from insgenel_jax.training import loop
+from insgenel_jax.training import run as experiment
+from insgenel_jax.training.config import Config, LoopSettings, OptimizerSettings, load
+from insgenel_jax.training.generator import generator_task
+from insgenel_jax.training.retriever import retriever_task
 
 FILES = Path(__file__).resolve().parents[1] / "configs"
 DEVICES = 8
@@ -107,7 +108,7 @@ def main() -> None:
     jax.config.update("jax_platforms", "cpu")
     rows = [
         {"model": name, "mesh": f"{fsdp} x {tensor}"}
-        | measure_model(config, sharding.make_mesh(fsdp=fsdp, tensor=tensor))
+        | measure_model(config, fsdp, tensor)
         for name, config in MODELS.items()
         for fsdp, tensor in MESHES
     ]
@@ -138,17 +139,15 @@ def show(rows: list[dict]) -> None:
         print("  ".join(f"{cell:>{width}}" for cell in cells))
 
 
-class Run(NamedTuple):
-    """A config of the paper, as training takes it."""
+class Opened(NamedTuple):
+    """A config of the paper, its model, and the plan of its training."""
 
     config: Config
     model: ModelConfig
-    task: objectives.Task
-    tx: optax.GradientTransformation
-    mesh: Mesh
+    plan: loop.Plan
 
 
-def open_config(name: str) -> Run:
+def open_config(name: str) -> Opened:
     """One of PAPER over the shape of its published model, without its weights."""
     with tempfile.TemporaryDirectory() as folder:
         record = json.dumps(PUBLISHED[PAPER[name]])
@@ -156,19 +155,18 @@ def open_config(name: str) -> Run:
         config = load(str(FILES / name), [f"model.pretrained={folder}"])
         data = config.data
         if config.task == "generator":
-            model = train.model_config(config, 512, data.max_length)
-            task = objectives.generator_task(model, data.scored)
+            model = experiment.model_config(config, 512, data.max_length)
+            task = generator_task(model, data.scored)
         else:
             longest = max(data.window_tokens, data.entity_tokens)
-            model = train.model_config(config, 512, longest)
-            task = objectives.retriever_task(model, pad=0)
-    tx = optimizer.build(config.optimizer, config.loop.steps)
-    return Run(config, model, task, tx, train.make_mesh(config, task))
+            model = experiment.model_config(config, 512, longest)
+            task = retriever_task(model, pad=0)
+    return Opened(config, model, loop.make_plan(task, config.optimizer, config.loop))
 
 
 def measure_step(name: str) -> dict[str, int]:
     """Bytes on each device of the training step of one of PAPER, by XLA's count."""
-    config, _, task, tx, mesh = open_config(name)
+    config, _, plan = open_config(name)
     data, rows = config.data, config.data.batch
     if config.task == "generator":
         ids = ("tokens", "targets", "segments", "positions")
@@ -183,34 +181,34 @@ def measure_step(name: str) -> dict[str, int]:
             "negatives": ((rows, entities), "bool"),
         }
     batch = {leaf: jax.ShapeDtypeStruct(*shape) for leaf, shape in leaves.items()}
-
-    def place(shapes, places):
-        return jax.tree.map(
-            lambda x, at: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=at),
-            shapes,
-            places,
-        )
-
-    placed = loop.state_shardings(task, tx, mesh)
-    state = place(loop.abstract_state(task, tx), placed)
-    frozen = place(
+    task, mesh = plan.task, plan.mesh
+    frozen = _place(
         task.split(task.abstract_params())[1],
         task.split(task.param_shardings(mesh))[1],
     )
-    batch = place(batch, dict.fromkeys(batch, sharding.batch_sharding(mesh)))
+    batch = _place(batch, dict.fromkeys(batch, sharding.batch_sharding(mesh)))
     with jax.set_mesh(mesh):
-        step = loop.compile_step(task, tx, config, placed, state, frozen, batch)
-    found = step.memory_analysis()
-    kept, temporary = found.argument_size_in_bytes, found.temp_size_in_bytes
+        step = loop.compile_step(plan, frozen, batch)
+    analysis = step.memory_analysis()
+    kept = analysis.argument_size_in_bytes
+    temporary = analysis.temp_size_in_bytes
     return {"arguments": kept, "temporary": temporary, "whole": kept + temporary}
 
 
-def measure(task: objectives.Task, tx, mesh: Mesh) -> dict[str, int]:
+def _place(shapes: dict, places: dict) -> dict:
+    """Shapes with their shardings."""
+    return jax.tree.map(
+        lambda x, at: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=at),
+        shapes,
+        places,
+    )
+
+
+def measure(plan: loop.Plan) -> dict[str, int]:
     """Bytes on each device of what training keeps, activations apart."""
-    state = loop.abstract_state(task, tx)
-    placed = loop.state_shardings(task, tx, mesh)
+    task, state, placed = plan.task, plan.abstract, plan.places
     parameters = sharding.bytes_per_device(
-        task.abstract_params(), task.param_shardings(mesh)
+        task.abstract_params(), task.param_shardings(plan.mesh)
     )
     optimiser = sharding.bytes_per_device(state.opt_state, placed.opt_state)
     # of what is trained: as many numbers, laid out as those parameters are
@@ -223,16 +221,16 @@ def measure(task: objectives.Task, tx, mesh: Mesh) -> dict[str, int]:
     }
 
 
-def measure_model(config: ModelConfig, mesh: Mesh) -> dict[str, int]:
+def measure_model(config: ModelConfig, fsdp: int, tensor: int) -> dict[str, int]:
     """The same of a generator, and of what decoding keeps."""
-    task = objectives.generator_task(config)
-    tx = optimizer.build(OptimizerSettings(learning_rate=2e-5, warmup_steps=1), steps=2)
+    plan = loop.make_plan(
+        generator_task(config),
+        OptimizerSettings(learning_rate=2e-5, warmup_steps=1),
+        LoopSettings(steps=2, fsdp=fsdp, tensor=tensor),
+    )
     cache = jax.eval_shape(lambda: models.init_cache(config, ROWS, SLOTS, "bfloat16"))
-    places = models.cache_shardings(cache, mesh)
-    return {
-        **measure(task, tx, mesh),
-        "cache": sharding.bytes_per_device(cache, places),
-    }
+    places = models.cache_shardings(cache, plan.mesh)
+    return {**measure(plan), "cache": sharding.bytes_per_device(cache, places)}
 
 
 if __name__ == "__main__":

@@ -1,21 +1,23 @@
-"""Overlapping candidate mentions, merged into decision spans or asked for one by one.
+"""Overlapping candidate mentions, merged into decision spans or decided one by one.
 
     python benchmarks/merging.py [--documents 200] [--noise 0,0.25,0.5] [--json OUT]
 
-The paper's algorithm 1 on texts of invented words whose candidate mentions overlap
-(nested, of one start, chained, several compatible ones within a longer) and whose links
-are known. The tree decoder asks an oracle in place of a model: the right next token has
-logit 1, and every token normal noise of a standard deviation. Both depend on the text so
-far alone, as a model's do, never on what is allowed; so where no right token is allowed,
-as behind a wrong one, noise alone decides.
+This measures the paper's algorithm 1 on texts of invented words whose candidate
+mentions overlap (nested, with the same start, chained, several compatible ones within a
+longer one) and whose links are known. The tree decoder asks an oracle in place of a
+model. The oracle gives the right next token the logit 1, and adds normal noise to every
+token. Both depend on the text so far alone, as a model's logits do, and never on what
+is allowed; so noise alone decides where no right token is allowed, as behind a wrong
+one.
 
-Merged, as we do, or with one link a span, as the release does. Apart, each candidate
-mention is asked for by itself; of links that overlap only one can be marked. "In order"
-keeps the first, the shortest of one start (the longest would do worse): it loses much, as
-the oracle opens where a right mention starts, and a wrong one of that start cannot be left.
-So the fair rival is "by probability": all are asked for, then the most probable kept.
-*length* is of what is asked for together, in source tokens; *decisions* are choices among
-several edges, *calls* those of the tree decoder (asked apart, each a fresh prompt).
+"merged" is our way, "merged, one link a span" the release's. "apart" decides on each
+candidate mention by itself; of links that overlap only one can be marked. "in order"
+keeps the first one, and the shortest of the same start (the longest would do worse). It
+loses much, because the oracle opens wherever a right mention starts, and then a wrong
+mention with that start can no longer be left unlinked. The fair rival is therefore "by
+probability", which keeps the most probable of all links. *length* is that of the text
+decided on together, in source tokens; *decisions* are choices among several edges;
+*calls* are those of the tree decoder (each with a fresh prompt, if apart).
 """
 
 from __future__ import annotations
@@ -40,13 +42,16 @@ from tables import as_table
 
 from insgenel_jax.decoding import table as decisions
 from insgenel_jax.decoding import tree
+from insgenel_jax.decoding.chunk import Chunk
 from insgenel_jax.decoding.forward import Model
 from insgenel_jax.decoding.mentions import CandidateMention, merge_spans
+from insgenel_jax.decoding.options import Options
+from insgenel_jax.decoding.path import read_links
 from insgenel_jax.text.linked_text import Tokens, encode_source, encode_titles
 from insgenel_jax.tokenizer import Tokenizer, train_bpe
 
-# Candidate mentions over the words of a name, as (first, behind the last) word, and the
-# sets of links that may be right.
+# name -> the candidate mentions over its words, as (first word, word behind the last),
+# and the sets of links of which one is right
 PATTERNS = {
     "alone": ([(0, 2)], [[(0, 2)], []]),
     "nested": ([(0, 3), (1, 2)], [[(0, 3)], [(1, 2)], []]),
@@ -60,7 +65,7 @@ PATTERNS = {
         [[(0, 1), (2, 3)], [(0, 3)], [(0, 1)], [(2, 3)], []],
     ),
 }
-GAP = 3  # words between two names
+BETWEEN = 3  # words between two names
 CANDIDATES = 4  # entities of a mention
 BATCH = 16
 WAYS = (
@@ -112,8 +117,8 @@ def main(
     rows = []
     for level in map(float, noise.split(",")):
         for way in WAYS:
-            found = measure(model, cases, way, asked[way], level)
-            rows.append({"noise": level, "way": way, **found})
+            figures = decode_all(model, cases, way, asked[way], level)
+            rows.append({"noise": level, "way": way, **figures})
     console.print(about)
     console.print(as_table("overlapping candidate mentions", rows))
     if json is not None:
@@ -125,7 +130,7 @@ def make_case(tokenizer: Tokenizer, words: list[str], rng, names: int) -> Case:
     pieces: list[str] = []
     spans, right = [], []  # in words
     for number in range(names):
-        pieces += rng.choice(words, GAP).tolist()
+        pieces += rng.choice(words, BETWEEN).tolist()
         candidates, answers = list(PATTERNS.values())[number % len(PATTERNS)]
         first = len(pieces)
         pieces += rng.choice(words, max(end for _, end in candidates)).tolist()
@@ -149,7 +154,7 @@ def make_case(tokenizer: Tokenizer, words: list[str], rng, names: int) -> Case:
 
 
 class Oracle:
-    """A model that knows the right links. The prompt is the number of a case."""
+    """A model that knows the right links. A prompt is the number of a case."""
 
     def __init__(self, tokenizer: Tokenizer, cases: Sequence[Case], seed: int):
         self.tokenizer, self.cases, self.seed = tokenizer, cases, seed
@@ -157,7 +162,10 @@ class Oracle:
         self.numbers: dict[tuple, int] = {}  # of each of them
 
     def model(self) -> Model:
-        """Its functions: params is the level of noise, a hidden state a place."""
+        """The functions of a model.
+
+        `params` is the noise's standard deviation, a hidden state a place's number.
+        """
 
         def forward(params, tokens, positions, mask, cache):
             rows = jnp.arange(len(tokens))[:, None]
@@ -183,20 +191,20 @@ class Oracle:
         return Model(forward, unembed, init_cache, move_slots)
 
     def _find(self, tokens, mask) -> np.ndarray:
-        """tokens [B S], mask [B T S] -> the number of the place behind each [B T 1]."""
+        """The number of the place behind each token. tokens [B S], mask [B T S]."""
         tokens, mask = np.asarray(tokens), np.asarray(mask)
-        found = np.zeros((*mask.shape[:2], 1), np.float32)
+        numbers = np.zeros((*mask.shape[:2], 1), np.float32)
         for row, column in np.ndindex(mask.shape[:2]):
             place = self._read(tokens[row, mask[row, column]].tolist())
             if place not in self.numbers:
                 self.numbers[place] = len(self.places)
                 self.places.append(place)
-            found[row, column] = self.numbers[place]
-        return found
+            numbers[row, column] = self.numbers[place]
+        return numbers
 
     def _read(self, tokens: list[int]) -> tuple:
-        """-> case, source pointer, where a link was opened and its title so far."""
-        if not tokens:  # a padded one, which sees nothing
+        """Case, source pointer, where a link was opened, and its title so far."""
+        if not tokens:  # padding sees nothing
             return 0, 0, None, None
         p, start, title = 0, None, None
         for token in tokens[1:]:
@@ -216,12 +224,12 @@ class Oracle:
         """The logits of token_ids [... C] at places [... 1]."""
         noise, token_ids = float(noise), np.asarray(token_ids)
         places = np.broadcast_to(np.asarray(places), token_ids.shape)
-        found = np.zeros(token_ids.shape, np.float32)
+        logits = np.zeros(token_ids.shape, np.float32)
         for at in np.ndindex(token_ids.shape):
             place, token = self.places[int(places[at])], int(token_ids[at])
             right = token == self._right(place)
-            found[at] = right + noise * draw((self.seed, *place, token))
-        return found
+            logits[at] = right + noise * draw((self.seed, *place, token))
+        return logits
 
     def _right(self, place: tuple) -> int | None:
         """The right next token; None behind a wrong one."""
@@ -246,16 +254,16 @@ class Oracle:
 
 @functools.cache
 def draw(key: tuple) -> float:
-    """A normal number: for the same key the same, in whatever order they are drawn."""
+    """A normally distributed number that depends on the key alone."""
     return np.random.default_rng(zlib.crc32(repr(key).encode())).normal()
 
 
 def tables(
     tokenizer: Tokenizer, cases: Sequence[Case], way: str
 ) -> list[tuple[int, decisions.Table]]:
-    """What is asked for in this way: (case, table), in order."""
+    """The tables to decode in this way, each with the number of its case, in order."""
     weights = decisions.Weights(rest_of_span=way != "merged, one link a span")
-    found = []
+    built = []
     for number, case in enumerate(cases):
         groups = [case.mentions]
         if way.startswith("apart"):
@@ -264,24 +272,29 @@ def tables(
             table = decisions.build_table(
                 tokenizer, case.tokens, group, case.title_ids.__getitem__, weights
             )
-            found.append((number, table))
-    return found
+            built.append((number, table))
+    return built
 
 
-def measure(
+def decode_all(
     model: Model,
     cases: Sequence[Case],
     way: str,
     asked: Sequence[tuple[int, decisions.Table]],
     noise: float,
 ) -> dict[str, int | float]:
-    """Decode all cases in one way -> the rest of a row of the table."""
+    """Decode all cases in one way. Returns the rest of a row of the printed table."""
     lengths, decided, calls = [], 0, 0
     linked: list[list] = [[] for _ in cases]  # (ln p, span on tokens, entity)
     for first in range(0, len(asked), BATCH):
         numbers, group = zip(*asked[first : first + BATCH], strict=True)
-        prompts = [[number] for number in numbers]
-        paths = tree.decode(model, np.float32(noise), prompts, group, batch=BATCH)
+        chunks = [
+            Chunk([number], [], table)
+            for number, table in zip(numbers, group, strict=True)
+        ]
+        paths = tree.decode(
+            model, np.float32(noise), chunks, batch=BATCH, options=Options()
+        )
         for number, table, path in zip(numbers, group, paths, strict=True):
             spans = merge_spans([mention[:2] for mention in table.mentions])
             lengths += [end - start for start, end in spans]
@@ -292,9 +305,9 @@ def measure(
             on_tokens = {id(c): (start, end) for start, end, c in table.mentions}
             linked[number] += [
                 (link.log_prob, on_tokens[id(link.mention)], link.entity)
-                for link in decisions.read_links(table, path.edges, path.log_probs)
+                for link in read_links(table, path.edges, path.log_probs)
             ]
-    right = found = wanted = 0
+    right = given = wanted = 0
     for case, links in zip(cases, linked, strict=True):
         if way == "apart, by probability":
             links.sort(key=lambda link: -link[0])
@@ -304,7 +317,7 @@ def measure(
                 kept[start, end] = entity
         gold = {((start, end), e) for start, (end, e) in case.gold.items()}
         right += len(gold & set(kept.items()))
-        found += len(kept)
+        given += len(kept)
         wanted += len(gold)
     return {
         "spans": len(lengths),
@@ -312,9 +325,9 @@ def measure(
         "longest": max(lengths),
         "decisions": decided,
         "calls": calls,
-        "P": 100 * right / max(found, 1),
+        "P": 100 * right / max(given, 1),
         "R": 100 * right / wanted,
-        "F1": 200 * right / (found + wanted),
+        "F1": 200 * right / (given + wanted),
     }
 
 

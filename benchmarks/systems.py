@@ -3,21 +3,29 @@
     python benchmarks/systems.py --linker DIR --documents FILE [--documents FILE]
         [--set top_k=2000 ...] [--no-paper] [--repeats 3] [--json OUT]
 
-Two ways are the paper's own (`preset="paper"`, but with chunks as the generator was
-trained on): INSGENEL searches whole texts with two beams, INSGENEL-R is asked at decisions
-alone. The others take the linker's settings. `--set` goes before the linker's, in the
-paper's ways only where the preset leaves a choice, as with top_k.
+Two ways are the paper's own (`preset="paper"`, but with chunks of the length that the
+generator was trained on): INSGENEL decodes whole texts with two beams, INSGENEL-R asks
+the model at decisions alone. The other ways take the linker's settings. `--set`
+overrides the linker's settings; in the paper's ways it counts only where the preset
+leaves a choice, as with top_k.
 
-Documents are linked one chunk a call. For each of them: *calls* are forwards in which it
-takes part (*most*: of any), *tokens* those run, *output* those of the linked text, each
-of which takes a plain `generate` a call (our beams too let forced ones ride along),
-*choices* the release's count (mentions, and candidates of ambiguous ones). *copied* is the
-share of source tokens in no decision span, so never asked for; *forced* that of output
-tokens where only one was allowed. *links* and *ties* (chunks with a gap below 1e-4) are of
-all documents, and so are seconds: of the generator's part, and of all, from texts to
-links, retriever included. All ways are run in turn, after a first pass that compiles;
-seconds are medians. *as step*: documents with the same mentions, scores within 1e-5. The
-second table divides; there *generate* is INSGENEL's output over INSGENEL-R's calls.
+Documents are linked one chunk a call. The columns, for a document unless said:
+
+calls    forward passes that it takes part in; *most* is the maximum over the documents
+tokens   tokens run in these calls
+output   tokens of the linked text; a plain `generate` takes a call for each (our beams
+         run forced tokens along with others)
+choices  the release's count: mentions, and candidates of ambiguous mentions
+copied   share of the source tokens in no decision span, for which nothing is asked
+forced   share of the output tokens where only one token was allowed
+links    of all documents; *ties*, too: chunks with a decision closer than 1e-4
+as step  documents with the same mentions, and scores within 1e-5
+decode   seconds for all documents in the generator; *all*: from texts to links,
+         retriever included
+
+After a first pass that compiles, all ways run in turn; seconds are medians. The second
+table divides INSGENEL's numbers by INSGENEL-R's; its column *generate* divides
+INSGENEL's output by INSGENEL-R's calls.
 """
 
 from __future__ import annotations
@@ -40,37 +48,23 @@ from tables import as_table
 
 from insgenel_jax import cli, models
 from insgenel_jax.decoding.table import COPY
-from insgenel_jax.decoding.table import Path as Decoded
-from insgenel_jax.linker import TIE, Linker
-from insgenel_jax.linker.chunks import Chunk
-from insgenel_jax.linker.directory import PRESETS, Settings, read_settings
+from insgenel_jax.linker import Linker
+from insgenel_jax.linker.linker import TIE, Decided
+from insgenel_jax.linker.settings import PRESETS, read_settings, without_effect
 from insgenel_jax.text.document import Document
-from insgenel_jax.text.formats.documents import Rejects, read_documents
+from insgenel_jax.text.formats.documents import read_documents
+from insgenel_jax.text.formats.rejects import Rejects
 from insgenel_jax.text.linked_text import encode_source
 
 SYSTEMS = ("insgenel", "insgenel-r")
-DECODERS = ("step", "tree", "verify")
-
-
-class Watched(Linker):
-    """A linker that keeps what it decodes, and the seconds that takes."""
-
-    decoded: list[tuple[Chunk, Decoded]]
-    seconds: float
-
-    def _decode(self, chunks: Sequence[Chunk], settings: Settings) -> list[Decoded]:
-        began = time.perf_counter()
-        paths = super()._decode(chunks, settings)
-        self.seconds += time.perf_counter() - began
-        self.decoded += zip(chunks, paths, strict=True)
-        return paths
+DECODERS = ("step", "tree", "speculative")
 
 
 class Run(NamedTuple):
-    """Documents linked, what was decoded for them, seconds of that and of everything."""
+    """Linked documents, decoded chunks, seconds of decoding and of everything."""
 
     linked: list[Document]
-    decoded: list[tuple[Chunk, Decoded]]
+    decided: list[Decided]
     decoding: float
     everything: float
 
@@ -129,39 +123,44 @@ def main(
         json.write_text(jsonlib.dumps(record, indent=1) + "\n")
 
 
-def open_ways(path: Path, settings: dict[str, Any], paper: bool) -> dict[str, Watched]:
+def open_ways(path: Path, settings: dict[str, Any], paper: bool) -> dict[str, Linker]:
     """The linker in every way, a chunk at a time; its parts are opened once."""
-    whole = Watched.from_pretrained(path, **settings | {"system": "insgenel-r"})
-    parts, ways = whole._parts, {}
+    opened = Linker.from_pretrained(path, system="insgenel-r")
     free = {k: v for k, v in settings.items() if k not in PRESETS["paper"]}
-
-    def add(name: str, **overrides: Any) -> None:
-        ways[name] = Watched(
-            parts.generator,
-            parts.kb,
-            parts.retriever,
-            parts.index,
-            read_settings(path, **overrides | {"batch": 1}),
-        )
-
+    ways = {}
     for system in SYSTEMS:
         if paper:
             # auto would take another decoder for another size of model
             step = {} if system == "insgenel" else {"decoder": "step"}
             preset = {"system": system, "preset": "paper", "chunk_tokens": None}
-            add(f"{system}, paper", **free | preset | step)
+            own = preset | step
+            ways[f"{system}, paper"] = set_up(opened, path, free, own)
         for decoder in DECODERS:
             own = {"system": system, "decoder": decoder}
-            add(f"{system}, {decoder}", **settings | own)
+            ways[f"{system}, {decoder}"] = set_up(opened, path, settings, own)
     return ways
 
 
-def run(linker: Watched, texts: Sequence[Document]) -> Run:
-    """Link all documents once."""
-    linker.decoded, linker.seconds = [], 0.0
+def set_up(
+    opened: Linker, path: Path, settings: dict[str, Any], own: dict[str, Any]
+) -> Linker:
+    """The linker with the settings of a way, and those given that have an effect."""
+    own = own | {"batch": 1}
+    useless = without_effect(settings, read_settings(path, **settings | own))
+    kept = {name: value for name, value in settings.items() if name not in useless}
+    return opened.with_settings(**kept | own)
+
+
+def run(linker: Linker, texts: Sequence[Document]) -> Run:
+    """Link all documents once, and decode their chunks once more by themselves."""
     began = time.perf_counter()
     linked = linker(texts)
-    return Run(linked, linker.decoded, linker.seconds, time.perf_counter() - began)
+    everything = time.perf_counter() - began
+    chunks = linker.chunks(texts)
+    began = time.perf_counter()
+    paths = linker.decode(chunks)
+    decoding = time.perf_counter() - began
+    return Run(linked, list(map(Decided, chunks, paths)), decoding, everything)
 
 
 def describe(linker: Linker, texts: Sequence[Document], found: Run) -> dict[str, Any]:
@@ -171,8 +170,8 @@ def describe(linker: Linker, texts: Sequence[Document], found: Run) -> dict[str,
         len(encode_source(linker.generator.tokenizer, text.text)) for text in texts
     )
     spanned = decided = added = asked = 0
-    for chunk, path in found.decoded:
-        table, edges = chunk.table, np.array(path.edges, int)
+    for chunk, path in found.decided:
+        table, edges = chunk.chunk.table, np.array(path.edges, int)
         calls[chunk.document] += path.calls
         spanned += int((table.span_end != np.arange(len(table.span_end))).sum())
         states = np.searchsorted(table.indptr, edges, side="right") - 1
@@ -182,13 +181,13 @@ def describe(linker: Linker, texts: Sequence[Document], found: Run) -> dict[str,
     return {
         "calls": float(np.mean(calls)),
         "most": max(calls),
-        "tokens": sum(path.tokens for _, path in found.decoded) / len(texts),
+        "tokens": sum(path.tokens for _, path in found.decided) / len(texts),
         "output": (source + added) / len(texts),
         "choices": asked / len(texts),
         "copied": 1 - spanned / source,
         "forced": 1 - decided / (source + added),
         "links": sum(len(text.mentions) for text in found.linked),
-        "ties": sum(path.gap < TIE for _, path in found.decoded),
+        "ties": sum(path.margin < TIE for _, path in found.decided),
     }
 
 
@@ -214,7 +213,7 @@ def alike(one: Document, other: Document) -> bool:
 
 
 def measure(
-    ways: dict[str, Watched], texts: Sequence[Document], repeats: int
+    ways: dict[str, Linker], texts: Sequence[Document], repeats: int
 ) -> dict[str, dict[str, float]]:
     """Median seconds for all documents: of decoding, and of everything."""
     seconds: dict[str, list] = {name: [] for name in ways}

@@ -8,13 +8,14 @@ import numpy as np
 def draw_titles(count: int, seed: int) -> list[str]:
     """Different titles of Zipf-distributed words, in random order.
 
-    The constants bring the tokens of a title, and the edges of the tree for each title,
-    near those of Wikipedia's; `--titles` prints both.
+    The constants are chosen so that the tokens of a title, and the edges that a title
+    adds to the prefix tree, come near those of Wikipedia's titles; `trie.py --titles`
+    prints both.
     """
     rng = np.random.default_rng(seed)
     words = draw_words(4_000_000, rng)
     word = _zipf(len(words), 0.95, 10)
-    # beginnings of two words, of titles of three or more
+    # titles of three words or more share beginnings of two words
     beginnings = np.searchsorted(word, rng.random((50_000, 2)))
     beginning = _zipf(len(beginnings), 1.15, 5)
     shares = np.array([0.145, 0.48, 0.2, 0.09, 0.045, 0.025, 0.01, 0.005])  # by words
@@ -33,7 +34,7 @@ def draw_titles(count: int, seed: int) -> list[str]:
 
 
 def draw_words(count: int, rng: np.random.Generator) -> list[str]:
-    """Words of syllables; the first, which are frequent, are short."""
+    """Words of syllables. The first ones are the frequent ones, and short."""
     onsets = [*"bcdfghjklmnprstvwz", "br", "ch", "gr", "st", "sh", "th", ""]
     codas = [*"aeiou", "an", "en", "in", "on", "ar", "er", "or", "al", "el"]
     syllables = [onset + coda for onset in onsets for coda in codas]
@@ -50,6 +51,6 @@ def draw_words(count: int, rng: np.random.Generator) -> list[str]:
 
 
 def _zipf(count: int, exponent: float, shift: float) -> np.ndarray:
-    """The distribution function of ranks with p ~ (rank + shift) ** -exponent."""
+    """The cumulative distribution of ranks, where p ~ (rank + shift) ** -exponent."""
     sums = np.cumsum((np.arange(count) + shift) ** -exponent)
     return sums / sums[-1]

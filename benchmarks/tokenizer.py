@@ -1,12 +1,12 @@
-"""Tokenizer families on real text: tokens, speed, mentions lost to the cuts.
+"""Tokenizer families on real text: tokens, speed, mentions lost to token borders.
 
 python benchmarks/tokenizer.py --data DIR [--articles 400] [--json OUT]
 
-DIR holds `wiki/featured` (WikiExtractor's --links output) and `tokenizers/FAMILY`. A gold
-mention is lost where it starts or ends inside a token or overlaps the one before; no cut
-can help those that start or end inside a word. Speed: medians of 7 runs over the
-first 1,000 paragraphs, on one core; the time is that of the processor, so that other jobs
-on the machine disturb it less.
+DIR has `wiki/featured` (WikiExtractor's --links output) and `tokenizers/FAMILY`. A gold
+mention is lost if it starts or ends inside a token or overlaps the mention before.
+"mentions inside a word" counts those that start or end there: they are lost wherever a
+target is cut. Speed is the median of 7 runs over the first 1,000 paragraphs on one
+core, in processor time, so that other jobs on the machine disturb it less.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ import typer
 
 from insgenel_jax.kb.build import wikiextractor as wikipedia
 from insgenel_jax.text.document import WORD, Document, normalise
-from insgenel_jax.text.formats.documents import Rejects
+from insgenel_jax.text.formats.rejects import Rejects
 from insgenel_jax.text.linked_text import align, encode_prompt, encode_source
 from insgenel_jax.tokenizer import load_tokenizer
 
-# the time is one core's
+# Measure one core.
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 RUNS = 7
 SPEED_PARAGRAPHS = 1000
@@ -80,7 +80,7 @@ def read(path: Path, articles: int) -> list[Document]:
 
 
 def inside_a_word(paragraph: Document) -> int:
-    """Mentions that start or end between two characters of a word."""
+    """The number of mentions that start or end between two characters of a word."""
     text = normalise(paragraph.text)
     inner = {i for m in WORD.finditer(text) for i in range(m.start() + 1, m.end())}
     return sum(m.start in inner or m.end in inner for m in paragraph.mentions)
@@ -113,7 +113,7 @@ def measure(path: Path, paragraphs: list[Document]) -> dict:
 
 
 def speed(encode: Callable[[str], Sized], texts: list[str]) -> int:
-    """Tokens a second of the processor's."""
+    """Tokens per second of processor time."""
     seconds = []
     for _ in range(RUNS):
         began = time.process_time()

@@ -1,23 +1,23 @@
-"""The tree of all titles beside nested dicts and marisa-trie: time and memory by size.
+"""The prefix tree of all titles beside nested dicts and marisa-trie, by size.
 
     python benchmarks/trie.py [--sizes 10000 --sizes 100000 ...] [--titles FILE]
         [--tokenizer DIR] [--dict-limit 1000000] [--json OUT]
 
-Titles are drawn (seeded): words of syllables, Zipf-distributed, some titles with a
-common beginning. With --titles, one title a line, the first table also has their shape and
-that of as many drawn ones. Tokenised with --tokenizer, else with a BPE of 32,000
-tokens trained on some of the titles.
+Titles are drawn with a seed: their words are made of syllables and Zipf-distributed,
+and some titles begin alike. With --titles, a file of one title a line, the first table
+also describes those titles, and as many drawn ones. Titles are tokenised with
+--tokenizer, or with a BPE of 32,000 tokens that is trained on some of them.
 
 Each structure of each size is measured in a process of its own. A step finds the
-allowed next tokens and moves behind one; steps follow titles drawn from all. Nested
-dicts and marisa-trie are used as GENRE's release uses them: dicts are walked from the
-root at every step; a marisa-trie over token ids as characters lists the keys below a
-prefix, and keeps the tokens below the root. Jitted, "find" gathers `WIDTH` allowed
-tokens, "choose" takes argmax and log-softmax over all allowed of V logits; us/step is
-for each row of the batch. MB: on disk, of dicts in memory. Medians of 7, builds of 3
-(dicts 1), of the processor's time, so that other jobs on the machine disturb less; to
-open, and "build wall s", on the clock. Nested dicts past the limit are extrapolated
-from the last, marked "~".
+allowed next tokens and moves behind one of them; the steps follow titles drawn from
+all. Nested dicts and marisa-trie are used as GENRE's release uses them. Dicts are
+walked from the root at every step. A marisa-trie over token ids as characters lists the
+keys below a prefix, and keeps the tokens below the root. Jitted, "find" gathers `WIDTH`
+allowed tokens, and "choose" takes argmax and log-softmax over all allowed of V logits;
+us/step is for each row of the batch. MB are on disk, those of dicts in memory. Figures
+are medians of 7, builds of 3 (dicts 1), of the processor's time, so that other jobs on
+the machine disturb less; opening and "build wall s" are on the clock. Nested dicts
+beyond the limit are extrapolated from the last size, and marked "~".
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ def _tokenizer(path: Path | None, titles: list[str], out: Path) -> Tokenizer:
 
 
 def encode(tokenizer: Tokenizer, titles: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    """The tokens of all titles, one behind the other, and how many each has."""
+    """The tokens of all titles, one title behind the other; how many each one has."""
     ids, lengths = [], []
     for first in range(0, len(titles), 20_000):
         block = [" " + title for title in titles[first : first + 20_000]]
@@ -133,7 +133,7 @@ def encode(tokenizer: Tokenizer, titles: list[str]) -> tuple[np.ndarray, np.ndar
 
 
 def describe(ids: np.ndarray, lengths: np.ndarray, tokenizer: Tokenizer) -> dict:
-    """The shape of titles: what memory and steps depend on."""
+    """The properties of titles that memory and the time of a step depend on."""
     from insgenel_jax.decoding.title_trie import build_title_trie
 
     trie = build_title_trie(ids, lengths, tokenizer.size, tokenizer.end)
@@ -152,7 +152,10 @@ def describe(ids: np.ndarray, lengths: np.ndarray, tokenizer: Tokenizer) -> dict
 
 
 def in_fresh_process(function: Callable, *args) -> list[dict]:
-    """Memory once used is not given back, so that it can be measured once only."""
+    """Call a function in a process of its own.
+
+    A process does not give back memory that it has used, so it can measure only once.
+    """
     context = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as pool:
         return pool.submit(function, *args).result()
@@ -161,16 +164,15 @@ def in_fresh_process(function: Callable, *args) -> list[dict]:
 def measure_arrays(ids_file, lengths_file, size, vocabulary, end) -> list[dict]:
     """The arrays of this project: on the host, and jitted over batches."""
     import jax
-    import jax.numpy as jnp
 
-    from insgenel_jax.decoding import title_trie as tree
+    from insgenel_jax.decoding import title_trie
 
     lengths = np.load(lengths_file)[:size]
     ids = np.load(ids_file)[: lengths.sum()]
     paths = pick_paths(ids, lengths, end)
 
     def build():
-        return tree.build_title_trie(ids, lengths, vocabulary, end)
+        return title_trie.build_title_trie(ids, lengths, vocabulary, end)
 
     began = time.perf_counter()
     build_seconds, trie = time_median(build, BUILDS)
@@ -179,24 +181,18 @@ def measure_arrays(ids_file, lengths_file, size, vocabulary, end) -> list[dict]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "trie"
         began = time.perf_counter()
-        tree.save_title_trie(trie, path, MADE_FROM)
+        title_trie.save_title_trie(trie, path, MADE_FROM)
         save_seconds = time.perf_counter() - began
         del trie
         disk = sum(file.stat().st_size for file in path.iterdir())
         gc.collect()
         before = resident()
         open_seconds, trie = time_median(
-            lambda: tree.open_title_trie(path, MADE_FROM), REPEATS, time.perf_counter
+            lambda: title_trie.open_title_trie(path, MADE_FROM),
+            REPEATS,
+            time.perf_counter,
         )
-
-        def walk_all():
-            for tokens in paths:
-                node = 0
-                for token in tokens:
-                    allowed, nodes = tree.children(trie, node)
-                    node = nodes[int(np.searchsorted(allowed, token))]
-
-        seconds, _ = time_median(walk_all, REPEATS)
+        step = time_walks(trie, paths)
         host = {
             "structure": "arrays, host",
             "titles": size,
@@ -207,43 +203,93 @@ def measure_arrays(ids_file, lengths_file, size, vocabulary, end) -> list[dict]:
             "MB": disk / 1e6,
             "open ms": 1000 * open_seconds,
             "resident MB": (resident() - before) / 1e6,
-            "us/step": 1e6 * seconds / sum(map(len, paths)),
+            "us/step": step,
         }
-        rows = [host]
-        device = jax.device_put(trie)
+        jitted = time_jitted(jax.device_put(trie), paths, vocabulary, end)
+        return [host, *({"titles": size} | row for row in jitted)]
 
-        def find(trie, state, logits):
-            token_ids, _, mask = tree.allowed(trie, state, tree.WIDTH)
-            return jnp.where(mask, token_ids, 0).sum(-1)  # so that it is not left out
 
-        def choose(trie, state, logits):
-            return tree.choose(trie, state, logits)
+def time_walks(trie, paths: list[np.ndarray]) -> float:
+    """Microseconds of a step on the host."""
+    from insgenel_jax.decoding.title_trie import children
 
-        for batch, look in itertools.product(BATCHES, (find, choose)):
+    def walk_all():
+        for tokens in paths:
+            node = 0
+            for token in tokens:
+                allowed, nodes = children(trie, node)
+                node = nodes[int(np.searchsorted(allowed, token))]
 
-            @jax.jit
-            def follow(trie, streams, logits, look=look):
-                def one(state, token):
-                    seen = look(trie, state, logits)
-                    state = tree.step(trie, state, token)
-                    return jnp.where(token == end, 0, state), seen
+    return 1e6 * time_median(walk_all, REPEATS)[0] / sum(map(len, paths))
 
-                start = jnp.zeros(len(logits), jnp.int32)
-                return jax.lax.scan(one, start, streams.T)
 
-            rng = np.random.default_rng(0)
-            streams = np.stack([pick_stream(paths, rng) for _ in range(batch)])
-            logits = jax.random.normal(jax.random.key(0), (batch, vocabulary))
-            run = functools.partial(follow, device, jnp.asarray(streams), logits)
-            jax.block_until_ready(run())  # compiled
-            seconds, (states, _) = time_median(
-                lambda run=run: jax.block_until_ready(run()), REPEATS
-            )
-            assert (np.asarray(states) >= 0).all()  # no step left the tree
-            name = f"jitted {look.__name__}, batch {batch}"
-            each = {"us/step": 1e6 * seconds / streams.size}
-            rows.append({"structure": name, "titles": size} | each)
+def time_jitted(trie, paths: list[np.ndarray], vocabulary: int, end: int) -> list[dict]:
+    """A row for each jitted way to look at the allowed tokens, and each batch size."""
+    import jax
+    import jax.numpy as jnp
+
+    from insgenel_jax.decoding import title_choice
+
+    def find(trie, state, logits):
+        token_ids, _, exists = title_choice.allowed(trie, state, title_choice.WIDTH)
+        # a sum, so that the compiler does not leave the search out
+        return jnp.where(exists, token_ids, 0).sum(-1)
+
+    def choose(trie, state, logits):
+        return title_choice.choose(trie, state, logits)
+
+    rows = []
+    for batch, look in itertools.product(BATCHES, (find, choose)):
+
+        @jax.jit
+        def follow(trie, streams, logits, look=look):
+            def one(state, token):
+                seen = look(trie, state, logits)
+                state = move(trie, state, token)
+                return jnp.where(token == end, 0, state), seen
+
+            start = jnp.zeros(len(logits), jnp.int32)
+            return jax.lax.scan(one, start, streams.T)
+
+        rng = np.random.default_rng(0)
+        streams = np.stack([pick_stream(paths, rng) for _ in range(batch)])
+        logits = jax.random.normal(jax.random.key(0), (batch, vocabulary))
+        run = functools.partial(follow, trie, jnp.asarray(streams), logits)
+        jax.block_until_ready(run())  # compiled
+        seconds, (states, _) = time_median(
+            lambda run=run: jax.block_until_ready(run()), REPEATS
+        )
+        assert (np.asarray(states) >= 0).all()  # no step left the tree
+        name = f"jitted {look.__name__}, batch {batch}"
+        rows.append({"structure": name, "us/step": 1e6 * seconds / streams.size})
     return rows
+
+
+def move(trie, state, token):
+    """Jitted: the state behind a token of each row, -1 where it is not allowed.
+
+    The root has its edges by token; below it they are found by binary search.
+    """
+    import jax
+    import jax.numpy as jnp
+
+    from insgenel_jax.decoding.title_choice import edges_of
+
+    low, high = edges_of(trie, state)
+    high = jnp.where(state == 0, low, high)  # do not search the root's wide row
+    stop = high
+
+    def halve(_, bounds):
+        low, high = bounds
+        middle = low + (high - low) // 2
+        right = (low < high) & (trie.token[middle] < token)
+        left = (low < high) & ~right
+        return jnp.where(right, middle + 1, low), jnp.where(left, middle, high)
+
+    low, _ = jax.lax.fori_loop(0, trie.widest.bit_length(), halve, (low, high))
+    edge = jnp.where((low < stop) & (trie.token[low] == token), low, -1)
+    edge = jnp.where(state == 0, trie.root[token], edge)
+    return jnp.where(edge < 0, -1, 1 + edge)
 
 
 def measure_dicts(ids_file, lengths_file, size, vocabulary, end) -> list[dict]:
@@ -347,7 +393,7 @@ def pick_paths(ids: np.ndarray, lengths: np.ndarray, end: int) -> list[np.ndarra
 
 
 def pick_stream(paths: list[np.ndarray], rng: np.random.Generator) -> np.ndarray:
-    """`STREAM` tokens of titles one behind the other, from a title's first one on."""
+    """`STREAM` tokens of titles, one title behind the other, from a first token on."""
     parts = []
     while sum(map(len, parts)) < STREAM:
         parts.append(paths[rng.integers(len(paths))])
@@ -355,7 +401,7 @@ def pick_stream(paths: list[np.ndarray], rng: np.random.Generator) -> np.ndarray
 
 
 def as_text(tokens: np.ndarray) -> str:
-    """Tokens as characters, past the surrogates, which are none."""
+    """Tokens as characters. Surrogates are skipped, as they are no characters."""
     return "".join([chr(t + (t >= 0xD800) * 0x800) for t in tokens.tolist()])
 
 
@@ -371,7 +417,7 @@ def time_prefixes(allowed: Callable, paths: list) -> float:
 
 
 def extrapolate(row: dict, size: int) -> dict:
-    """A row at another size: time and memory grow with it, a step stays as it is."""
+    """A row at another size: time and memory grow with it, the time of a step stays."""
     ratio = size / row["titles"]
     grown = {name: ratio * row[name] for name in ("build s", "MB", "resident MB")}
     return row | grown | {"structure": f"~ {row['structure']}", "titles": size}

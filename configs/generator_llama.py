@@ -1,25 +1,26 @@
-"""The paper's generator over LLaMA-7B: `:7b` trains all of it, `:7b-lora` LoRA alone.
+"""The paper's generator over LLaMA-7B: `:7b` trains all of it, `:7b-lora` only LoRA.
 
     python -m insgenel_jax.train --config=configs/generator_llama.py:7b --workdir=DIR \
         --set model.pretrained=MODEL --set data.documents=DATA/train \
         --set data.kb=DATA/kb --set data.dev=DATA/dev.jsonl --set loop.steps=N
 
-MODEL is a directory of a LLaMA of 7B as Hugging Face has it. Set N to one epoch, as the
-paper trains: the command tells at its start about how many steps that is (a workdir
-keeps its settings, so begin again in a fresh one).
+MODEL is the directory of a LLaMA-7B in the Hugging Face format. The paper trains for
+one epoch: the command prints at its start about how many steps that is, so start once
+to read N, then again in a new workdir (a workdir keeps its settings).
 
 Reaches: not trained here yet.
 
-Cost on eight GPUs of 80 GB, estimated, not measured: a step of 49,152 tokens takes
-6 x parameters x tokens = 2.0e15 FLOPs, 2.0 s at 40 % of the peak of A100s; with LoRA
-4 x, as no gradient of a frozen kernel is formed. At most 39 GB a GPU, with LoRA 63, as
-benchmarks/memory.py has XLA count for a CPU: there each GPU has all of the base, in
-bfloat16, and gathers nothing.
+Cost on eight GPUs of 80 GB, estimated, not measured. Time: a step of 49,152 tokens
+takes 6 x parameters x tokens = 2.0e15 FLOPs, which is 2.0 s at 40 % of the peak of
+A100s; with LoRA the factor is 4 in place of 6, as frozen kernels need no gradient.
+Memory: at most 39 GB a GPU, and 63 GB with LoRA, where each GPU holds the whole base in
+bfloat16 and nothing is gathered. That is what benchmarks/memory.py has XLA count for a
+CPU.
 
-Rate, batch, no clipping, dropout, length and the linear decay are the paper's (table 5),
-but rows are packed: a batch of 96 rows holds more examples than one of 96 examples. LoRA
-on query and value, rank 8, alpha 16, dropout 0.05 is the release's; its rate and the
-steps of the warm-up are ours.
+From the paper (table 5): learning rate, batch, no clipping, dropout, length and linear
+decay. But rows are packed, so a batch of 96 rows holds more examples than a batch of 96
+examples. From the release: LoRA on query and value, rank 8, alpha 16, dropout 0.05.
+Ours: LoRA's learning rate and the number of warm-up steps.
 """
 
 import ml_collections

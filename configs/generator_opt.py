@@ -4,20 +4,20 @@
         --set model.pretrained=MODEL --set data.documents=DATA/train \
         --set data.kb=DATA/kb --set data.dev=DATA/dev.jsonl --set loop.steps=N
 
-MODEL is a directory of facebook/opt-... as Hugging Face has it. Set N to one epoch, as
-the paper trains: the command tells at its start about how many steps that is (a workdir
-keeps its settings, so begin again in a fresh one).
+MODEL is the directory of facebook/opt-... in the Hugging Face format. The paper trains
+for one epoch: the command prints at its start about how many steps that is, so start
+once to read N, then again in a new workdir (a workdir keeps its settings).
 
 Reaches: not trained here yet.
 
-Cost on eight GPUs of 80 GB, estimated, not measured: a step of 65,536 tokens takes
-6 x parameters x tokens = 1.3e14, 5.2e14, 1.0e15, 2.6e15 FLOPs, that is 0.1, 0.5, 1.0,
-2.6 s at 40 % of the peak of A100s; and at most 13, 22, 36, 43 GB a GPU, as
-benchmarks/memory.py has XLA count for a CPU.
+Cost on eight GPUs of 80 GB, estimated, not measured. Time: a step of 65,536 tokens
+takes 6 x parameters x tokens = 1.3e14, 5.2e14, 1.0e15 or 2.6e15 FLOPs, which is 0.1,
+0.5, 1.0 or 2.6 s at 40 % of the peak of A100s. Memory: at most 13, 22, 36 or 43 GB a
+GPU, as benchmarks/memory.py has XLA count for a CPU.
 
-Rate, batch, clipping, dropout, length and the linear decay are the paper's (table 5),
-but rows are packed: a batch of 128 rows holds more examples than one of 128 examples.
-The steps of the warm-up are ours.
+From the paper (table 5): learning rate, batch, clipping, dropout, length and linear
+decay. But rows are packed, so a batch of 128 rows holds more examples than a batch of
+128 examples. Ours: the number of warm-up steps.
 """
 
 import ml_collections

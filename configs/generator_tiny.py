@@ -1,13 +1,14 @@
-"""A generator for the mini world: learns who is meant from the words around a name.
-
-Cost: about a minute on two CPU cores. Reaches: benchmarks/mini_world.py prints it.
+"""A generator for the mini world: learns which entity is meant from the words around.
 
     python -m insgenel_jax.train --config=configs/generator_tiny.py --workdir=DIR \
         --set data.documents=DATA/train --set data.kb=DATA/kb \
         --set model.tokenizer=DATA/tokenizers/generator
 
-`:wiki` is for a knowledge base of real text (`prepare wikipedia`): longer chunks, and
-about a quarter of an hour.
+DATA is what `prepare world` writes. Cost: about a minute on two CPU cores.
+Reaches: benchmarks/mini_world.py prints it.
+
+`:wiki` is for a knowledge base of real text (`prepare wikipedia`). Its chunks are
+longer, and it takes about a quarter of an hour.
 """
 
 import ml_collections
@@ -40,7 +41,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
             "batch": 16,
             "max_length": 192 if wiki else 128,
             "instruction": "Link:",
-            # a model this small has no strength to spare for what is forced anyway
+            # so small a model does better without learning what is forced anyway
             "copy_loss_weight": 0.0,
             "word_noise": 0.05,
             "scored": 96 if wiki else 40,

@@ -1,23 +1,24 @@
-"""The paper's retriever, two BERTs: `:base` or `:large`.
+"""The paper's retriever, a bi-encoder of two BERTs: `:base` or `:large`.
 
-    python -m insgenel_jax.train --config=configs/retriever_bert.py:large --workdir=DIR \
-        --set model.pretrained=MODEL --set data.documents=DATA/train \
+    python -m insgenel_jax.train --config=configs/retriever_bert.py:large \
+        --workdir=DIR --set model.pretrained=MODEL --set data.documents=DATA/train \
         --set data.kb=DATA/kb --set data.dev=DATA/dev.jsonl --set loop.steps=N
 
-MODEL is a directory of bert-base-uncased or bert-large-uncased as Hugging Face has it;
-both encoders begin with it.
+MODEL is the directory of bert-large-uncased (or bert-base-uncased, for `:base`) in the
+Hugging Face format; both encoders begin with it.
 
 Reaches: not trained here yet.
 
-Cost on eight GPUs of 80 GB, estimated, not measured: a step reads 256 windows and 1,024
-entities, up to 147,456 tokens, and takes 6 x parameters x tokens = 1e14 (base) or 3e14
-(large) FLOPs, 0.1 or 0.3 s at 40 % of the peak of A100s; and at most 12 or 32 GB a GPU,
-as benchmarks/memory.py has XLA count for a CPU. To mine negatives all entities are
-embedded again, for six million the time of thousands of steps: so it is done seldom.
+Cost on eight GPUs of 80 GB, estimated, not measured. Time: a step reads 256 windows and
+1,024 entities, up to 147,456 tokens, and takes 6 x parameters x tokens = 1e14 (base) or
+3e14 FLOPs (large), which is 0.1 or 0.3 s at 40 % of the peak of A100s. Memory: at most
+12 or 32 GB a GPU, as benchmarks/memory.py has XLA count for a CPU. Mining hard
+negatives embeds all entities again; for six million of them that takes as long as
+thousands of steps, so it is done seldom.
 
-Multi-label NCE, 90 % random and 10 % mined negatives, windows of 32 words every 16 are
-the paper's; the paper gives no sizes, so rate, batch, numbers of entities and lengths
-are ours.
+From the paper: multi-label NCE, 90 % random and 10 % mined negatives, windows of 32
+words every 16. Ours, as the paper gives no sizes: learning rate, batch, numbers of
+entities and lengths.
 """
 
 import ml_collections

@@ -1,13 +1,14 @@
-"""A retriever for the mini world: two small BERTs, windows of text and entities.
-
-Cost: about a minute on one CPU core. Reaches: benchmarks/mini_world.py prints it.
+"""A retriever for the mini world: a bi-encoder of two small BERTs.
 
     python -m insgenel_jax.train --config=configs/retriever_tiny.py --workdir=DIR \
         --set data.documents=DATA/train --set data.kb=DATA/kb \
         --set model.tokenizer=DATA/tokenizers/retriever
 
-`:wiki` is for a knowledge base of real text (`prepare wikipedia`): with
-negatives of the other windows, and about a quarter of an hour.
+DATA is what `prepare world` writes. Cost: about a minute on one CPU core.
+Reaches: benchmarks/mini_world.py prints it.
+
+`:wiki` is for a knowledge base of real text (`prepare wikipedia`). It uses in-batch
+negatives, and takes about a quarter of an hour.
 """
 
 import ml_collections
@@ -28,7 +29,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
             "layers": 2,
             "heads": 2,
             "ffn": 128,
-            # at 0.02 maps this narrow pass too little on to [CLS] to learn from
+            # at 0.02, maps so narrow pass too little to [CLS] for it to learn
             "init_std": 0.07,
             "tokenizer": "",
         }

@@ -6,6 +6,15 @@ document = linker("Mercury is the smallest planet.")
 """
 
 import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # for type checkers; at run time __getattr__ imports them
+    from insgenel_jax.kb.knowledge_base import KnowledgeBase as KnowledgeBase
+    from insgenel_jax.linker.linker import Linker as Linker
+    from insgenel_jax.text.document import Document as Document
+    from insgenel_jax.text.document import Mention as Mention
+
+__version__ = "0.2.0"  # setup.py reads this line
 
 _PUBLIC = {
     "Linker": "insgenel_jax.linker.linker",
@@ -16,7 +25,7 @@ _PUBLIC = {
 __all__ = list(_PUBLIC)
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> Any:
     if name in _PUBLIC:
         return getattr(importlib.import_module(_PUBLIC[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,9 +1,9 @@
 """Artifact directories: written aside, committed last, checked when opened.
 
-Every directory that one step writes and another reads (knowledge base, training
-documents, model, embeddings, index, linker) holds a `manifest.json`: kind, format
-version, counts, the size and sha256 of each file, what it was made from, and its
-identity, a hash of all of that.
+An artifact is a directory that one step writes and another reads: a knowledge base,
+training documents, a model, an index, a linker. It has a `manifest.json` with its kind,
+format version and counts, the size and sha256 of each file, the artifacts it was made
+from, and its identity, which is a hash of all of these.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ MANIFEST = "manifest.json"
 
 
 class ArtifactError(ValueError):
-    """A directory that is incomplete, truncated, altered or of another kind."""
+    """A directory is incomplete, truncated, altered or of another kind."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Manifest:
-    """What an artifact directory says of itself."""
+    """What an artifact directory says about itself."""
 
     kind: str
     version: int
@@ -40,7 +40,7 @@ class Manifest:
 
 @dataclasses.dataclass
 class Draft:
-    """An artifact being written: put files under `path`, fill in the rest."""
+    """An artifact that is being written: put files under `path`, fill in the rest."""
 
     path: Path
     counts: dict[str, int] = dataclasses.field(default_factory=dict)
@@ -49,10 +49,10 @@ class Draft:
 
 @contextlib.contextmanager
 def create(path: str | os.PathLike, kind: str, version: int) -> Iterator[Draft]:
-    """Write an artifact aside and move it to `path` when the block ends well.
+    """Write an artifact aside, and move it to `path` when the `with` body succeeds.
 
-    An artifact of the same kind already there is replaced; anything else there is an
-    error, so that a mistyped path never destroys a folder.
+    It replaces an artifact of the same kind. Anything else at `path` raises
+    ArtifactError, so that a mistyped path never destroys a folder.
     """
     path = Path(path)
     check_replaceable(path, kind)
@@ -75,14 +75,17 @@ def create(path: str | os.PathLike, kind: str, version: int) -> Iterator[Draft]:
 
 
 def check_replaceable(path: str | os.PathLike, kind: str) -> None:
-    """Refuse a path where `create` would write over something of another kind."""
+    """Raise ArtifactError if `path` holds anything but an artifact of this kind.
+
+    A missing path and an empty folder are fine.
+    """
     path = Path(path)
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        found = read(path).kind if (path / MANIFEST).is_file() else "other files"
-        if found != kind:
+        present = read(path).kind if (path / MANIFEST).is_file() else "other files"
+        if present != kind:
             raise ArtifactError(
                 f"{path}: expected a new path or an artifact of kind {kind!r} to "
-                f"replace, found {found!r}; choose another path"
+                f"replace, found {present!r}; choose another path"
             )
 
 
@@ -93,13 +96,13 @@ def write_manifest(
     counts: dict[str, int],
     made_from: dict[str, str],
 ) -> Manifest:
-    """Hash the files under `path` and write its manifest, which commits it."""
-    files = {}
+    """Hash the files under `path` and write their manifest, which completes it."""
+    files: dict[str, dict[str, Any]] = {}
     for file in sorted(p for p in path.rglob("*") if p.is_file()):
         if file != path / MANIFEST:
             name = file.relative_to(path).as_posix()
             files[name] = {"bytes": file.stat().st_size, "sha256": hash_file(file)}
-    record = {
+    record: dict[str, Any] = {
         "kind": kind,
         "version": version,
         "counts": counts,
@@ -107,13 +110,17 @@ def write_manifest(
         "files": files,
     }
     identity = hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
-    record["identity"] = identity
-    (path / MANIFEST).write_text(json.dumps(record, indent=1) + "\n")
-    return Manifest(**record)
+    manifest = Manifest(identity=identity, **record)
+    text = json.dumps(dataclasses.asdict(manifest), indent=1)
+    (path / MANIFEST).write_text(text + "\n")
+    return manifest
 
 
 def read(path: str | os.PathLike) -> Manifest:
-    """Read the manifest of an artifact directory, checking nothing else."""
+    """Read the manifest of an artifact directory; its files are not checked.
+
+    Raises ArtifactError where there is no manifest or it cannot be read.
+    """
     file = Path(path) / MANIFEST
     if not file.is_file():
         raise ArtifactError(
@@ -129,9 +136,10 @@ def read(path: str | os.PathLike) -> Manifest:
 def check(
     path: str | os.PathLike, kind: str, version: int, *, verify: bool = False
 ) -> Manifest:
-    """Open an artifact: its kind, version, files and sizes; hashes with `verify`.
+    """Check an artifact's kind, version and files' sizes; return its manifest.
 
-    Raises ArtifactError that names every file that is missing or differs.
+    verify: check the hashes of the files too. Raises ArtifactError that names every
+    file that is missing or differs.
     """
     manifest = read(path)
     if (manifest.kind, manifest.version) != (kind, version):
@@ -158,9 +166,10 @@ def check(
 
 
 def identity(path: str | os.PathLike) -> str:
-    """The identity of a directory: its manifest's, else a hash of all its files.
+    """The identity of a directory: the one in its manifest, or a hash of all its files.
 
-    A model directory that Hugging Face wrote has no manifest.
+    The hash is for directories without a manifest, such as a model directory that
+    Hugging Face wrote. Raises ArtifactError where there is no directory.
     """
     path = Path(path)
     if (path / MANIFEST).is_file():
@@ -174,24 +183,24 @@ def identity(path: str | os.PathLike) -> str:
 
 
 def read_json(file: Path, *names: str) -> dict[str, Any]:
-    """The JSON object in a file of an artifact, with at least these names.
+    """The JSON object in a file of an artifact.
 
-    Raises ArtifactError that names the file.
+    names: keys that it must have. Raises ArtifactError that names the file.
     """
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        content = json.loads(file.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise ArtifactError(
             f"{file}: expected JSON, found something else ({error}); the file is "
             "damaged: make the directory it is in again"
         ) from error
-    if not isinstance(found, dict) or not found.keys() >= set(names):
+    if not isinstance(content, dict) or not content.keys() >= set(names):
         raise ArtifactError(
             f"{file}: expected a JSON object with {', '.join(names) or 'settings'}, "
-            f"found {str(found)[:200]}; the file is damaged: make the directory it "
+            f"found {str(content)[:200]}; the file is damaged: make the directory it "
             "is in again"
         )
-    return found
+    return content
 
 
 def hash_file(file: Path) -> str:

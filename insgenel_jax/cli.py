@@ -1,8 +1,9 @@
-"""What the entry points share: paths and settings checked before any work, one line for
-what a user can mend, and the exit statuses.
+"""What the entry points share: checks of paths and settings, errors, exit statuses.
 
-0 all is well; 2 a wrong argument or an input that cannot be used; 3 (`REJECTED`) the job
-is done, but some bad input was left out.
+Paths and settings are checked before any work begins. An error that the user can fix is
+printed as one line. The exit status is 0 where all went well, 2 (`WRONG`) for a wrong
+argument or an input that cannot be used, and 3 (`REJECTED`) where the job is done but
+some bad input was left out.
 """
 
 from __future__ import annotations
@@ -19,25 +20,28 @@ from rich.console import Console
 from rich.text import Text
 
 from insgenel_jax.artifact import ArtifactError, check_replaceable
-from insgenel_jax.text.formats.documents import PACKED_ENDINGS, InputError, Rejects
+from insgenel_jax.text.formats.lines import PACKED_ENDINGS
+from insgenel_jax.text.formats.rejects import InputError, Rejects
 
 WRONG = 2
 REJECTED = 3
-_LONGEST = 2000  # characters of an error
+LONGEST_ERROR = 2000  # characters
 
 
 @contextlib.contextmanager
 def user_errors(*others: type[Exception]) -> Iterator[None]:
-    """Decorates a command: what its user can mend is one line on stderr and status 2.
+    """Decorate a command: errors that its user can fix are one line and exit status 2.
 
-    That is InputError, ArtifactError, OSError and `others`. Anything else is a mistake of
-    ours and keeps its traceback.
+    These are InputError, ArtifactError, OSError and `others`; the line goes to standard
+    error. Any other exception is a bug of ours and keeps its traceback.
     """
+    fixable: tuple[type[Exception], ...]
+    fixable = (InputError, ArtifactError, OSError, *others)
     try:
         yield
-    except BrokenPipeError:  # the reader of our output has had enough
+    except BrokenPipeError:  # an OSError, but only says that nobody reads our output
         raise
-    except (InputError, ArtifactError, OSError, *others) as error:
+    except fixable as error:
         Console(stderr=True).print(
             Text(f"error: {describe(error)}", "red"), soft_wrap=True
         )
@@ -51,16 +55,18 @@ def describe(error: BaseException) -> str:
         text = f"{error.strerror}; check that it is there, its kind and its permissions"
         if error.filename is not None:
             text = f"{os.fsdecode(error.filename)}: {text}"
-    # a path may hold anything; what UTF-8 cannot hold is shown as an escape
+    # A path may hold bytes that are no UTF-8; they are shown as escapes.
     text = " ".join(text.split()).encode(errors="backslashreplace").decode()
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+    return text if len(text) <= LONGEST_ERROR else f"{text[:LONGEST_ERROR]}..."
 
 
 @contextlib.contextmanager
 def opening(path: str | os.PathLike, what: str) -> Iterator[None]:
-    """Whatever goes wrong while a user's artifact is opened is the artifact's fault.
+    """Turn any exception that opening an artifact raises into an InputError.
 
-    The libraries that read one raise errors of every kind, some bare Exceptions.
+    The libraries that read an artifact's files raise exceptions of every kind when a
+    file is damaged, some of them bare Exceptions. what: the artifact's kind, for the
+    message. InputError, ArtifactError and OSError pass unchanged.
     """
     try:
         yield
@@ -75,8 +81,11 @@ def opening(path: str | os.PathLike, what: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def rejecting(path: str | os.PathLike, console: Console) -> Iterator[Rejects]:
-    """The rejects file of a command; where anything went into it, it says so and exits
-    with status 3. After an error too it is said, but the error decides the status."""
+    """Open the rejects file of a command, and report at the end what went into it.
+
+    If anything did, the process exits with status 3. After an exception the report is
+    printed too, but the exception decides the status.
+    """
     with Rejects(path) as rejects:
         try:
             yield rejects
@@ -86,15 +95,17 @@ def rejecting(path: str | os.PathLike, console: Console) -> Iterator[Rejects]:
                     f"{reason} ({count})"
                     for reason, count in sorted(rejects.by_reason.items())
                 )
-                told = f"{rejects.count} rejected, see {path}: {reasons}"
-                console.print(Text(told, "yellow"), soft_wrap=True)
+                message = f"{rejects.count} rejected, see {path}: {reasons}"
+                console.print(Text(message, "yellow"), soft_wrap=True)
     if rejects.count:
         sys.exit(REJECTED)
 
 
 def check_input(path: str | os.PathLike, *, folder: bool = False) -> None:
-    """Refuse a path that is no readable file (or, if it may be one, folder); `-` is
-    standard input."""
+    """Refuse a path that is no readable file, or, with `folder`, no readable folder.
+
+    `-` is standard input, unless a folder may be given. Raises InputError.
+    """
     if str(path) == "-" and not folder:
         return
     path = Path(path)
@@ -113,7 +124,10 @@ def check_input(path: str | os.PathLike, *, folder: bool = False) -> None:
 
 
 def check_output(path: str | os.PathLike) -> None:
-    """Refuse a path that no file can be written to; `-` is standard output."""
+    """Refuse a path that no file can be written to; `-` is standard output.
+
+    Raises InputError.
+    """
     if str(path) == "-":
         return
     if Path(path).is_dir():
@@ -129,13 +143,20 @@ def check_output(path: str | os.PathLike) -> None:
 
 
 def check_target(path: str | os.PathLike, kind: str) -> None:
-    """Refuse a path that no artifact of this kind can be written to."""
+    """Refuse a path that no artifact of this kind can be written to.
+
+    Raises ArtifactError where something of another kind stands there, InputError where
+    its folder cannot be written to.
+    """
     check_replaceable(path, kind)
     check_parent(path)
 
 
 def check_parent(path: str | os.PathLike) -> None:
-    """Refuse a path in whose folder, there or to be made, nothing can be written."""
+    """Refuse a path whose folder cannot be written to, or cannot be made.
+
+    Raises InputError.
+    """
     parent = Path(path).absolute().parent
     while not os.path.lexists(parent):
         parent = parent.parent
@@ -154,21 +175,27 @@ def check_parent(path: str | os.PathLike) -> None:
 def check_apart(
     outputs: Iterable[str | os.PathLike], inputs: Iterable[str | os.PathLike]
 ) -> None:
-    """Refuse an output that is an input or another output, or lies in one, or holds one."""
-    named = [(path, Path(path).resolve()) for path in outputs if str(path) != "-"]
-    inputs = [(path, Path(path).resolve()) for path in inputs if str(path) != "-"]
-    for number, (given, output) in enumerate(named):
-        for other, at in named[:number] + inputs:
-            if output == at or output in at.parents or at in output.parents:
-                found = "the same path" if output == at else "one inside the other"
+    """Refuse an output that equals, contains or lies in an input or another output.
+
+    Raises InputError.
+    """
+    written = [(path, Path(path).resolve()) for path in outputs if str(path) != "-"]
+    read = [(path, Path(path).resolve()) for path in inputs if str(path) != "-"]
+    for number, (path, whole) in enumerate(written):
+        for other_path, other in written[:number] + read:
+            if whole == other or whole in other.parents or other in whole.parents:
+                how = "the same path" if whole == other else "one inside the other"
                 raise InputError(
-                    f"{given}: expected an output apart from {other}, found {found}; "
+                    f"{path}: expected an output apart from {other_path}, found {how}; "
                     "choose another path"
                 )
 
 
 def parse_settings(settings: Iterable[str]) -> dict[str, Any]:
-    """key=value strings to settings; values are Python literals or plain strings."""
+    """Parse "key=value" strings; a value is a Python literal or else a plain string.
+
+    Raises InputError for a string without "=" and for a key that comes twice.
+    """
     parsed: dict[str, Any] = {}
     for setting in settings:
         key, equals, value = setting.partition("=")
@@ -185,18 +212,36 @@ def parse_settings(settings: Iterable[str]) -> dict[str, Any]:
 
 def check_settings(
     settings: dict[str, Any], linker: str | os.PathLike, *, new: bool = False
-) -> None:
-    """Refuse unknown names, bad values, and what clashes with the settings the linker
-    keeps; `new`: one that is to be written, in place of another perhaps."""
-    from insgenel_jax.linker.directory import make_settings, read_settings
+) -> dict[str, str]:
+    """Refuse settings that the linker cannot be opened with.
+
+    These are unknown names, bad values, and values that do not go with the settings
+    kept in the linker's directory. new: the linker is to be written, and what stands in
+    its place does not count. Returns those that have no effect beside the others: name
+    -> what it would need. Raises InputError, or ArtifactError where the kept settings
+    are damaged.
+    """
+    from insgenel_jax.linker.settings import (
+        make_settings,
+        read_settings,
+        without_effect,
+    )
 
     linker = Path(linker)
     try:
         if new or not (linker / "linker.json").is_file():
-            make_settings(settings, linker)
-        else:
-            read_settings(linker, **settings)
+            return without_effect(settings, make_settings(settings, linker))
+        return without_effect(settings, read_settings(linker, **settings))
     except ArtifactError:
         raise
     except (ValueError, TypeError) as error:
-        raise InputError(f"{error}; mend --set") from error
+        raise InputError(f"{error}; fix --set") from error
+
+
+def check_effect(settings: dict[str, Any], linker: str | os.PathLike) -> None:
+    """`check_settings`, and refuse those without effect as well. Raises InputError."""
+    for setting, needs in check_settings(settings, linker).items():
+        raise InputError(
+            f"--set {setting}: no effect, it needs {needs}; leave it out or set what "
+            "it needs"
+        )

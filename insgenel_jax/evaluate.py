@@ -5,245 +5,203 @@ Options that take several files or systems are given several times.
 
 from __future__ import annotations
 
-import dataclasses
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.status import Status
 from rich.text import Text
 
-from insgenel_jax import artifact, cli
-from insgenel_jax.evaluation import baseline, report, scoring
+from insgenel_jax import artifact, cli, evaluation
+from insgenel_jax.evaluation import report, scoring
+from insgenel_jax.evaluation.run import PRIOR, Predictions, System
+from insgenel_jax.kb.folding import fold_title
 from insgenel_jax.kb.knowledge_base import KnowledgeBase
 from insgenel_jax.text.document import Document
-from insgenel_jax.text.formats.documents import (
-    InputError,
-    Rejects,
-    decode_lines,
-    read_documents,
-)
+from insgenel_jax.text.formats.documents import read_documents
+from insgenel_jax.text.formats.lines import decode_lines
+from insgenel_jax.text.formats.rejects import InputError, Rejects
 
-PRIOR = "prior"
 WIDTH = 120  # characters of a line in a log, where no terminal says how many
 
-
-@dataclasses.dataclass(frozen=True)
-class System:
-    """Something that links documents.
-
-    offer: the entities it may choose from, for each document and span. calls: how often
-    the generator was called so far. timed: whether it links now, or did before.
-    """
-
-    name: str
-    link: Callable[[Sequence[Document]], list[Document]]
-    offer: Callable[[Sequence[Document]], list[scoring.Offered]] | None = None
-    calls: Callable[[], int] | None = None
-    settings: dict[str, Any] = dataclasses.field(default_factory=dict)
-    timed: bool = True
+Documents = Annotated[
+    list[Path], typer.Option(help="Labelled documents, JSONL; repeatable.")
+]
+LinkerPath = Annotated[Path | None, typer.Option(help="Linker directory.")]
+Names = Annotated[
+    list[str] | None,
+    typer.Option(help="insgenel-r (the default), insgenel or prior; repeatable."),
+]
+Linked = Annotated[
+    list[Path] | None,
+    typer.Option(help="Documents linked already, one file for each --documents."),
+]
+KB = Annotated[
+    Path | None, typer.Option(help="Knowledge base directory; else the linker's.")
+]
+Tune = Annotated[
+    list[Path] | None,
+    typer.Option(help="Labelled documents to tune prior on; repeatable."),
+]
+Redirects = Annotated[
+    Path | None, typer.Option(help="TSV of alias and title, to compare titles by.")
+]
+Titles = Annotated[Path | None, typer.Option(help="All titles that exist, one a line.")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Linker setting, key=value; repeatable."),
+]
+Verify = Annotated[
+    bool, typer.Option("--verify", help="Compare the hash of every file first.")
+]
+Json = Annotated[Path | None, typer.Option(help="File to write all numbers to.")]
+RejectsPath = Annotated[
+    Path | None,
+    typer.Option(
+        help="File for bad input; else JSON.rejects.jsonl, or evaluate.rejects.jsonl "
+        "without --json."
+    ),
+]
 
 
 @cli.user_errors()
 def main(
-    documents: Annotated[
-        list[Path], typer.Option(help="gold documents, JSONL; repeatable")
-    ],
-    linker: Annotated[Path | None, typer.Option(help="linker directory")] = None,
-    system: Annotated[
-        list[str] | None,
-        typer.Option(help="insgenel-r, insgenel or prior; repeatable [insgenel-r]"),
-    ] = None,
-    predictions: Annotated[
-        list[Path] | None,
-        typer.Option(help="documents already linked, one file for each --documents"),
-    ] = None,
-    kb: Annotated[
-        Path | None, typer.Option(help="knowledge base directory [the linker's]")
-    ] = None,
-    tune: Annotated[
-        list[Path] | None,
-        typer.Option(help="development documents for prior; repeatable"),
-    ] = None,
-    redirects: Annotated[
-        Path | None, typer.Option(help="TSV of alias and title, to compare titles by")
-    ] = None,
-    titles: Annotated[
-        Path | None, typer.Option(help="all titles there are, one a line")
-    ] = None,
-    set: Annotated[
-        list[str] | None, typer.Option(help="linker setting, key=value; repeatable")
-    ] = None,
-    verify: Annotated[
-        bool, typer.Option("--verify", help="compare the hash of every file first")
-    ] = False,
-    json: Annotated[Path | None, typer.Option(help="write all numbers here")] = None,
-    rejects: Annotated[
-        Path | None,
-        typer.Option(
-            help="bad input [JSON.rejects.jsonl, evaluate.rejects.jsonl without --json]"
-        ),
-    ] = None,
+    documents: Documents,
+    linker: LinkerPath = None,
+    system: Names = None,
+    predictions: Linked = None,
+    kb: KB = None,
+    tune: Tune = None,
+    redirects: Redirects = None,
+    titles: Titles = None,
+    set_: Settings = None,
+    verify: Verify = False,
+    json: Json = None,
+    rejects: RejectsPath = None,
 ) -> None:
     """Score systems on sets of labelled documents, side by side.
 
     Exit status: 0, or 3 when something was rejected.
     """
     names = system or (["insgenel-r"] if linker is not None else [])
-    _check_options(documents, linker, kb, names, predictions, tune)
+    predictions, tune = predictions or [], tune or []
+    check_options(documents, linker, kb, names, predictions, tune)
     if rejects is None:
         rejects = Path(f"{json or 'evaluate'}.rejects.jsonl")
-    _check_paths(
-        [*documents, *(predictions or []), *(tune or []), redirects, titles],
-        [linker, kb],
-        [json, rejects],
-    )
-    settings = _check_settings(linker, names, set or [])
+    files = [*documents, *predictions, *tune, redirects, titles]
+    check_paths(files, [linker, kb], [json, rejects])
+    settings = check_settings(linker, names, set_ or [])
+
     console = Console()
     if not console.is_terminal:
         console.width = max(console.width, WIDTH)
-    with cli.rejecting(rejects, console) as rejected:
-        sets = {
-            name: _read(path, rejected)
-            for name, path in zip(name_files(documents), documents, strict=True)
-        }
-        dev = [d for path in tune or [] for d in _read(path, rejected)]
-        linked = [
-            _read_predictions(path, golds, rejected)
-            for path, golds in zip(predictions or [], sets.values(), strict=False)
-        ]
-        opened = None
-        if part := linker / "kb" if kb is None and linker is not None else kb:
-            with cli.opening(part, "knowledge base"):
-                opened = KnowledgeBase.open(part, verify=verify)
+    with cli.rejecting(rejects, console) as rejected, console.status("") as status:
+        sets = read_sets(documents, rejected)
+        dev = [document for path in tune for document in read_gold(path, rejected)]
+        linked = read_predictions(predictions, sets, names, rejected)
+        opened = open_kb(linker / "kb" if kb is None and linker else kb, verify)
         table = None if redirects is None else read_redirects(redirects, rejected)
         known = None if titles is None else read_titles(titles, rejected)
         resolve = scoring.make_resolve(table, opened)
-        results: dict[str, list[report.Result]] = {name: [] for name in sets}
-
-        def add(dataset: str, system: System) -> None:
-            golds = sets[dataset]
-            told = Text(f"{system.name} on {dataset}: {len(golds)} documents")
-            with console.status(told):
-                result = run(system, golds, opened, resolve, known)
-            results[dataset].append(dataclasses.replace(result, dataset=dataset))
-
-        for name in names:
-            if name == PRIOR:
-                with console.status(f"tuning {name} on {len(dev)} documents"):
-                    running = open_prior(opened, dev, resolve)
-                told = f"{name}, tuned on {len(dev)} documents: {running.settings}"
-                console.print(Text(told))
-            else:
-                with cli.opening(linker, "linker"):
-                    running = open_linker(linker, name, settings, verify)
-            for dataset in sets:
-                add(dataset, running)
-        for dataset, name, found in zip(
-            sets, name_files(predictions or [], names), linked, strict=False
-        ):
-            add(dataset, System(name, lambda _, found=found: found, timed=False))
-        flat = [result for rows in results.values() for result in rows]
-        comparisons = [
-            report.Comparison(
-                rows[0].dataset,
-                rows[0].system,
-                other.system,
-                scoring.compare(rows[0].scores, other.scores),
-            )
-            for rows in results.values()
-            for other in rows[1:]
-        ]
-        console.print(report.score_table(flat))
-        console.print(report.cost_table(flat))
-        if opened is not None:
-            console.print(report.loss_table(flat))
-        if comparisons:
-            console.print(report.comparison_table(comparisons))
-        if json is not None:
-            report.write_json(json, flat, comparisons)
-
-
-def run(
-    system: System,
-    golds: Sequence[Document],
-    kb: KnowledgeBase | None,
-    resolve: scoring.Resolve,
-    titles: frozenset[str] | None,
-) -> report.Result:
-    """Link the documents without their labels, and score what comes back."""
-    bare = [dataclasses.replace(document, mentions=()) for document in golds]
-    calls = system.calls() if system.calls else 0
-    began = time.perf_counter()
-    linked = system.link(bare)
-    seconds = time.perf_counter() - began
-    calls = system.calls() - calls if system.calls else None
-    same = scoring.same_entity(resolve)
-    within = losses = None
-    if kb is not None:
-        within = scoring.score(
-            golds,
+        evaluated = evaluation.run(
+            sets,
+            (  # one at a time: each is opened when the one before it has linked all
+                open_prior(opened, dev, resolve, status)
+                if name == PRIOR
+                else open_linker(linker, name, settings[name], verify)
+                for name in names
+            ),
             linked,
-            same=same,
-            titles=titles,
-            within=lambda m: scoring.find_entity(m, kb, resolve) is not None,
+            kb=opened,
+            resolve=resolve,
+            titles=known,
+            progress=lambda message: status.update(Text(message)),
         )
-        real = golds
-        if titles is not None:
-            real = scoring.make_nil(golds, lambda m: scoring.is_gone(m, titles))
-        offered = system.offer(bare) if system.offer else None
-        losses = scoring.count_losses(real, linked, kb, resolve, offered)
-    return report.Result(
-        dataset="",
-        system=system.name,
-        scores=scoring.score(golds, linked, same=same, titles=titles),
-        within=within,
-        losses=losses,
-        seconds=seconds if system.timed else None,
-        calls=calls,
-        settings=system.settings,
-    )
+        for shown in report.make_tables(evaluated):
+            console.print(shown)
+        if json is not None:
+            report.write_json(json, evaluated)
+
+
+def open_kb(path: Path | None, verify: bool) -> KnowledgeBase | None:
+    """The knowledge base at a path, if there is one; `verify` compares hashes."""
+    if path is None:
+        return None
+    with cli.opening(path, "knowledge base"):
+        return KnowledgeBase.open(path, verify=verify)
 
 
 def open_linker(
-    path: Path, name: str, settings: dict[str, Any], verify: bool = False
+    path: Path, name: str, settings: dict[str, Any], verify: bool
 ) -> System:
     """INSGENEL or INSGENEL-R from a linker directory; `verify` compares hashes."""
-    from insgenel_jax.linker import Linker
+    from insgenel_jax.linker import Linker  # only now: it loads JAX
 
-    linker = Linker.from_pretrained(path, verify=verify, system=name, **settings)
-
-    def offer(documents: Sequence[Document]) -> list[scoring.Offered]:
-        return [
-            {(c.start, c.end): frozenset(c.entities.tolist()) for c in candidates}
-            for candidates in linker.candidates(documents)
-        ]
-
-    return System(
-        name,
-        linker,
-        offer,
-        lambda: linker.stats["calls"],
-        dataclasses.asdict(linker.settings),
-    )
+    with cli.opening(path, "linker"):
+        linker = Linker.from_pretrained(path, verify=verify, system=name, **settings)
+    return evaluation.linker_system(linker)
 
 
 def open_prior(
-    kb: KnowledgeBase, dev: Sequence[Document], resolve: scoring.Resolve
+    kb: KnowledgeBase, dev: Sequence[Document], resolve: scoring.Resolve, status: Status
 ) -> System:
-    """The prior-only baseline, tuned."""
-    tuned = baseline.tune(kb, dev, scoring.same_entity(resolve))
-    settings = {
-        "case": tuned.case,
-        "min_link_probability": tuned.min_link_probability,
+    """The prior-only baseline, tuned; the settings that tuning chose are printed."""
+    status.update(f"tuning {PRIOR} on {len(dev)} documents")
+    system = evaluation.prior_system(kb, dev, resolve)
+    told = f"{PRIOR}, tuned on {len(dev)} documents: {system.settings}"
+    status.console.print(Text(told))
+    return system
+
+
+def read_gold(path: Path, rejects: Rejects) -> list[Document]:
+    """The labelled documents of a file. Raises InputError where there is none."""
+    documents = list(read_documents(path, rejects))
+    if not documents:
+        raise InputError(
+            f"{path}: expected labelled documents, one a line, found none that can be "
+            "read; check the file"
+        )
+    return documents
+
+
+def read_sets(paths: Sequence[Path], rejects: Rejects) -> dict[str, list[Document]]:
+    """Labelled documents by the name of their set."""
+    names = name_files(paths)
+    return {
+        name: read_gold(path, rejects) for name, path in zip(names, paths, strict=True)
     }
-    return System(PRIOR, tuned, settings=settings)
+
+
+def read_predictions(
+    paths: Sequence[Path],
+    sets: Mapping[str, Sequence[Document]],
+    systems: Sequence[str],
+    rejects: Rejects,
+) -> list[Predictions]:
+    """Documents linked already: a file for each set, in order, or no file at all.
+
+    systems: names that the files may not take. Raises InputError, before any system
+    runs, for a file whose documents are not those of its set.
+    """
+    if not paths:
+        return []
+    predictions = []
+    for path, name, dataset in zip(
+        paths, name_files(paths, systems), sets, strict=True
+    ):
+        documents = list(read_documents(path, rejects))
+        try:
+            scoring.pair_documents(sets[dataset], documents)
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from error
+        predictions.append(Predictions(dataset, name, documents))
+    return predictions
 
 
 def read_redirects(path: Path, rejects: Rejects) -> dict[str, str]:
-    """alias -> title from lines "alias<TAB>title"; others go to `rejects`."""
+    """alias -> title from lines "alias<TAB>title"; other lines go to `rejects`."""
     table = {}
     for number, line in decode_lines(path, rejects):
         fields = [field.strip() for field in line.split("\t")]
@@ -256,39 +214,22 @@ def read_redirects(path: Path, rejects: Rejects) -> dict[str, str]:
 
 def read_titles(path: Path, rejects: Rejects) -> frozenset[str]:
     """The folded titles of a file, one a line."""
-    lines = (scoring.fold_title(line) for _, line in decode_lines(path, rejects))
+    lines = (fold_title(line) for _, line in decode_lines(path, rejects))
     return frozenset(title for title in lines if title)
 
 
 def name_files(paths: Sequence[Path], taken: Sequence[str] = ()) -> list[str]:
-    """A name for each file: its stem, or the path where stems leave some in doubt."""
+    """A name for each file: its stem, or its path where the stems are not all new."""
     stems = [path.stem for path in paths]
     clear = len(frozenset(stems)) == len(stems) and frozenset(taken).isdisjoint(stems)
     return stems if clear else [str(path) for path in paths]
 
 
-def _read(path: Path, rejects: Rejects) -> list[Document]:
-    documents = list(read_documents(path, rejects))
-    if not documents:
-        raise InputError(
-            f"{path}: expected labelled documents, one a line, found none that can be "
-            "read; check the file"
-        )
-    return documents
-
-
-def _read_predictions(
-    path: Path, golds: Sequence[Document], rejects: Rejects
-) -> list[Document]:
-    documents = list(read_documents(path, rejects))
-    try:  # before any system runs
-        scoring.pair_documents(golds, documents)
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from error
-    return documents
-
-
-def _check_paths(files, folders, outputs) -> None:
+def check_paths(
+    files: Sequence[Path | None],
+    folders: Sequence[Path | None],
+    outputs: Sequence[Path | None],
+) -> None:
     """Refuse paths that cannot be read or written, before any work."""
     files, folders, outputs = (
         [path for path in paths if path is not None]
@@ -303,10 +244,14 @@ def _check_paths(files, folders, outputs) -> None:
     cli.check_apart(outputs, files + folders)
 
 
-def _check_settings(
+def check_settings(
     linker: Path | None, names: Sequence[str], given: Sequence[str]
-) -> dict[str, Any]:
-    """The linker's settings of --set, and the systems, known to be good."""
+) -> dict[str, dict[str, Any]]:
+    """The settings of --set that have an effect, for each of the linker's systems.
+
+    Raises InputError for a bad setting, for one that changes none of the systems, and
+    for a bad system.
+    """
     settings = cli.parse_settings(given)
     systems = [name for name in names if name != PRIOR]
     if settings and not systems:
@@ -316,12 +261,32 @@ def _check_settings(
         )
     if "system" in settings:
         raise InputError("--set system: expected --system, which chooses it")
-    for name in systems:
-        cli.check_settings(settings | {"system": name}, linker)
-    return settings
+    useless = {
+        name: cli.check_settings(settings | {"system": name}, linker)
+        for name in systems
+    }
+    for setting in settings:
+        needed = [needs[setting] for needs in useless.values() if setting in needs]
+        if needed and len(needed) == len(systems):
+            raise InputError(
+                f"--set {setting}: no effect on {systems}, it needs {needed[0]}; leave "
+                "it out or set what it needs"
+            )
+    return {
+        name: {k: v for k, v in settings.items() if k not in useless[name]}
+        for name in systems
+    }
 
 
-def _check_options(documents, linker, kb, names, predictions, tune) -> None:
+def check_options(
+    documents: Sequence[Path],
+    linker: Path | None,
+    kb: Path | None,
+    names: Sequence[str],
+    predictions: Sequence[Path],
+    tune: Sequence[Path],
+) -> None:
+    """Refuse options that do not go together. Raises typer.BadParameter."""
     problem = None
     whole = [path.resolve() for path in documents]
     twice = [p for p, w in zip(documents, whole, strict=True) if whole.count(w) > 1]

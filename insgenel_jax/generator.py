@@ -1,27 +1,41 @@
-"""A generator's directory: a Hugging Face model, its tokenizer, and insgenel.json."""
+"""A generator's directory: a Hugging Face model, its tokenizer, and insgenel.json.
+
+This file alone reads and writes insgenel.json:
+
+    {"instruction": "...", "chunk_tokens": 175}
+
+Names beyond these two, which older releases wrote, are ignored.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from jax.sharding import Mesh
 
-from insgenel_jax import models
+from insgenel_jax import artifact, models
 from insgenel_jax.models import hf
 from insgenel_jax.models.config import ModelConfig
-from insgenel_jax.tokenizer import Tokenizer, load_tokenizer
+from insgenel_jax.tokenizer import Tokenizer, copy_tokenizer, load_tokenizer
+
+KIND = "generator"
+VERSION = 1
+SETTINGS = "insgenel.json"
 
 
 @dataclasses.dataclass(frozen=True)
 class Generator:
     """The instruction-tuned language model and its tokenizer.
 
-    chunk_tokens: source tokens of a chunk like those trained on. mesh: where the
-    parameters live, if on several devices.
+    instruction: the words that every prompt begins with. chunk_tokens: how many source
+    tokens a chunk has that is as long as those the model was trained on. mesh: the mesh
+    that the parameters are sharded over, if they are.
     """
 
     config: ModelConfig
@@ -33,22 +47,77 @@ class Generator:
 
     @property
     def max_positions(self) -> int:
-        """Positions of the model: tokens of a prompt and its target together."""
+        """How many tokens a prompt and its target may have together."""
         return self.config.max_positions
 
 
+def save_generator(
+    generator: Generator,
+    path: str | os.PathLike,
+    *,
+    tokenizer: str | os.PathLike,
+    made_from: Mapping[str, str] = MappingProxyType({}),
+) -> None:
+    """Write a generator's model directory, which `transformers` opens too.
+
+    tokenizer: the directory that `generator.tokenizer` was loaded from; its files are
+    copied. made_from: identities of what the model was trained from, by role.
+    Raises ArtifactError where something else than a generator is at `path`, ValueError
+    where the parameters are not those of the model's config.
+    """
+    special = {
+        f"{role}_token_id": getattr(generator.tokenizer, role)
+        for role in ("bos", "eos", "pad")
+    }
+    settings = {
+        "instruction": generator.instruction,
+        "chunk_tokens": generator.chunk_tokens,
+    }
+    with artifact.create(path, KIND, VERSION) as draft:
+        hf.save_model(draft.path, generator.config, generator.params, special=special)
+        copy_tokenizer(tokenizer, draft.path)
+        (draft.path / SETTINGS).write_text(json.dumps(settings, indent=1) + "\n")
+        draft.made_from.update(made_from)
+
+
 def load_generator(
-    path: str | os.PathLike, mesh: Mesh | None = None, dtype: str = "float32"
+    path: str | os.PathLike,
+    mesh: Mesh | None = None,
+    dtype: str = "float32",
+    *,
+    verify: bool = False,
 ) -> Generator:
     """Open a generator's model directory; sharded over a mesh if one is given.
 
-    dtype: what is computed in, and what weights and cache are kept in.
+    dtype: what is computed in, and what weights and cache are kept in. A directory
+    without a manifest, as another program may have written it, is opened unchecked;
+    otherwise kind, version and sizes are checked, and with `verify` hashes, which need
+    a manifest.
 
-    Raises ValueError or FileNotFoundError that name the file and what is wrong with it.
+    Raises ValueError (ArtifactError for what the manifest tells) or FileNotFoundError
+    that name the file and what is wrong with it.
     """
     path = Path(path)
+    if verify or (path / artifact.MANIFEST).is_file():
+        artifact.check(path, KIND, VERSION, verify=verify)
     config = dataclasses.replace(hf.load_config(path), dtype=dtype, param_dtype=dtype)
-    file = path / "insgenel.json"
+    instruction, chunk_tokens = _read_settings(path / SETTINGS)
+    tokenizer = load_tokenizer(path)
+    hf.check_tokenizer(path, config, tokenizer.size)
+    places = None if mesh is None else models.param_shardings(config, mesh)
+    params = hf.load_params(path, config, places)
+    return Generator(
+        config=config,
+        params=params,
+        tokenizer=tokenizer,
+        instruction=instruction,
+        chunk_tokens=chunk_tokens,
+        mesh=mesh,
+    )
+
+
+def _read_settings(file: Path) -> tuple[str, int]:
+    """The instruction and chunk_tokens of an insgenel.json."""
     if not file.is_file():
         raise FileNotFoundError(
             f"{file}: no such file; expected a generator, as training writes it"
@@ -64,15 +133,4 @@ def load_generator(
             f"{file}: expected a JSON object with an instruction and chunk_tokens, an "
             f"integer of at least 1, found something else ({error!r}); train it again"
         ) from error
-    tokenizer = load_tokenizer(path)
-    hf.check_tokenizer(path, config, tokenizer.size)
-    places = None if mesh is None else models.param_shardings(config, mesh)
-    params = hf.load_params(path, config, places)
-    return Generator(
-        config=config,
-        params=params,
-        tokenizer=tokenizer,
-        instruction=instruction,
-        chunk_tokens=chunk_tokens,
-        mesh=mesh,
-    )
+    return instruction, chunk_tokens

@@ -6,10 +6,9 @@ python -m insgenel_jax.prepare wikipedia|entities|world ... --out DIR
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -18,14 +17,13 @@ import rich.table
 import typer
 from rich.text import Text
 
-from insgenel_jax import artifact, cli, mini_world
-from insgenel_jax.kb import KnowledgeBase, knowledge_base
+from insgenel_jax import cli, mini_world
+from insgenel_jax.kb import knowledge_base
 from insgenel_jax.kb.build import training_documents
-from insgenel_jax.kb.build.entity_list import build_from_entities, read_entities
+from insgenel_jax.kb.build.entity_list import build_from_entity_list
 from insgenel_jax.kb.build.wikipedia import build_from_wikipedia
 from insgenel_jax.kb.knowledge_base import Case
-from insgenel_jax.text.document import Document, dumps
-from insgenel_jax.text.formats.documents import Rejects, read_documents, write_documents
+from insgenel_jax.text.formats.rejects import Rejects
 from insgenel_jax.tokenizer import train_bpe, train_wordpiece
 
 PARTS = {  # artifacts in OUT, by kind
@@ -98,16 +96,8 @@ def entities(
     if documents is not None:
         cli.check_input(documents)
     with _writing(out, [input, documents], (), ("kb",)) as rejects:
-        labelled = [] if documents is None else list(read_documents(documents, rejects))
-        listed = list(read_entities(input, rejects))
-        counts = build_from_entities(
-            out / "kb",
-            [(entity, aliases) for entity, aliases, _ in listed],
-            rejects,
-            documents=labelled,
-            case=case,
-            source=str(input),
-            lines=[line for _, _, line in listed],
+        counts = build_from_entity_list(
+            out / "kb", input, rejects, documents=documents, case=case
         )
         _report(out, counts, rejects, begin)
 
@@ -124,19 +114,7 @@ def prepare_world(
     """The mini world: a small knowledge base and labelled paragraphs."""
     begin = time.perf_counter()
     with _writing(out, [], ("dev.jsonl", "heldout.jsonl")) as rejects:
-        train = mini_world.paragraphs("train", paragraphs)
-        names = mini_world.aliases()
-        counts = build_from_entities(
-            out / "kb",
-            [(entity, names.get(entity.title, ())) for entity in mini_world.entities()],
-            rejects,
-            documents=train,
-        )
-        counts["training documents"] = _write_training_documents(out, train)
-        for split, count in (("dev", 200), ("heldout", 400)):
-            counts[f"{split} documents"] = write_documents(
-                out / f"{split}.jsonl", mini_world.paragraphs(split, count)
-            )
+        counts = mini_world.write_world(out, rejects, training_paragraphs=paragraphs)
         _train_tokenizers(out, vocabulary)
         _report(out, counts, rejects, begin)
 
@@ -148,43 +126,27 @@ def _writing(
     files: Sequence[str],
     parts: Sequence[str] = tuple(PARTS),
 ) -> Iterator[Rejects]:
-    """Refuse, before any work, an OUT that cannot take all of its files and artifacts.
+    """Open the rejects file of a command that writes to OUT.
 
-    Yields the rejects file.
+    Before any work, refuse an OUT that cannot take every one of `files` and the
+    artifacts `parts`, or that lies over an input.
     """
-    files = [out / name for name in (*files, "rejects.jsonl")]
-    for path in files:
+    outputs = [out / name for name in (*files, "rejects.jsonl")]
+    for path in outputs:
         cli.check_output(path)
     for name in parts:
         cli.check_target(out / name, PARTS[name])
-    targets = [*files, *(out / name for name in parts)]
-    cli.check_apart(targets, [path for path in inputs if path is not None])
+        outputs.append(out / name)
+    cli.check_apart(outputs, [path for path in inputs if path is not None])
     with cli.rejecting(out / "rejects.jsonl", rich.get_console()) as rejects:
         yield rejects
 
 
-def _write_training_documents(out: Path, documents: Iterable[Document]) -> int:
-    kind, version = training_documents.KIND, training_documents.VERSION
-    with artifact.create(out / "train", kind, version) as draft:
-        records = (dumps(document).encode() for document in documents)
-        written = training_documents.write_shards(draft.path, records)
-        draft.counts = {"documents": written}
-        draft.made_from = {"knowledge-base": artifact.identity(out / "kb")}
-    return written
-
-
 def _train_tokenizers(out: Path, vocabulary: int) -> None:
+    """Train OUT/tokenizers on the texts of OUT/train and the titles of OUT/kb."""
     for name, train in (("generator", train_bpe), ("retriever", train_wordpiece)):
-        train(_texts(out), vocabulary, out / "tokenizers" / name)
-
-
-def _texts(out: Path) -> Iterator[str]:
-    """Texts of training documents, then titles; enough of them, not all."""
-    kb = KnowledgeBase.open(out / "kb")
-    documents = training_documents.read_training_documents(out / "train")
-    texts = (document.text for document in documents)
-    yield from itertools.islice(texts, ENOUGH)
-    yield from map(kb.title, range(min(len(kb), ENOUGH)))
+        texts = training_documents.tokenizer_texts(out / "train", out / "kb", ENOUGH)
+        train(texts, vocabulary, out / "tokenizers" / name)
 
 
 def _report(out: Path, counts: dict[str, int], rejects: Rejects, begin: float) -> None:

@@ -1,19 +1,24 @@
-"""Where arrays live: the mesh, logical axes -> shardings, host batches -> global ones."""
+"""Where arrays live: the device mesh, shardings by logical axes, global batches."""
 
 from __future__ import annotations
 
+import functools
 import math
+from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-MESH_AXES = ("data", "fsdp", "tensor")
-BATCH = ("data", "fsdp")  # what the first axis of a batch is split over
+# An array on the devices or in the host's memory; jax's functions take both.
+AnyArray = jax.Array | np.ndarray
 
-# Logical axis -> mesh axis, or several; None keeps it whole on every device.
-RULES = {
+MESH_AXES = ("data", "fsdp", "tensor")
+BATCH = ("data", "fsdp")  # the mesh axes that the first axis of a batch is split over
+
+# Logical axis -> the mesh axis or axes that split it. None: it is not split.
+RULES: dict[str, str | tuple[str, ...] | None] = {
     "batch": BATCH,
     "vocabulary": "tensor",
     "model": "fsdp",
@@ -22,14 +27,16 @@ RULES = {
     "ffn": "tensor",
     "layers": None,
 }
+# Parameter path -> one logical axis (or None) for each dimension of the parameter.
+Axes = dict[str, tuple[str | None, ...]]
 
 
-def make_mesh(data: int = 1, fsdp: int = 1, tensor: int = 1, *, devices=None) -> Mesh:
-    """A mesh data × fsdp × tensor over the first devices (all of them, or those given).
+def make_mesh(data: int = 1, fsdp: int = 1, tensor: int = 1) -> Mesh:
+    """A mesh of data × fsdp × tensor devices, the first ones of `jax.devices()`.
 
     Raises ValueError when there are too few devices.
     """
-    devices = jax.devices() if devices is None else devices
+    devices = jax.devices()
     need = data * fsdp * tensor
     if min(data, fsdp, tensor) < 1 or need > len(devices):
         raise ValueError(
@@ -44,58 +51,78 @@ def make_mesh(data: int = 1, fsdp: int = 1, tensor: int = 1, *, devices=None) ->
     )
 
 
-def shardings(shapes, axes: dict[str, tuple], mesh: Mesh, rules=RULES):
-    """A NamedSharding for each leaf of `shapes`, a tree of arrays or their shapes.
+def shardings(shapes: Any, axes: Axes, mesh: Mesh) -> Any:
+    """A NamedSharding for each leaf of `shapes`, a tree of arrays or of their shapes.
 
-    axes: path -> one logical axis (or None) per dimension; rules: logical axis -> mesh
-    axis or axes. Raises ValueError that names every leaf without a row, with
-    a row that does not fit it, with two dimensions on one mesh axis, or with a
-    dimension that its mesh axis does not divide.
+    axes: the leaf's path, joined by "/", -> its logical axes; RULES maps those to mesh
+    axes. Raises ValueError that names every leaf without a row in `axes`, every row of
+    another rank than its leaf, every row that puts two dimensions on one mesh axis, and
+    every dimension that its mesh axes do not divide.
     """
-    problems: list[str] = []
-
-    def place(path, leaf):
+    leaves, tree = jax.tree_util.tree_flatten_with_path(shapes)
+    places, problems = [], []
+    for path, leaf in leaves:
         name = jax.tree_util.keystr(path, simple=True, separator="/")
-        if name not in axes:
-            problems.append(f"{name} has no row in the table of logical axes")
-            return None
-        row = axes[name]
-        if len(row) != len(leaf.shape):
-            problems.append(f"{name} has shape {leaf.shape}, but its row is {row}")
-            return None
-        unknown = [a for a in row if a is not None and a not in rules]
-        if unknown:
-            problems.append(f"{name}: no rule for logical axes {unknown}")
-            return None
-        spec = [None if a is None else rules[a] for a in row]
-        used = [axis for entry in spec for axis in mesh_axes(entry)]
-        if len(set(used)) < len(used):
-            problems.append(f"{name}: {row} puts two dimensions on one axis of {spec}")
-            return None
-        for size, logical, entry in zip(leaf.shape, row, spec):
-            parts = math.prod(mesh.shape[axis] for axis in mesh_axes(entry))
-            if size % parts:
-                fit = [n for n in range(1, mesh.size + 1) if size % n == 0]
-                problems.append(
-                    f"{name}: mesh axis {' x '.join(mesh_axes(entry))} = {parts} does "
-                    f"not divide {logical} = {size} (of up to {mesh.size}, "
-                    f"{', '.join(map(str, fit))} would)"
-                )
-        return NamedSharding(mesh, P(*spec))
-
-    tree = jax.tree_util.tree_map_with_path(place, shapes)
+        row = axes.get(name)
+        if wrong := _check_row(name, row, leaf.shape, mesh):
+            problems += wrong
+        else:
+            places.append(NamedSharding(mesh, P(*_mesh_axes_of_row(row))))
     if problems:
         raise ValueError(f"cannot shard: {'; '.join(problems)}")
-    return tree
+    return tree.unflatten(places)
 
 
-def mesh_axes(entry: str | tuple[str, ...] | None) -> tuple[str, ...]:
+def _check_row(
+    name: str,
+    row: tuple[str | None, ...] | None,
+    shape: tuple[int, ...],
+    mesh: Mesh,
+) -> list[str]:
+    """Why the leaf `name` cannot be placed by its row of logical axes."""
+    if row is None:
+        return [f"{name} has no row in the table of logical axes"]
+    if len(row) != len(shape):
+        return [f"{name} has shape {shape}, but its row is {row}"]
+    if unknown := [axis for axis in row if axis is not None and axis not in RULES]:
+        return [f"{name}: no rule for logical axes {unknown}"]
+    spec = _mesh_axes_of_row(row)
+    used = [axis for entry in spec for axis in _as_tuple(entry)]
+    if len(set(used)) < len(used):
+        return [f"{name}: {row} puts two dimensions on one axis of {spec}"]
+    problems = []
+    for size, logical, entry in zip(shape, row, spec, strict=True):
+        parts = _parts(mesh, entry)
+        if size % parts:
+            fit = [n for n in range(1, mesh.size + 1) if size % n == 0]
+            problems.append(
+                f"{name}: mesh axis {' x '.join(_as_tuple(entry))} = {parts} does "
+                f"not divide {logical} = {size} (of up to {mesh.size}, "
+                f"{', '.join(map(str, fit))} would)"
+            )
+    return problems
+
+
+def _mesh_axes_of_row(row: tuple[str | None, ...]) -> list:
+    """One entry of a PartitionSpec for each logical axis."""
+    return [None if axis is None else RULES[axis] for axis in row]
+
+
+def _as_tuple(entry: str | tuple[str, ...] | None) -> tuple[str, ...]:
     """The mesh axes that one entry of a PartitionSpec names."""
     return (entry,) if isinstance(entry, str) else entry or ()
 
 
-def bytes_per_device(shapes, places) -> int:
-    """What the leaves of `shapes` take on each device, placed as `places` says."""
+def _parts(mesh: Mesh | jax.sharding.AbstractMesh, entry) -> int:
+    """Into how many parts an entry of a PartitionSpec splits a dimension."""
+    return math.prod(mesh.shape[axis] for axis in _as_tuple(entry))
+
+
+def bytes_per_device(shapes: Any, places: Any) -> int:
+    """The bytes that the leaves of `shapes` take on each device.
+
+    places: a tree of shardings, alike.
+    """
     sizes = jax.tree.map(
         lambda leaf, place: (
             math.prod(place.shard_shape(leaf.shape)) * np.dtype(leaf.dtype).itemsize
@@ -107,7 +134,7 @@ def bytes_per_device(shapes, places) -> int:
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
-    """The first axis over `data` and `fsdp`, the others whole."""
+    """The first axis split over `data` and `fsdp`, the others whole."""
     return NamedSharding(mesh, P(BATCH))
 
 
@@ -116,42 +143,45 @@ def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, P())
 
 
-def host_batch_to_global(batch, mesh: Mesh):
-    """This process's share of a batch (a tree of numpy arrays) -> global arrays.
+def host_batch_to_global(batch: Any, mesh: Mesh) -> Any:
+    """This process's share of a batch, a tree of numpy arrays, as global arrays.
 
-    Raises ValueError when the batch cannot be split over the mesh.
+    Raises ValueError when the rows of all processes cannot be split over the mesh.
     """
-    place = batch_sharding(mesh)
-    parts = mesh.shape["data"] * mesh.shape["fsdp"]
-
-    def globalise(path, leaf):
-        leaf = np.asarray(leaf)
-        rows = leaf.shape[0] * jax.process_count()
-        if rows % parts:
-            name = jax.tree_util.keystr(path, simple=True, separator="/")
-            raise ValueError(
-                f"batch {name!r}: {rows} rows cannot be split over data x fsdp = {parts}"
-            )
-        return jax.make_array_from_process_local_data(place, leaf)
-
-    return jax.tree_util.tree_map_with_path(globalise, batch)
+    return jax.tree_util.tree_map_with_path(
+        functools.partial(_leaf_to_global, mesh), batch
+    )
 
 
-def pin(x: jax.Array, *spec) -> jax.Array:
-    """Hold x to `spec` (mesh axes by dimension) on the mesh of `jax.set_mesh`, if any.
+def _leaf_to_global(mesh: Mesh, path: tuple, leaf: np.ndarray) -> jax.Array:
+    leaf = np.asarray(leaf)
+    rows, parts = leaf.shape[0] * jax.process_count(), _parts(mesh, BATCH)
+    if rows % parts:
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        raise ValueError(
+            f"batch {name!r}: {rows} rows cannot be split over data x fsdp = {parts}"
+        )
+    return jax.make_array_from_process_local_data(batch_sharding(mesh), leaf)
 
-    Left to itself XLA may drop a sharding. A dimension that does not divide (the single
-    row of an initialisation) is left to it.
+
+def pin(x: jax.Array, *spec: str | tuple[str, ...] | None) -> jax.Array:
+    """Constrain x to `spec`, the mesh axes of its first dimensions.
+
+    The mesh is that of `jax.set_mesh`; without one x stays as it is. The constraint is
+    needed because XLA may drop a sharding that nobody states. Where a dimension cannot
+    be split (the single row that parameters are initialised with), XLA decides.
     """
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty:
         return x
-    for size, axes in zip(x.shape, spec):
-        if size % math.prod(mesh.shape[axis] for axis in mesh_axes(axes)):
-            return x
+    # spec may be shorter than the shape
+    if any(
+        size % _parts(mesh, axes) for size, axes in zip(x.shape, spec, strict=False)
+    ):
+        return x
     return jax.lax.with_sharding_constraint(x, P(*spec))
 
 
 def pin_batch(x: jax.Array) -> jax.Array:
-    """Keep the first axis split as batches are."""
+    """Constrain the first axis of x to the split that batches have."""
     return pin(x, BATCH)

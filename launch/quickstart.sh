@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Set up, then the whole job on a mini world of sixty entities, in about three minutes on
-# two cores: prepare, train both models, index, link, evaluate.
-# Arguments: the folder to work in (default work/quickstart).
+# Set up, then run the whole pipeline on a mini world of sixty-seven entities: prepare,
+# train both models, index, link, evaluate. It takes about three minutes on two cores.
+# Argument: the folder to work in (default work/quickstart).
 set -euo pipefail
 out=$(realpath -m "${1:-work/quickstart}")
+# shellcheck source=launch/setup.sh
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 began=$SECONDS
 step() { printf '\n\033[1m%s\033[0m  (%d s)\n' "$1" $((SECONDS - began)); }

@@ -1,14 +1,17 @@
 #!/usr/bin/env bash
-# Sourced by the other scripts: one virtual environment with the project in it.
-# VENV says where (default .venv), PYTHON which interpreter (3.11 or newer).
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
+# The other scripts source this file. It installs the project into a virtual environment,
+# activates it, and goes to the repository's root. What it reads from the environment:
+#   VENV    the virtual environment's folder (default .venv)
+#   PYTHON  the interpreter that makes it, 3.11 or newer (default python3)
+#   EXTRAS  extras of setup.py to install, for example "test" (default none)
+cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 VENV=${VENV:-.venv}
 PYTHON=${PYTHON:-python3}
 if ! "$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
     echo "expected Python 3.11 or newer, found $("$PYTHON" --version); set PYTHON" >&2
     exit 1
 fi
-# the lock is of the oldest Python we run on; elsewhere setup.py's ranges decide
+# The lock holds for Python 3.11 alone; on a newer one setup.py's ranges decide.
 lock=()
 if "$PYTHON" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))'; then
     lock=(--constraint requirements.lock)

@@ -1,8 +1,12 @@
 #!/usr/bin/env bash
-# Set up, then run the tests. Arguments go to pytest: launch/test.sh -m slow
+# Set up, check format, lint and types, then run the tests.
+# Arguments go to pytest, for example: bash launch/test.sh -m slow
 set -euo pipefail
-EXTRAS=test
+# shellcheck disable=SC2034  # setup.sh reads it
+EXTRAS="test"
+# shellcheck source=launch/setup.sh
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 ruff format --check .
 ruff check .
+mypy
 python -m pytest --numprocesses=auto --dist=loadfile "$@"

@@ -6,8 +6,10 @@ import jax
 import pytest
 
 from benchmarks import memory
-from insgenel_jax import sharding, train
-from insgenel_jax.training import config, loop, objectives, optimizer
+from insgenel_jax.training import config, loop
+from insgenel_jax.training import run as experiment
+from insgenel_jax.training.generator import generator_task
+from insgenel_jax.training.retriever import retriever_task
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 TINY = [
@@ -35,28 +37,25 @@ def test_no_config_is_left_out():
 @pytest.mark.parametrize("name", TINY)
 def test_a_model_from_scratch_is_built(name):
     found = config.load(str(CONFIGS / name))
-    model = train.model_config(found, vocabulary=512, length=512)
+    model = experiment.model_config(found, vocabulary=512, length=512)
     task = {
-        "generator": lambda: objectives.generator_task(model),
-        "retriever": lambda: objectives.retriever_task(model, pad=0),
+        "generator": lambda: generator_task(model),
+        "retriever": lambda: retriever_task(model, pad=0),
     }[found.task]()
-    tx = optimizer.build(found.optimizer, found.loop.steps)
-    state = loop.abstract_state(task, tx)
-    placed = loop.state_shardings(task, tx, sharding.make_mesh())
-    assert jax.tree.structure(state) == jax.tree.structure(placed)
-    assert sum(leaf.size for leaf in jax.tree.leaves(state.params)) > 10_000
+    plan = loop.make_plan(task, found.optimizer, found.loop)
+    assert jax.tree.structure(plan.abstract) == jax.tree.structure(plan.places)
+    assert sum(leaf.size for leaf in jax.tree.leaves(plan.abstract.params)) > 10_000
 
 
 @pytest.mark.parametrize("name", memory.PAPER)
 def test_the_state_of_a_published_model_fits(name):
     """On the config's own mesh of eight devices, of 80 GB each."""
-    found, model, task, tx, mesh = memory.open_config(name)
-    assert mesh.size == 8 and (model.dtype, model.dropout) == ("bfloat16", 0.1)
-    state = loop.abstract_state(task, tx)
-    placed = loop.state_shardings(task, tx, mesh)
-    assert jax.tree.structure(state) == jax.tree.structure(placed)
-    count = sum(leaf.size for leaf in jax.tree.leaves(task.abstract_params()))
-    trained = sum(leaf.size for leaf in jax.tree.leaves(state.params))
+    found, model, plan = memory.open_config(name)
+    assert plan.mesh.size == 8
+    assert (model.dtype, model.dropout) == ("bfloat16", 0.1)
+    assert jax.tree.structure(plan.abstract) == jax.tree.structure(plan.places)
+    count = sum(leaf.size for leaf in jax.tree.leaves(plan.task.abstract_params()))
+    trained = sum(leaf.size for leaf in jax.tree.leaves(plan.abstract.params))
     if model.lora:  # A and B of query and value, rank 8, in all layers
         assert trained == 32 * 2 * 2 * 4096 * 8
         count -= trained
@@ -64,7 +63,7 @@ def test_the_state_of_a_published_model_fits(name):
         assert trained == count
     models = 2 if found.task == "retriever" else 1
     assert round(count / models / 1e6) == MILLIONS[memory.PAPER[name]]
-    measured = memory.measure(task, tx, mesh)["training"]
+    measured = memory.measure(plan)["training"]
     parts = 8 if found.loop.fsdp == 8 else 1
     assert (2 if model.lora else 16) * count / parts < measured < 20e9
 

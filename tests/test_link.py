@@ -13,27 +13,6 @@ from insgenel_jax import link
 from insgenel_jax.linker import Linker
 from insgenel_jax.text.document import Document, Mention
 
-BAD = [
-    b'{"id": "s", "text": "a \\ud800 Paris"}',
-    b'{"id": "n", "text": "Paris", "mentions": [{"start": 0, "end": 9, "entity": "x"}]}',
-    b'{"id": "n", "text": "Paris", "mentions": [{"start": 3, "end": 2, "entity": "x"}]}',
-    b'{"id": "n", "text": "Paris", "mentions": [{"start": 0.0, "end": 1, "entity": 1}]}',
-    b"[" * 50_000,
-    b'{"a":' * 50_000,
-    b"\xff\xfe",
-    b"null",
-    b"1e999",
-    b'{"id":' + b"9" * 5000 + b', "text": "Paris"}',
-    b"\0" * 50,
-]
-GOOD = [
-    {"id": "1", "text": ""},
-    {"id": "1", "text": "Paris and\0 Java\0Mercury."},
-    {"id": "2", "text": "word and nothing else. " * 500_000},
-    {"id": "3", "text": "\x1b[31mParis [/red] \u2028Mercury"},
-    {"id": "4", "text": "Paris"},
-]
-
 
 def run(*arguments, input=None):
     app = typer.Typer()
@@ -43,69 +22,62 @@ def run(*arguments, input=None):
     )
 
 
-def test_hostile_lines(linker_path, tmp_path):
-    """Whatever stands between them, the good documents come out, the bad are kept."""
-    lines = [json.dumps(record).encode() for record in GOOD]
-    source, out = tmp_path / "in.jsonl", tmp_path / "new" / "out.jsonl"
-    source.write_bytes(b"\n".join([*lines[:2], *BAD, *lines[2:]]))
-    result = run("--linker", linker_path, "--input", source, "--output", out)
-    assert result.exit_code == 3, (result.output, result.exception)
-    found = [json.loads(line) for line in out.read_text().split("\n")[:-1]]
-    assert [(row["id"], row["text"]) for row in found] == [
-        (record["id"], record["text"]) for record in GOOD
-    ]
-    rows = out.with_name("out.jsonl.rejects.jsonl").read_text().splitlines()
-    assert [json.loads(row)["line"] for row in rows] == list(range(3, 3 + len(BAD)))
-    assert f"{len(BAD)} rejected, see {out}.rejects.jsonl" in result.output
-
-
-def test_a_pipe_is_written_to_and_not_replaced(linker_path, tmp_path, monkeypatch):
-    """Nor is a rejects file put beside it, which might be in /dev."""
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    """The working directory, with one good document and one bad line."""
     monkeypatch.chdir(tmp_path)
-    Path("in.jsonl").write_text('{"id": 1, "text": "Paris"}\n{')
-    os.mkfifo("pipe")
-    reader = os.open("pipe", os.O_RDONLY | os.O_NONBLOCK)
-    arguments = ("--linker", linker_path, "--input", "in.jsonl", "--output")
-    result = run(*arguments, "pipe")
+    Path("in.jsonl").write_text('{"id": 1, "text": "Paris"}\n{\n')
+
+
+def test_good_documents_are_written_and_bad_lines_rejected(linker_path):
+    arguments = ("--input", "in.jsonl", "--output", "out.jsonl", "--show", "1")
+    result = run("--linker", linker_path, *arguments)
     assert result.exit_code == 3, (result.output, result.exception)
-    assert json.loads(os.read(reader, 1000))["id"] == "1"
-    os.close(reader)
-    assert Path("pipe").is_fifo()
-    Path("link.rejects.jsonl").unlink()
-    result = run(*arguments, "-")
-    assert result.exit_code == 3 and Path("link.rejects.jsonl").is_file()
-    assert json.loads(result.stdout)["id"] == "1"
+    assert json.loads(Path("out.jsonl").read_text())["id"] == "1"
+    assert json.loads(Path("out.jsonl.rejects.jsonl").read_text())["line"] == 2
+    assert "1 documents, " in result.output and "Paris" in result.output
+    assert "1 rejected, see out.jsonl.rejects.jsonl" in result.output
 
 
-ERRORS = {
-    "input missing": ("--input no.jsonl --output out", "no.jsonl"),
-    "input a folder": ("--input folder --output out", "folder"),
-    "output a folder": ("--input in.jsonl --output folder", "folder"),
-    "output the input": ("--input in.jsonl --output ./in.jsonl", "in.jsonl"),
-    "output in a file": ("--input in.jsonl --output in.jsonl/out", "in.jsonl/out"),
-    "output packed": ("--input in.jsonl --output out.gz", "out.gz"),
+def test_plain_text_on_standard_input(linker_path):
+    """The rejects file of a job that writes no file stands in the working directory."""
+    arguments = ("--linker", linker_path, "--input", "-", "--output", "-")
+    result = run(*arguments, "--format", "text", input="Paris\nand Java.\n\nMercury\n")
+    assert result.exit_code == 0, (result.output, result.exception)
+    rows = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [row["text"] for row in rows] == ["Paris\nand Java.", "Mercury"]
+    assert run(*arguments, input="Paris").exit_code == 3  # JSONL, where nothing is said
+    assert Path("link.rejects.jsonl").is_file()
+
+
+def test_the_rejects_file_of_an_output():
+    """A pipe may be in /dev, where no rejects file is put beside it."""
+    os.mkfifo("pipe")
+    assert link.name_rejects("in.jsonl") == Path("in.jsonl.rejects.jsonl")
+    assert link.name_rejects("a/new.jsonl") == Path("a/new.jsonl.rejects.jsonl")
+    for output in ("-", "pipe", "/dev/null"):
+        assert link.name_rejects(output) == Path("link.rejects.jsonl")
+
+
+ERRORS = {  # one of each kind; tests/test_cli.py has the others
+    "no input": ("--input no.jsonl --output out", "no.jsonl"),
+    "bad output": ("--input in.jsonl --output in.jsonl/out", "in.jsonl/out"),
     "output in the linker": ("--input in.jsonl --output damaged/out", "damaged/out"),
     "rejects the input": ("--input in.jsonl --output out --rejects in.jsonl", "in"),
-    "linker missing": ("--input in.jsonl --output out --linker no", "no"),
-    "linker a file": ("--input in.jsonl --output out --linker in.jsonl", "in.jsonl"),
+    "no artifact": ("--input in.jsonl --output out --linker no", "no"),
     "another artifact": ("--input in.jsonl --output out --linker kb", "kb"),
-    "linker damaged": ("--input in.jsonl --output out --linker damaged", "damaged"),
-    "unknown setting": ("--input in.jsonl --output out --set verify=True", "verify"),
+    "damaged linker": ("--input in.jsonl --output out --linker damaged", "damaged"),
     "bad setting": ("--input in.jsonl --output out --set top_k=0", "top_k"),
 }
 
 
 @pytest.mark.parametrize("case", ERRORS)
-def test_user_errors_are_one_line_before_any_work(
-    linker_path, tmp_path, monkeypatch, case
-):
-    monkeypatch.chdir(tmp_path)
-    Path("in.jsonl").write_text('{"id": 1, "text": "Paris"}\n')
-    Path("folder").mkdir()
+def test_user_errors_are_one_line_before_any_work(linker_path, monkeypatch, case):
     shutil.copytree(linker_path / "kb", "kb")
     shutil.copytree(linker_path, "damaged")
     tokens = Path("damaged/generator/tokenizer.json")
     tokens.write_bytes(tokens.read_bytes().replace(b"{", b"[", 1))  # of the same size
+    before = set(Path().iterdir()), Path("in.jsonl").read_bytes()
     monkeypatch.setattr(Linker, "stream", None)
     arguments, named = ERRORS[case]
     linker = "damaged" if case == "output in the linker" else linker_path
@@ -113,27 +85,10 @@ def test_user_errors_are_one_line_before_any_work(
     assert result.exit_code == 2, (result.output, result.exception)
     (line,) = result.stderr.splitlines() or result.stdout.splitlines()
     assert line.startswith("error: ") and named in line and "expected" in line
-    assert sorted(path.name for path in Path().iterdir()) == [
-        "damaged",
-        "folder",
-        "in.jsonl",
-        "kb",
-    ]
-    assert Path("in.jsonl").read_text() == '{"id": 1, "text": "Paris"}\n'
+    assert (set(Path().iterdir()), Path("in.jsonl").read_bytes()) == before
 
 
-def test_plain_text_on_standard_input(linker_path, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    arguments = ("--linker", linker_path, "--input", "-", "--output", "-")
-    result = run(*arguments, "--format", "text", input="Paris\nand Java.\n\nMercury\n")
-    assert result.exit_code == 0, (result.output, result.exception)
-    rows = [json.loads(line) for line in result.stdout.splitlines()]
-    assert [row["text"] for row in rows] == ["Paris\nand Java.", "Mercury"]
-    assert run(*arguments, input="Paris").exit_code == 3  # JSONL, where nothing is said
-
-
-def test_verify_finds_a_flipped_bit(linker_path, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_verify_notices_a_flipped_bit(linker_path):
     Path("in.jsonl").write_text('{"id": 1, "text": "Paris"}\n')
     shutil.copytree(linker_path, "linker")
     arguments = ["--linker", "linker", "--input", "in.jsonl", "--output", "out"]

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from insgenel_jax.linker import Linker
-from insgenel_jax.text.formats.documents import Rejects, read_documents
-from tests.linker.test_linker import check, same
+from insgenel_jax.text.formats.documents import read_documents
+from insgenel_jax.text.formats.rejects import Rejects
+from tests.helpers.linked import check, same
 
 ROOT = Path(__file__).resolve().parents[1]
 pytestmark = pytest.mark.slow

@@ -11,9 +11,10 @@ from insgenel_jax.kb import KnowledgeBase
 from insgenel_jax.kb.build.wikipedia import build_from_wikipedia
 from insgenel_jax.linker import Linker
 from insgenel_jax.sharding import make_mesh
-from insgenel_jax.text.formats.documents import Rejects, read_documents
+from insgenel_jax.text.formats.documents import read_documents
+from insgenel_jax.text.formats.rejects import Rejects
+from tests.helpers.linked import check, same
 from tests.helpers.linkers import add_random_models
-from tests.linker.test_linker import check, same
 
 pytestmark = pytest.mark.slow
 SETS = ("kore50", "reuters128", "oke2015_eval")
@@ -68,12 +69,12 @@ def test_every_decoder_links_alike(data, linker_of_articles, name):
     for options in (
         {"decoder": "step", "batch": 1},
         {"decoder": "tree", "batch": 1},
-        {"decoder": "verify", "batch": 1},
+        {"decoder": "speculative", "batch": 1},
         {"decoder": "tree"},
-        {"decoder": "verify"},
+        {"decoder": "speculative"},
         {"decoder": "step", "mesh": mesh},
         {"decoder": "tree", "mesh": mesh},
-        {"decoder": "verify", "mesh": mesh},
+        {"decoder": "speculative", "mesh": mesh},
     ):
         linker = Linker.from_pretrained(linker_of_articles, **settings, **options)
         found = linker(documents)

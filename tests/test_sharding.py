@@ -1,9 +1,8 @@
-"""Eight virtual devices: the mesh, the tables, batches, and logits that do not change."""
+"""Eight virtual devices: mesh, tables of axes, batches, and equal results."""
 
 import dataclasses
 import functools
 import time
-import types
 
 import jax
 import jax.numpy as jnp
@@ -17,8 +16,10 @@ from benchmarks import memory
 from insgenel_jax import models, sharding
 from insgenel_jax.models.attention import causal_mask
 from insgenel_jax.models.lora import Lora
-from insgenel_jax.training import loop, objectives, optimizer
+from insgenel_jax.training import loop
 from insgenel_jax.training.config import LoopSettings, OptimizerSettings
+from insgenel_jax.training.generator import generator_task
+from insgenel_jax.training.state import TrainState
 from tests.helpers.marks import slow
 from tests.helpers.tiny import BERT, LLAMA, OPT, OPT_350M, random_params
 
@@ -26,7 +27,7 @@ pytestmark = pytest.mark.skipif(
     jax.device_count() < 8, reason="needs eight devices, virtual ones will do"
 )
 
-# Every parameter that some model has is one of these models'.
+# Together these have every parameter that some model has.
 VARIANTS = [
     LLAMA,
     dataclasses.replace(LLAMA, tie_embeddings=True),
@@ -53,7 +54,7 @@ def encode(config, params, tokens):
 
 
 def differentiate(config, params, tokens):
-    """-> gradients and logits of a loss in which every logit counts."""
+    """Gradients and logits of a loss in which every logit counts."""
 
     def loss(params):
         hidden = encode(config, params, tokens)
@@ -77,7 +78,7 @@ assert_close = functools.partial(
     ids=["llama with LoRA", "bert"],
 )
 def test_one_device_or_eight(function, config):
-    """1 x 1 x 1 equals 2 x 2 x 2, the batch still split at the end."""
+    """A mesh of 2 x 2 x 2 gives what 1 x 1 x 1 gives, and the batch stays split."""
     results = []
     for mesh in (sharding.make_mesh(), sharding.make_mesh(2, 2, 2)):
         places = models.param_shardings(config, mesh)
@@ -91,7 +92,7 @@ def test_one_device_or_eight(function, config):
 
 @pytest.mark.slow
 def test_a_train_step():
-    """Two steps on 1 x 1 x 1 and 2 x 2 x 2: equal states, each leaf where it belongs."""
+    """Two steps on 1 x 1 x 1 and 2 x 2 x 2: equal states, in their shardings."""
     shape = TOKENS.shape
     rng = np.random.default_rng(1)
     batch = {
@@ -101,22 +102,23 @@ def test_a_train_step():
         "segments": np.repeat([[1, 2, 0]], 8, axis=0).repeat([5, 3, 2], axis=1),
         "positions": np.tile(np.r_[:5, :3, :2], (8, 1)),
     }
-    task = objectives.generator_task(LLAMA)
-    # steps large enough to show, epsilon too: Adam divides what is near 0 by itself
+    task = generator_task(LLAMA)
+    # Large steps make a difference show. A large epsilon is needed because Adam divides
+    # a gradient near 0 by itself.
     settings = OptimizerSettings(learning_rate=0.1, warmup_steps=1, eps=1e-2)
-    run = LoopSettings(steps=4, microbatches=2)
-    config = types.SimpleNamespace(optimizer=settings, loop=run, seed=0)
-    tx = optimizer.build(settings, 4)
     results = []
-    for mesh in (sharding.make_mesh(), sharding.make_mesh(2, 2, 2)):
-        places = loop.state_shardings(task, tx, mesh)
-        with jax.set_mesh(mesh):
+    for split in (1, 2):
+        sizes = {"data": split, "fsdp": split, "tensor": split}
+        run = LoopSettings(steps=4, microbatches=2, **sizes)
+        plan = loop.make_plan(task, settings, run)
+        places = plan.places
+        with jax.set_mesh(plan.mesh):
             params = jax.device_put(random_params(LLAMA), places.params)
-            opt_state = jax.jit(tx.init, out_shardings=places.opt_state)(params)
-            state = loop.TrainState(jnp.zeros((), jnp.int32), params, opt_state)
+            opt_state = jax.jit(plan.tx.init, out_shardings=places.opt_state)(params)
+            state = TrainState(jnp.zeros((), jnp.int32), params, opt_state)
             state = jax.device_put(state, places)
-            rows = sharding.host_batch_to_global(batch, mesh)
-            step = loop.compile_step(task, tx, config, places, state, {}, rows)
+            rows = sharding.host_batch_to_global(batch, plan.mesh)
+            step = loop.compile_step(plan, {}, rows)
             for _ in range(2):
                 state, measured = step(state, {}, rows)
         results.append((state, measured))
@@ -127,7 +129,7 @@ def test_a_train_step():
         random_params(LLAMA),
     )
     assert min(jax.tree.leaves(moved)) > 0.01
-    for leaf, place in zip(*map(jax.tree.leaves, (results[1][0], places))):
+    for leaf, place in zip(*map(jax.tree.leaves, (results[1][0], places)), strict=True):
         assert leaf.sharding.is_equivalent_to(place, leaf.ndim)
     up = results[1][0].opt_state[1][0].mu["layers"]["mlp"]["up"]["kernel"]
     assert up.addressable_shards[0].data.shape == (2, 12, 20)
@@ -135,9 +137,9 @@ def test_a_train_step():
 
 @pytest.mark.parametrize("microbatches", [slow(1), 2])
 def test_gradients_lie_where_their_parameters_do(microbatches):
-    """Summed over parts or not; XLA alone would leave the embedding's split less."""
+    """With and without microbatches; XLA alone would split the embedding's less."""
     mesh = sharding.make_mesh(2, 2, 2)
-    task = objectives.generator_task(LLAMA)
+    task = generator_task(LLAMA)
     places = task.param_shardings(mesh)
     shape = TOKENS.shape
     batch = {
@@ -157,7 +159,7 @@ def test_gradients_lie_where_their_parameters_do(microbatches):
 
 
 def test_born_sharded():
-    """Each leaf where the tables put it, and the same numbers as on one device."""
+    """Parameters are created in their shardings, with the values of one device."""
     config = dataclasses.replace(LLAMA, tie_embeddings=True)
     places = models.param_shardings(config, sharding.make_mesh(2, 2, 2))
     params = models.init_params(config, jax.random.key(0), places)
@@ -171,7 +173,7 @@ def test_born_sharded():
 
 @pytest.mark.parametrize("family", models.AXES)
 def test_tables_have_no_idle_rows(family):
-    """Every row of a family's table is some parameter's, in one of its variants."""
+    """Every row of a family's table belongs to a parameter of some variant."""
     configs = [c for c in VARIANTS if c.family == family]
     assert set(models.AXES[family]) == set.union(
         *(names(models.abstract_params(config)) for config in configs)
@@ -179,7 +181,7 @@ def test_tables_have_no_idle_rows(family):
 
 
 def test_every_variant_is_placed():
-    """Also with LoRA, whose rows follow from its kernels', and each cache."""
+    """So are its LoRA leaves, whose rows follow from the kernels, and its cache."""
     mesh = sharding.make_mesh(2, 2, 2)
     everywhere = Lora(targets=("query", "key", "value", "output", "gate", "up", "down"))
     cached = set()
@@ -192,15 +194,15 @@ def test_every_variant_is_placed():
             models.cache_shardings(cache, mesh)
             cached |= names(cache)
     assert cached == set(models.CACHE_AXES)
-    found = {name: place.spec for name, place in flatten_dict(places, sep="/").items()}
-    assert found["layers/attention/query/lora_a"] == P(None, "fsdp", None)
-    assert found["layers/attention/query/lora_b"] == P(None, None, "tensor", None)
-    assert found["layers/attention/output/lora_a"] == P(None, "tensor", None, None)
-    assert found["layers/mlp/down/lora_b"] == P(None, None, "fsdp")
+    actual = {name: place.spec for name, place in flatten_dict(places, sep="/").items()}
+    assert actual["layers/attention/query/lora_a"] == P(None, "fsdp", None)
+    assert actual["layers/attention/query/lora_b"] == P(None, None, "tensor", None)
+    assert actual["layers/attention/output/lora_a"] == P(None, "tensor", None, None)
+    assert actual["layers/mlp/down/lora_b"] == P(None, None, "fsdp")
 
 
 def test_cache():
-    """Rows over data x fsdp, key heads over tensor."""
+    """A cache's rows go over data x fsdp, its key heads over tensor."""
     mesh = sharding.make_mesh(2, 2, 2)
     cache = jax.eval_shape(lambda: models.init_cache(LLAMA, 8, 6))
     places = models.cache_shardings(cache, mesh)
@@ -211,7 +213,7 @@ def test_cache():
 
 
 def test_wrong_tables_are_refused():
-    """All that is wrong in one error: no row, another rank, a collision, no rule."""
+    """One error names it all: no row, another rank, a collision, no rule."""
     mesh = sharding.make_mesh(2, 2, 2)
     shapes = {
         "a": {"kernel": jax.ShapeDtypeStruct((4, 4), "float32")},
@@ -245,7 +247,7 @@ def test_wrong_tables_are_refused():
 
 
 def test_too_fine_for_the_model():
-    """Two key heads do not go on four devices; on one device any model fits."""
+    """Two key heads cannot be split over four devices; on one any model fits."""
     with pytest.raises(ValueError, match="tensor = 4 does not divide kv_heads = 2"):
         models.param_shardings(LLAMA, sharding.make_mesh(tensor=4))
     fits = r"tensor = 4 does not divide vocabulary = 30522 \(of up to 8, 1, 2, 3, 6 "
@@ -259,27 +261,27 @@ def test_too_fine_for_the_model():
 @pytest.mark.parametrize(("fsdp", "tensor"), memory.MESHES)
 @pytest.mark.parametrize("name", memory.MODELS)
 def test_training_fits(name, fsdp, tensor):
-    """Large models on eight devices of 80 GB: nearly an eighth of the whole on each."""
+    """Large models on eight devices of 80 GB: nearly an eighth on each."""
     config = memory.MODELS[name]
-    found = memory.measure_model(config, sharding.make_mesh(fsdp=fsdp, tensor=tensor))
+    actual = memory.measure_model(config, fsdp, tensor)
     leaves = jax.tree.leaves(models.abstract_params(config))
     assert 6.5e9 < sum(leaf.size for leaf in leaves) < 7e9
     whole = sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
-    assert whole / 8 <= found["parameters"] < 1.01 * whole / 8
-    if config.lora:  # of it alone is there a gradient
-        assert 0 < found["gradient"] < 0.01 * found["parameters"]
+    assert whole / 8 <= actual["parameters"] < 1.01 * whole / 8
+    if config.lora:  # only its leaves have a gradient
+        assert 0 < actual["gradient"] < 0.01 * actual["parameters"]
     else:
-        assert found["gradient"] == found["parameters"]
-    assert 2 * found["gradient"] <= found["optimiser"] < 2.01 * found["gradient"]
-    parts = (found[name] for name in ("parameters", "gradient", "optimiser"))
-    assert sum(parts) == found["training"] < 80e9
+        assert actual["gradient"] == actual["parameters"]
+    assert 2 * actual["gradient"] <= actual["optimiser"] < 2.01 * actual["gradient"]
+    parts = (actual[name] for name in ("parameters", "gradient", "optimiser"))
+    assert sum(parts) == actual["training"] < 80e9
     heads = config.kv_heads * config.head_dim
     cache = 2 * 2 * memory.ROWS * memory.SLOTS * config.layers * heads
-    assert cache / 8 <= found["cache"] < 1.01 * cache / 8
+    assert cache / 8 <= actual["cache"] < 1.01 * cache / 8
 
 
 def test_bytes_of_uneven_places():
-    """What is whole everywhere counts whole, what is split by its part."""
+    """A replicated array counts whole on each device, a split one by its part."""
     mesh = sharding.make_mesh(2, 2, 2)
     shapes = [jax.ShapeDtypeStruct((8, 6), t) for t in ("float32", "bfloat16")]
     places = [
@@ -290,7 +292,7 @@ def test_bytes_of_uneven_places():
 
 
 def test_mesh():
-    """Auto axes in their order; more than there is, or nothing, is refused."""
+    """Axes of type Auto, in order; too many devices, or none, are refused."""
     mesh = sharding.make_mesh(data=2, tensor=2)
     assert dict(mesh.shape) == {"data": 2, "fsdp": 1, "tensor": 2}
     assert set(mesh.axis_types) == {jax.sharding.AxisType.Auto}
@@ -300,19 +302,19 @@ def test_mesh():
 
 
 def test_batches():
-    """Split over data and fsdp, whole over tensor; rows that do not divide are named."""
+    """Split over data and fsdp, whole over tensor; refused where rows do not divide."""
     mesh = sharding.make_mesh(2, 2, 2)
     batch = {"tokens": np.arange(24).reshape(8, 3), "weights": np.ones(4, np.float32)}
-    found = sharding.host_batch_to_global(batch, mesh)
-    jax.tree.map(np.testing.assert_array_equal, found, batch)
-    assert found["tokens"].sharding == sharding.batch_sharding(mesh)
-    assert {s.data.shape for s in found["tokens"].addressable_shards} == {(2, 3)}
+    actual = sharding.host_batch_to_global(batch, mesh)
+    jax.tree.map(np.testing.assert_array_equal, actual, batch)
+    assert actual["tokens"].sharding == sharding.batch_sharding(mesh)
+    assert {s.data.shape for s in actual["tokens"].addressable_shards} == {(2, 3)}
     with pytest.raises(ValueError, match=r"'x/y': 6 rows cannot be split .* = 4"):
         sharding.host_batch_to_global({"x": {"y": np.ones(6)}}, mesh)
 
 
 def test_pin():
-    """Held where a mesh is set, else untouched; what does not divide is left alone."""
+    """Constrained where a mesh is set and the dimension divides, else untouched."""
     mesh = sharding.make_mesh(2, 2, 2)
     x = jnp.ones((8, 4))
     assert sharding.pin_batch(x) is x
@@ -326,7 +328,7 @@ def test_pin():
     "config", [LLAMA, slow(OPT), slow(OPT_350M)], ids=["llama", "opt", "350m"]
 )
 def test_no_array_is_made_whole_for_want_of_a_pin(config, capfd):
-    """A constraint that goes against a parameter's row makes XLA copy it everywhere."""
+    """A constraint at odds with a parameter's row makes XLA replicate the parameter."""
     mesh = sharding.make_mesh(1, 4, 2)
     places = models.param_shardings(config, mesh)
     abstract = models.abstract_params(config)
@@ -338,7 +340,7 @@ def test_no_array_is_made_whole_for_want_of_a_pin(config, capfd):
         )
         return salt * jnp.sum(models.unembed(config, params, hidden) ** 2)
 
-    salt = time.time()  # a program that comes from the compilation cache says nothing
+    salt = time.time()  # a program from the compilation cache would print no warning
     with jax.set_mesh(mesh):
         tokens = sharding.host_batch_to_global(TOKENS, mesh)
         jax.jit(

@@ -1,3 +1,5 @@
+"""The entry point: what it writes, refuses and exits with; killed and started again."""
+
 import dataclasses
 import json
 import os
@@ -15,9 +17,11 @@ from insgenel_jax import artifact, cli, train
 from insgenel_jax.kb import KnowledgeBase
 from insgenel_jax.models import hf
 from insgenel_jax.tokenizer import load_tokenizer, load_wordpiece
-from insgenel_jax.training import loop
 from insgenel_jax.training.config import load
-from insgenel_jax.training.data import examples
+from insgenel_jax.training.data.chunks import generator_expand
+from insgenel_jax.training.data.lengths import estimate_lengths
+from insgenel_jax.training.metrics import NotFinite
+from insgenel_jax.training.signals import Preempted
 from tests.helpers.marks import slow
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
@@ -52,17 +56,15 @@ def test_the_generator_command_writes_a_model_directory(prepared, tmp_path):
     params = hf.load_params(tmp_path / "w" / "model", model)
     assert np.isfinite(params["embed"]["embedding"]).all()
     settings = json.loads((tmp_path / "w" / "model" / "insgenel.json").read_text())
-    assert settings["instruction"] and settings["max_length"] == 128
+    assert set(settings) == {"instruction", "chunk_tokens"}
     data = load(config, values).data
     kb, bpe = (
         KnowledgeBase.open(prepared / "kb"),
         load_tokenizer(prepared / "generator"),
     )
     # the noise is not measured
-    expand = examples.generator_expand(
-        bpe, kb, dataclasses.replace(data, word_noise=0.0)
-    )
-    assert settings["chunk_tokens"] == examples.measure(bpe, expand, data)[0] > 20
+    expand = generator_expand(bpe, kb, dataclasses.replace(data, word_noise=0.0))
+    assert settings["chunk_tokens"] == estimate_lengths(bpe, expand, data)[0] > 20
     assert model.max_positions == 2048  # of no table: longer texts may be linked too
     assert load_tokenizer(tmp_path / "w" / "model").size == model.vocabulary
     record = json.loads((tmp_path / "w" / "model" / "config.json").read_text())
@@ -90,7 +92,7 @@ def test_the_retriever_command_writes_two_encoders(prepared, tmp_path):
     assert one.shape == two.shape and not np.allclose(one, two)
     settings = json.loads((model / "retriever.json").read_text())
     names = {"window_length", "stride", "window_tokens", "entity_tokens", "pooling"}
-    assert names <= set(settings)
+    assert names == set(settings)
     assert load_wordpiece(model).size == one.shape[0]
     record = json.loads((model / "entity" / "config.json").read_text())
     assert record["pad_token_id"] == load_wordpiece(model).pad
@@ -99,8 +101,8 @@ def test_the_retriever_command_writes_two_encoders(prepared, tmp_path):
 @pytest.mark.parametrize(
     ("error", "code"),
     [
-        (loop.Preempted(3), train.PREEMPTED),
-        (loop.NotFinite("step 3"), train.NOT_FINITE),
+        (Preempted(3), train.PREEMPTED),
+        (NotFinite("step 3"), train.NOT_FINITE),
         (artifact.ArtifactError("damaged"), 2),
     ],
 )
@@ -108,7 +110,7 @@ def test_exit_codes(prepared, tmp_path, monkeypatch, error, code):
     def fail(*_):
         raise error
 
-    monkeypatch.setattr(train, "run", fail)
+    monkeypatch.setattr(train.run, "train", fail)
     config, values = arguments(prepared, "generator")
     with pytest.raises(SystemExit) as stopped:
         train.main(config, tmp_path, values)
@@ -221,7 +223,7 @@ OF_RETRIEVER = {"model.tokenizer={generator}": "expected a WordPiece tokenizer"}
         *(("retriever", *pair) for pair in {**WRONG, **OF_RETRIEVER}.items()),
     ],
 )
-def test_what_the_user_has_to_mend_is_said_in_one_line(
+def test_what_the_user_has_to_fix_is_said_in_one_line(
     prepared, tmp_path, capsys, task, wrong, message
 ):
     (tmp_path / "empty.jsonl").write_text("")

@@ -2,39 +2,82 @@
 
 A block is what one call of the tree decoder settles: from a source pointer in a
 decision span to the END of the first link, or to the end of the span. Its paths form a
-tree of edges, kept in pre-order; the selection rules work on that. Where that is too
-large, a call settles the beginning of it, and the next block begins there.
+tree of edges, kept in pre-order. Where that tree is too large for one call, either the
+block is cut short (the next block begins where it ends), or its tokens are run in
+pieces.
 """
 
 from __future__ import annotations
 
 import collections
+import dataclasses
 from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Bool, Int
 
-from insgenel_jax.decoding.forward import log_softmax
-from insgenel_jax.decoding.table import CLOSE, COPY, END, ENTITY, OPEN, Table
+from insgenel_jax.decoding.table import COPY, END, ENTITY, Table
 
 
 class Block(NamedTuple):
-    """Edges in pre-order, int32 [n] each.
+    """The n edges of a block, in pre-order.
 
-    edge: its number in the table. parent: the edge before it (-1: none). end: the edges
-    i <= j < end[i] are i and what lies below. depth: edges before it. decided: bool, is
-    there another edge beside it. asked: bool, does the token behind this edge have to
-    be run, because something is decided behind it. cut: are there edges missing, so
-    that some paths end before their link does.
+    edge: its number in the table. parent: the edge before it, -1 if there is none. end:
+    the edges i <= j < end[i] are i and those below it. depth: how many edges are before
+    it. decided: whether another edge is allowed beside it. asked: whether its token has
+    to be run, because something is decided below it. cut: whether edges are missing, so
+    that some paths stop before their link ends.
     """
 
-    edge: np.ndarray
-    parent: np.ndarray
-    end: np.ndarray
-    depth: np.ndarray
-    decided: np.ndarray
-    asked: np.ndarray
+    edge: Int[np.ndarray, " n"]
+    parent: Int[np.ndarray, " n"]
+    end: Int[np.ndarray, " n"]
+    depth: Int[np.ndarray, " n"]
+    decided: Bool[np.ndarray, " n"]
+    asked: Bool[np.ndarray, " n"]
     cut: bool
+
+
+class Piece(NamedTuple):
+    """The part of a block that one call runs: edges of the block, in pre-order.
+
+    asked: whose tokens it runs. scored: whose logits it forms.
+    """
+
+    asked: Int[np.ndarray, " a"]
+    scored: Int[np.ndarray, " s"]
+
+
+@dataclasses.dataclass
+class _Growth:
+    """The edges of a block in the order in which they were found, breadth first.
+
+    below: an edge, or -1 for the block's first state -> the edges behind it.
+    """
+
+    edge: list[int] = dataclasses.field(default_factory=list)
+    parent: list[int] = dataclasses.field(default_factory=list)
+    decided: list[bool] = dataclasses.field(default_factory=list)
+    asked: set[int] = dataclasses.field(default_factory=set)
+    below: dict[int, range] = dataclasses.field(default_factory=dict)
+    cut: bool = False
+
+    def add(self, up: int, edges: range, decided: bool) -> range:
+        """Put edges below the edge `up`."""
+        self.below[up] = range(len(self.edge), len(self.edge) + len(edges))
+        self.edge += edges
+        self.parent += [up] * len(edges)
+        self.decided += [decided] * len(edges)
+        return self.below[up]
+
+    def unasked_above(self, i: int) -> set[int]:
+        """Edge i and those above it whose tokens are not to be run so far."""
+        new = set()
+        while i >= 0 and i not in self.asked:
+            new.add(i)
+            i = self.parent[i]
+        return new
 
 
 def find_block(
@@ -45,84 +88,79 @@ def find_block(
     titles: bool = True,
     most: int | None = None,
 ) -> Block:
-    """The block that begins at `state`, which has edges.
+    """The block that begins at `state`, which must have edges.
 
-    whole: edges within links count as decided even where there is no other, so that
-    each of them is scored. titles: without, links end at ENTITY. most: a block that
-    asks for more tokens is cut; what is nearest to its beginning stays.
+    whole: count all edges within links as decided, even where there is no other, so
+    that each of them is scored. titles: if not, links end at ENTITY. most: cut a block
+    that would run more tokens than this, and keep what is nearest to its beginning.
     """
     last = len(table.span_end) - 1
-    stop = table.span_end[state] if state <= last else -1
-    indptr, kinds, following = table.indptr, table.kind, table.next
-    edge, parent, decided, asked = [], [], [], set()
-    below: dict[int, range] = {}
+    stop = int(table.span_end[state]) if state <= last else -1
+    indptr, following, kinds = table.lists
+    growth = _Growth()
     queue = collections.deque([(-1, state)])  # edges, and the states behind them
     while queue:
         up, here = queue[0]
-        row = range(indptr[here], indptr[here + 1])
-        scored = len(row) > 1
-        if whole and not scored:
-            scored = here > last or kinds[row[0]] != COPY
-        new, above = set(), up
-        while scored and above >= 0 and above not in asked:
-            new.add(above)
-            above = parent[above]
-        if most is not None and edge and len(asked) + len(new) > most:
+        edges = range(indptr[here], indptr[here + 1])
+        decided = len(edges) > 1
+        if whole and not decided:
+            decided = here > last or kinds[edges[0]] != COPY
+        new = growth.unasked_above(up) if decided else set()
+        if most is not None and growth.edge and len(growth.asked) + len(new) > most:
             break
         queue.popleft()
-        asked |= new
-        below[up] = range(len(edge), len(edge) + len(row))
-        edge += row
-        parent += [up] * len(row)
-        decided += [scored] * len(row)
-        for i, e in zip(below[up], row, strict=True):
-            to, kind = int(following[e]), kinds[e]
+        growth.asked |= new
+        for i, e in zip(growth.add(up, edges, decided), edges, strict=True):
+            to, kind = following[e], kinds[e]
             ends = kind == END or (kind == COPY and to == stop)
             if not ends and (titles or kind != ENTITY):
                 queue.append((i, to))
-    order, stack = [], [*reversed(below[-1])]
+    growth.cut = bool(queue)
+    return _in_pre_order(growth)
+
+
+def _in_pre_order(growth: _Growth) -> Block:
+    order, stack = [], [*reversed(growth.below[-1])]
     while stack:
         order.append(i := stack.pop())
-        stack += reversed(below.get(i, ()))
-    place = np.full(len(order) + 1, -1, np.int32)  # the last one: of the beginning, -1
-    place[order] = np.arange(len(order))
-    parent = place[parent][order]
-    depth, end = np.zeros(len(order), np.int32), np.arange(1, len(order) + 1)
-    for i, up in enumerate(parent.tolist()):
+        stack += reversed(growth.below.get(i, ()))
+    n = len(order)
+    place = np.full(n + 1, -1, np.int32)  # its last item is for "no parent", -1
+    place[order] = np.arange(n)
+    parent = place[growth.parent][order]
+    parents, depth, end = parent.tolist(), [0] * n, list(range(1, n + 1))
+    for i, up in enumerate(parents):  # parents come before their children
         depth[i] = depth[up] + 1 if up >= 0 else 0
-    for i in range(len(order) - 1, -1, -1):  # what lies below comes first
-        if parent[i] >= 0:
-            end[parent[i]] = max(end[parent[i]], end[i])
-    run = np.zeros(len(order), bool)
-    run[place[np.array(sorted(asked), int)]] = True
+    for i in reversed(range(n)):
+        if (up := parents[i]) >= 0:
+            end[up] = max(end[up], end[i])
+    asked = np.zeros(n, bool)
+    asked[place[np.array(sorted(growth.asked), int)]] = True
     return Block(
-        edge=np.array(edge, np.int32)[order],
+        edge=np.array(growth.edge, np.int32)[order],
         parent=parent,
-        end=end.astype(np.int32),
-        depth=depth,
-        decided=np.array(decided)[order],
-        asked=run,
-        cut=bool(queue),
+        end=np.array(end, np.int32),
+        depth=np.array(depth, np.int32),
+        decided=np.array(growth.decided)[order],
+        asked=asked,
+        cut=growth.cut,
     )
 
 
-def pieces(
-    block: Block, nodes: int, edges: int
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def pieces(block: Block, nodes: int, edges: int) -> Iterator[Piece]:
     """Cut a block so that no call runs more than `nodes` tokens or scores more `edges`.
 
-    -> (asked edges whose tokens are run, decided edges that are scored), each in
-    pre-order; every scored edge has all that is above it in its own piece. A path of
-    more than `nodes` tokens is still one piece.
+    Every decided edge is scored in one piece, which also runs all edges above it. A
+    single path of more than `nodes` tokens is still one piece.
     """
     asked: dict[int, None] = {}  # in order
     scored: list[int] = []
 
-    def piece():
-        return np.array(list(asked), np.int32), np.array(scored, np.int32)
+    def piece() -> Piece:
+        return Piece(np.array(list(asked), np.int32), np.array(scored, np.int32))
 
     for i in np.flatnonzero(block.decided).tolist():
-        chain = _above(block, i)
+        chain = above(block, i)
         new = sum(a not in asked for a in chain)
         if scored and (len(asked) + new > nodes or len(scored) == edges):
             yield piece()
@@ -132,127 +170,9 @@ def pieces(
     yield piece()
 
 
-def _above(block: Block, i: int) -> list[int]:
-    """The edges above edge i, from the root on."""
+def above(block: Block, i: int) -> list[int]:
+    """The edges above edge i, from the block's beginning on."""
     chain = []
     while (i := int(block.parent[i])) >= 0:
         chain.append(i)
     return chain[::-1]
-
-
-class Chosen(NamedTuple):
-    """A path through a block, and how clear the choice was.
-
-    path: edges of the block. gap: of the closest decision, between the best and the
-    second.
-    """
-
-    path: list[int]
-    gap: float
-
-
-def log_probs(table: Table, block: Block, logits: np.ndarray) -> np.ndarray:
-    """ln p of each edge of a block, float64 [n], from logits (with bias) [n].
-
-    Over the edges that are allowed beside it; 0 where there is no other.
-    """
-    order = np.argsort(block.edge)
-    source = np.searchsorted(table.indptr, block.edge[order], side="right") - 1
-    found = np.zeros(len(logits))
-    found[order] = log_softmax(logits[order], source)
-    return found
-
-
-def select(
-    table: Table,
-    block: Block,
-    logits: np.ndarray,
-    log_probs: np.ndarray,
-    selection: str,
-) -> Chosen:
-    """Choose a path by "greedy" or "marginal" (DESIGN.md section 6).
-
-    logits [n] with bias, and their log_probs [n]. Ties go to the smaller token.
-    """
-    if selection == "greedy":
-        return _greedy(block, logits)
-    return _marginal(table, block, _sum_along(block, log_probs))
-
-
-def _sum_along(block: Block, values: np.ndarray) -> np.ndarray:
-    """The sum of values from the root to each edge, itself included."""
-    total = values.copy()
-    for depth in range(1, int(block.depth.max()) + 1):
-        at = np.flatnonzero(block.depth == depth)
-        total[at] += total[block.parent[at]]
-    return total
-
-
-def _greedy(block: Block, logits: np.ndarray) -> Chosen:
-    children: dict[int, list[int]] = {}
-    for i, up in enumerate(block.parent.tolist()):
-        children.setdefault(up, []).append(i)
-    path, gap, at = [], np.inf, -1
-    while options := children.get(at):
-        at = max(options, key=lambda i: logits[i])  # the first of equals
-        if len(options) > 1:
-            best, second = sorted((logits[i] for i in options), reverse=True)[:2]
-            gap = min(gap, best - second)
-        path.append(at)
-    return Chosen(path, float(gap))
-
-
-def _marginal(table: Table, block: Block, total: np.ndarray) -> Chosen:
-    kinds = table.kind[block.edge]
-    leaf = block.end == np.arange(1, len(block.end) + 1)
-    passed = np.flatnonzero(leaf & (kinds == COPY))  # at most one: no mention
-    closed = np.flatnonzero(kinds == CLOSE)
-    options = [*passed.tolist(), *closed.tolist()]
-    gap = np.inf
-    if options:  # else the mention is settled, and only its title is open
-        best = max(options, key=lambda i: total[i])
-        gap = _lead(total[options])
-        if best in passed:
-            return Chosen([*_above(block, best), best], gap)
-        below = np.arange(best, block.end[best])
-    else:
-        below = np.arange(len(kinds))
-    titles = below[kinds[below] == END]
-    if not len(titles):  # the block ends at ENTITY
-        return Chosen([*_above(block, below[-1]), int(below[-1])], gap)
-    entity = int(titles[np.argmax(total[titles])])
-    return Chosen([*_above(block, entity), entity], min(gap, _lead(total[titles])))
-
-
-def _lead(values: np.ndarray) -> float:
-    if len(values) < 2:
-        return float("inf")
-    second, best = np.partition(values, -2)[-2:]
-    return float(best - second)
-
-
-def best_unlinked(
-    table: Table, block: Block, log_probs: np.ndarray, path: list[int]
-) -> list[int]:
-    """The best link of a block, uncut, that a path through it passes over, if any.
-
-    The best mention that does not overlap the one taken, then its best entity; as edges
-    of the block from OPEN to END.
-    """
-    total = _sum_along(block, log_probs)
-    kinds = table.kind[block.edge]
-    closed = np.flatnonzero(kinds == CLOSE)
-    spans = [table.mentions[m][:2] for m in table.value[block.edge[closed]]]
-    taken = next((spans[k] for k, i in enumerate(closed) if i in path), None)
-    if taken is not None:  # what opens behind it comes with the next block
-        before = [end <= taken[0] for _, end in spans]
-        closed = closed[np.array(before, bool)]
-    if not len(closed):
-        return []
-    best = int(closed[np.argmax(total[closed])])
-    below = np.arange(best, block.end[best])
-    titles = below[kinds[below] == END]
-    entity = int(titles[np.argmax(total[titles])])
-    link = [*_above(block, entity), entity]
-    opened = [k for k, i in enumerate(link) if kinds[i] == OPEN]
-    return link[opened[0] :] if opened else []  # else the block begins within a link

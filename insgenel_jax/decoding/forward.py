@@ -1,7 +1,9 @@
 """One model call: new tokens under a tree mask in, logits of chosen edges out.
 
-All decoders but the reference ask the model through `run`. Its shapes are static and
-come from few buckets; the cache is donated; the caller reads one array back.
+The decoders that loop on the host, `tree` and `speculative`, ask the model through
+`call`. It runs one jitted program, `run`, and reads its result back once. The shapes
+are static and come from few series, so that few programs compile, and the KV cache is
+donated from each call to the next.
 """
 
 from __future__ import annotations
@@ -14,21 +16,23 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
-MOVES = 32  # slots that a call may move, for each row
-EDGES = (512, 4096)  # edges that a call may score, for each row
-TOKENS = 16  # the smallest number of tokens of a call, for each row
+from insgenel_jax.tokenizer.padding import next_power, padded_length
+
+MOVES = 32  # cache slots that a call can move, for each row
+EDGES = (512, 4096)  # edges that a call scores, for each row; then powers of two
 SLOTS = 256  # the smallest number of cache slots, for each row
 
 
 class Model(NamedTuple):
-    """The generator as functions of its params.
+    """The generator as functions of its parameters.
 
     forward(params, tokens [B T], positions [B T], mask [B T S], cache) -> (hidden
-    [B T D], cache); unembed(params, hidden [*B D], token_ids [*B C] | None) -> logits
-    [*B C] or [*B V]; init_cache(batch, slots) -> cache with "length" [B], advanced by
-    the decoder; move_slots(cache, source [B P], target [B P]) -> cache.
+    [B T D], cache). unembed(params, hidden [*B D], token_ids [*B C] or None) -> logits
+    [*B C], or [*B V] of the whole vocabulary. init_cache(batch, slots) -> an empty KV
+    cache; its "length" [B] counts the slots in use and is set by the decoder.
+    move_slots(cache, source [B P], target [B P]) -> the cache with slots copied.
     """
 
     forward: Callable
@@ -41,10 +45,10 @@ class Model(NamedTuple):
 class Request:
     """What one row asks of a call.
 
-    length: slots in use. moved: slots whose contents go to the slots before `length`.
-    tokens: the new ones; token i stands at position length + depths[i] and is seen by
-    the tokens i <= j < ends[i]. at, token_ids: the edges to score, each token_ids[e]
-    behind token at[e].
+    length: cache slots in use. moved: slots whose contents are copied to the slots just
+    before `length`, in order. tokens: the new ones; token i has the position
+    length + depths[i] and is seen by the tokens i <= j < ends[i]. at, token_ids: the
+    edges to score; edge e is the token token_ids[e] behind the new token at[e].
     """
 
     length: int
@@ -52,30 +56,40 @@ class Request:
     depths: Sequence[int]
     ends: Sequence[int]
     at: Sequence[int]
-    token_ids: Sequence[int]
+    token_ids: Sequence[int] | Int[np.ndarray, " E"]
     moved: Sequence[int] = ()
+
+
+class Answer(NamedTuple):
+    """What a call says of one row's E edges.
+
+    logits: of each edge's token. normalisers: ln of the summed exponentials of the
+    whole vocabulary's logits at the same place; zeros unless they were asked for.
+    """
+
+    logits: Float[np.ndarray, " E"]
+    normalisers: Float[np.ndarray, " E"]
 
 
 @dataclasses.dataclass
 class Cache:
-    """The model's cache of a batch, which grows as its rows do."""
+    """The KV cache of a batch. It grows as its rows do."""
 
     batch: int
     slots: int = 0
     arrays: dict | None = None
 
 
-def bucket(size: int, smallest: int, factor: int = 2) -> int:
-    """The static size for `size`: `smallest` times a power of `factor`."""
-    while smallest < size:
-        smallest *= factor
-    return smallest
+class _Inputs(NamedTuple):
+    """The requests of a batch as padded arrays."""
 
-
-def bucket_tokens(size: int) -> int:
-    """The static number of tokens for `size`: 16, 24, 32, 48, 64, 96 ..."""
-    whole = bucket(size, TOKENS)
-    return whole * 3 // 4 if TOKENS < whole and size <= whole * 3 // 4 else whole
+    moves: Int[Array | np.ndarray, "2 B P"]  # source and target slots
+    lengths: Int[Array | np.ndarray, " B"]  # rows that are padding: all slots
+    tokens: Int[Array | np.ndarray, "B T"]
+    depths: Int[Array | np.ndarray, "B T"]
+    ends: Int[Array | np.ndarray, "B T"]
+    at: Int[Array | np.ndarray, "B E"]
+    token_ids: Int[Array | np.ndarray, "B E"]
 
 
 def call(
@@ -85,21 +99,35 @@ def call(
     requests: Sequence[Request | None],
     *,
     vocabulary: bool = False,
-) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Run a row for each request; a None, and what is missing of them, sits out.
+) -> list[Answer]:
+    """Run the new tokens of a batch and score its edges.
 
-    -> for each row the logits of its edges, and the logarithm of the whole vocabulary's
-    summed exponentials behind the same tokens (zeros unless `vocabulary`). The cache
-    holds the new tokens' keys and values then.
+    `requests[i]` belongs to batch row i. None and missing rows are padding. The keys
+    and values of the new tokens are in the cache afterwards. vocabulary: compute the
+    normalisers, too.
     """
-    batch = cache.batch
     live = [request for request in requests if request is not None]
     _grow(model, cache, max(r.length + len(r.tokens) for r in live))
-    T = bucket_tokens(max(len(r.tokens) for r in live))
+    inputs = _pad(requests, cache.batch, cache.slots)
+    cache.arrays, logits, normalisers = run(
+        model, params, cache.arrays, inputs, slots=cache.slots, vocabulary=vocabulary
+    )
+    logits, normalisers = jax.device_get((logits, normalisers))
+    counts = [0 if request is None else len(request.at) for request in requests]
+    return [
+        Answer(logits[row, :n], normalisers[row, inputs.at[row, :n]])
+        for row, n in enumerate(counts)
+    ]
+
+
+def _pad(requests: Sequence[Request | None], batch: int, slots: int) -> _Inputs:
+    live = [request for request in requests if request is not None]
+    T = padded_length(max(len(r.tokens) for r in live))
     most = max(len(r.at) for r in live)
-    E = next((e for e in EDGES if e >= most), None) or bucket(most, EDGES[-1])
-    lengths = np.full(batch, cache.slots, np.int32)  # writes past the last are dropped
-    moves = np.full((2, batch, MOVES), cache.slots, np.int32)
+    E = next((e for e in EDGES if e >= most), None) or next_power(most, EDGES[-1])
+    # a write behind the last slot is dropped
+    lengths = np.full(batch, slots, np.int32)
+    moves = np.full((2, batch, MOVES), slots, np.int32)
     tokens, depths, ends = np.zeros((3, batch, T), np.int32)
     at, token_ids = np.zeros((2, batch, E), np.int32)
     for row, r in enumerate(requests):
@@ -108,40 +136,18 @@ def call(
         lengths[row] = r.length
         moves[0, row, : len(r.moved)] = r.moved
         moves[1, row, : len(r.moved)] = np.arange(r.length - len(r.moved), r.length)
-        for array, values in (
-            (tokens, r.tokens),
-            (depths, r.depths),
-            (ends, r.ends),
-            (at, r.at),
-            (token_ids, r.token_ids),
-        ):
-            array[row, : len(values)] = values
-    cache.arrays, logits, normaliser = run(
-        model,
-        params,
-        cache.arrays,
-        moves,
-        lengths,
-        tokens,
-        depths,
-        ends,
-        at,
-        token_ids,
-        slots=cache.slots,
-        vocabulary=vocabulary,
-    )
-    logits, normaliser = jax.device_get((logits, normaliser))
-    found = []
-    for row, r in enumerate(requests):
-        count = 0 if r is None else len(r.at)
-        found.append((logits[row, :count], normaliser[row, at[row, :count]]))
-    return found
+        tokens[row, : len(r.tokens)] = r.tokens
+        depths[row, : len(r.depths)] = r.depths
+        ends[row, : len(r.ends)] = r.ends
+        at[row, : len(r.at)] = r.at
+        token_ids[row, : len(r.token_ids)] = r.token_ids
+    return _Inputs(moves, lengths, tokens, depths, ends, at, token_ids)
 
 
 def _grow(model: Model, cache: Cache, needed: int) -> None:
-    """Give the cache slots for `needed` tokens a row, keeping what it holds."""
+    """Give the cache slots for `needed` tokens a row, and keep what it holds."""
     if needed > cache.slots:
-        cache.slots = bucket(needed, SLOTS)
+        cache.slots = next_power(needed, SLOTS)
         cache.arrays = _copy(model, cache.arrays, cache.batch, cache.slots)
 
 
@@ -163,41 +169,36 @@ def _copy(model: Model, old: dict | None, batch: int, slots: int) -> dict:
     donate_argnames=("cache",),
 )
 def run(
-    model: Model,
-    params,
-    cache,
-    moves: Int[Array, "2 B P"],
-    lengths: Int[Array, " B"],
-    tokens: Int[Array, "B T"],
-    depths: Int[Array, "B T"],
-    ends: Int[Array, "B T"],
-    at: Int[Array, "B E"],
-    token_ids: Int[Array, "B E"],
-    *,
-    slots: int,
-    vocabulary: bool,
-):
-    """-> cache, logits [B E], the vocabulary's logsumexp [B T] (or zeros)."""
+    model: Model, params, cache, inputs: _Inputs, *, slots: int, vocabulary: bool
+) -> tuple[dict, Float[Array, "B E"], Float[Array, "B T"]]:
+    """The jitted part of a call: cache, logits, normalisers (zeros unless wanted)."""
+    lengths = inputs.lengths
     with jax.named_scope("settle"):
-        cache = {**model.move_slots(cache, *moves), "length": lengths}
-    mask = tree_mask(lengths, ends, slots)
-    # rows that sit out, behind the last slot, stand where the model has a position
-    positions = jnp.where(lengths < slots, lengths, 0)[:, None] + depths
-    hidden, cache = model.forward(params, tokens, positions, mask, cache)
+        cache = {**model.move_slots(cache, *inputs.moves), "length": lengths}
+    mask = tree_mask(lengths, inputs.ends, slots)
+    # Rows of padding start behind the last slot, where the model has no position: an
+    # out-of-range position embedding is NaN.
+    positions = jnp.where(lengths < slots, lengths, 0)[:, None] + inputs.depths
+    hidden, cache = model.forward(params, inputs.tokens, positions, mask, cache)
     with jax.named_scope("score"):
-        behind = jnp.take_along_axis(hidden, at[..., None], axis=1)  # [B E D]
-        logits = model.unembed(params, behind, token_ids[..., None])[..., 0]
-        normaliser = jnp.zeros(tokens.shape)
+        behind = jnp.take_along_axis(hidden, inputs.at[..., None], axis=1)  # [B E D]
+        logits = model.unembed(params, behind, inputs.token_ids[..., None])[..., 0]
+        normalisers = jnp.zeros(inputs.tokens.shape)
         if vocabulary:
-            normaliser = jax.lax.map(
+            normalisers = jax.lax.map(
                 lambda h: jax.nn.logsumexp(model.unembed(params, h, None), axis=-1),
                 jnp.moveaxis(hidden, 1, 0),  # a token of each row at a time
             ).T
-    return cache, logits, normaliser
+    return cache, logits, normalisers
 
 
-def tree_mask(lengths, ends: Int[Array, "B T"], slots: int):
-    """Bool [B T S]: a token sees the slots in use, and token i iff i <= j < ends[i].
+def tree_mask(
+    lengths: Int[Array, " B"], ends: Int[Array, "B T"], slots: int
+) -> Bool[Array, "B T S"]:
+    """The mask of tree attention over the slots in use and the new tokens.
+
+    A new token sees every slot in use, and the new token i iff i <= j < ends[i], where
+    j is its own number: its ancestors and itself, for tokens in pre-order.
 
     length 2, ends 5 3 3 5 5:     1 1 1 . . . .
     (0 above 1 and 3,             1 1 1 1 . . .
@@ -210,14 +211,3 @@ def tree_mask(lengths, ends: Int[Array, "B T"], slots: int):
     end = jnp.take_along_axis(ends, jnp.clip(i, 0, T - 1), axis=1)
     i, end, j = i[:, None], end[:, None], jnp.arange(T)[None, :, None]
     return (i < 0) | ((i <= j) & (j < end))
-
-
-def log_softmax(logits: Float[np.ndarray, " E"], groups: Int[np.ndarray, " E"]):
-    """Of each group of neighbours by itself, float64 [E]. groups: ascending numbers."""
-    if not len(logits):
-        return np.zeros(0)
-    logits = np.asarray(logits, np.float64)
-    first = np.flatnonzero(np.diff(groups, prepend=-1))
-    sizes = np.diff(np.append(first, len(groups)))
-    shifted = logits - np.repeat(np.maximum.reduceat(logits, first), sizes)
-    return shifted - np.repeat(np.log(np.add.reduceat(np.exp(shifted), first)), sizes)

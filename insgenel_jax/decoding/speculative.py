@@ -1,91 +1,87 @@
-"""The verify decoder: a few calls a chunk, greedy only.
+"""The speculative decoder: a few calls a chunk, greedy selection only.
 
-Every decision is drafted from what the knowledge base and the retriever say; one plain
-causal call runs the whole drafted chunk and scores all its decisions. Up to the first
-that differs the draft holds; there the right token is taken, the rest is drafted anew
-from this call's own choices, and the cache is kept.
+Every decision is drafted from what the knowledge base and the retriever say. One causal
+call runs the whole drafted chunk and scores all its decisions. The draft is accepted up
+to the first decision that differs from the model's; there the model's edge is taken,
+the rest is drafted anew from the model's own choices in this call, and decoding goes on
+with the KV cache kept.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
+from jaxtyping import Float, Int
 
-from insgenel_jax.decoding.forward import (
-    SLOTS,
-    Cache,
-    Model,
-    Request,
-    bucket,
-    call,
-    log_softmax,
-)
-from insgenel_jax.decoding.table import (
-    CLOSE,
-    COPY,
-    END,
-    Path,
-    Table,
-    follow,
-)
+from insgenel_jax.decoding.chunk import Chunk
+from insgenel_jax.decoding.forward import SLOTS, Cache, Model, Request, call
+from insgenel_jax.decoding.options import Options
+from insgenel_jax.decoding.path import Path, follow, log_softmax
+from insgenel_jax.decoding.table import CLOSE, COPY, END, Table
+from insgenel_jax.tokenizer.padding import next_power
 
+HONOURS: frozenset[str] = frozenset()
 OPEN_AT = 0.5  # link probability from which a mention is drafted
+LONGER = 1e-9  # added for each token of a mention: of equals the longest is drafted
 
 
 @dataclasses.dataclass
 class _Row:
-    """Where the decoding of one chunk stands."""
+    """Where the decoding of one chunk stands.
+
+    draft: the edge drafted at each state. pending: tokens that are settled but not run.
+    length: cache slots in use. drafted: the edges that the current call runs or scores.
+    """
 
     table: Table
-    draft: np.ndarray  # the edge taken at each state, as far as is known
-    pending: list[int]  # tokens that are settled but not run
+    draft: Int[np.ndarray, " S"]
+    pending: list[int]
     path: Path
     state: int = 0
     length: int = 0
     drafted: list[int] = dataclasses.field(default_factory=list)
 
 
-def shape(prompt: Sequence[int], table: Table) -> tuple[int]:
-    """What chunks are batched by: the cache slots that decoding this one may take."""
-    return (bucket(len(prompt) + table.longest, SLOTS),)
+def shape(chunk: Chunk, options: Options) -> tuple[int]:
+    """The cache slots that decoding a chunk may take."""
+    return (next_power(len(chunk.prompt) + chunk.table.longest, SLOTS),)
 
 
 def decode(
-    model: Model,
-    params,
-    prompts: Sequence[Sequence[int]],
-    tables: Sequence[Table],
-    *,
-    batch: int,
+    model: Model, params, chunks: Sequence[Chunk], *, batch: int, options: Options
 ) -> list[Path]:
-    """Decode at most `batch` chunks greedily, each by its table. (*paper*, 3.3.)"""
-    for table in tables:
-        table.refuse_all_titles("verify")
+    """Decode at most `batch` chunks greedily, each by its table. (*paper*, 3.3.)
+
+    Raises ValueError for a mention that may take any title.
+    """
+    for chunk in chunks:
+        chunk.table.refuse_all_titles("speculative")
     rows = [
-        _Row(table, draft(table), list(prompt), Path.begin())
-        for prompt, table in zip(prompts, tables, strict=True)
+        _Row(chunk.table, draft(chunk.table), list(chunk.prompt), Path.begin())
+        for chunk in chunks
     ]
     for row in rows:
         _take(row, [])
     cache = Cache(batch)
     while any(row.table.degree(row.state) for row in rows):
         requests = [_ask(row) for row in rows]
-        found = call(model, params, cache, requests)
-        for row, request, (logits, _) in zip(rows, requests, found, strict=True):
+        answers = call(model, params, cache, requests)
+        for row, request, answer in zip(rows, requests, answers, strict=True):
             if request is not None:
                 row.path.calls += 1
                 row.path.tokens += len(request.tokens)
-                _settle(row, logits)
+                _accept(row, answer.logits)
     return [row.path for row in rows]
 
 
-def draft(table: Table) -> np.ndarray:
-    """The edge to take at each state, int32 [S] (-1 at an end), without the model.
+def draft(table: Table) -> Int[np.ndarray, " S"]:
+    """The edge to take at each state, without the model: int32, -1 where there is none.
 
-    A mention of the highest link probability, from OPEN_AT on, the longest of equals;
-    its entity by prior and retriever; else copy.
+    The drafted mention is the one of the highest link probability from OPEN_AT on, the
+    longest of equals. Its entity is the best by prior and retriever together. Elsewhere
+    the source is copied.
     """
     states = len(table.indptr) - 1
     chosen, value = np.full(states, -1, np.int32), np.zeros(states)
@@ -93,24 +89,24 @@ def draft(table: Table) -> np.ndarray:
     indptr, kinds, following = (
         array.tolist() for array in (table.indptr, table.kind, table.next)
     )
-    scores = _entity_scores(table)
-    for state in reversed(range(states)):  # but for END, edges lead to later states
+    entity_scores = _entity_scores(table)
+    for state in reversed(range(states)):  # edges lead to later states, but for END
         best = -np.inf
         for edge in range(indptr[state], indptr[state + 1]):
             kind = kinds[edge]
             if kind == END:
-                found = scores[edge]
+                score = entity_scores[edge]
             elif kind == CLOSE:
                 mention = table.mentions[table.value[edge]][2]
-                found = mention.link_probability
+                score = mention.link_probability
             elif kind != COPY:
-                found = value[following[edge]]
-            elif state > last:
-                found = value[following[edge]] + 1e-9  # the longest of equals
+                score = value[following[edge]]
+            elif state > last:  # within a mention
+                score = value[following[edge]] + LONGER
             else:
-                found = OPEN_AT
-            if found > best:
-                best, chosen[state] = found, edge
+                score = OPEN_AT
+            if score > best:
+                best, chosen[state] = score, edge
         value[state] = best
     return chosen
 
@@ -134,18 +130,18 @@ def _entity_scores(table: Table) -> dict[int, float]:
 
 
 def _ask(row: _Row) -> Request | None:
-    """The pending tokens and the draft, up to its last decision."""
+    """The pending tokens and the draft, up to its last decision; None at the end."""
     table = row.table
     if not table.degree(row.state):
         return None
-    state, row.drafted, last = row.state, [], 0
+    state, drafted, last = row.state, [], 0
     while table.degree(state):
         edge = int(row.draft[state])
         if table.degree(state) > 1:
-            last = len(row.drafted)
-        row.drafted.append(edge)
+            last = len(drafted)
+        drafted.append(edge)
         state = int(table.next[edge])
-    row.drafted = row.drafted[: last + 1]
+    row.drafted = drafted[: last + 1]
     tokens = row.pending + table.token[row.drafted[:-1]].tolist()
     first, n = len(row.pending) - 1, len(tokens)
     at, edges = [], []
@@ -162,7 +158,7 @@ def _ask(row: _Row) -> Request | None:
     )
 
 
-def _decisions(row: _Row):
+def _decisions(row: _Row) -> Iterator[tuple[int, Sequence[int]]]:
     """For each drafted edge its state and the edges to choose from, none if forced."""
     state = row.state
     for edge in row.drafted:
@@ -171,33 +167,36 @@ def _decisions(row: _Row):
         state = int(row.table.next[edge])
 
 
-def _settle(row: _Row, logits: np.ndarray) -> None:
-    """Accept the draft up to the first decision that differs, and draft the rest anew."""
-    table, read, right = row.table, 0, True
-    taken, probs = [], []
+def _accept(row: _Row, logits: Float[np.ndarray, " E"]) -> None:
+    """Accept the draft up to the first decision that differs; draft the rest anew.
+
+    logits: of the edges of all decisions, one decision behind the other.
+    """
+    table, begin, accepting = row.table, 0, True
+    taken, log_probs = [], []
     for edge, (state, choices) in zip(row.drafted, _decisions(row), strict=True):
         best, log_prob = edge, 0.0
         if choices:
-            scored = logits[read : read + len(choices)] + table.bias[list(choices)]
-            read += len(choices)
-            k = int(np.argmax(scored))  # the first of equals
+            biased = logits[begin : begin + len(choices)] + table.bias[list(choices)]
+            begin += len(choices)
+            k = int(np.argmax(biased))  # the first of equals
             best = row.draft[state] = choices[k]
-            if right:
-                log_prob = log_softmax(scored, np.zeros(len(scored)))[k]
-                second, first = np.partition(scored, -2)[-2:]
-                row.path.gap = min(row.path.gap, float(first - second))
-        if right:
+            if accepting:
+                log_prob = log_softmax(biased, np.zeros(len(biased), int))[k]
+                second, first = np.partition(biased, -2)[-2:]
+                row.path.margin = min(row.path.margin, float(first - second))
+        if accepting:
             taken.append(best)
-            probs.append(log_prob)
-            right = best == edge
+            log_probs.append(log_prob)
+            accepting = best == edge
     row.length += len(row.pending) + len(taken) - 1
     row.pending = []
-    row.path.extend(taken, probs)
+    row.path.extend(taken, log_probs)
     _take(row, taken[-1:])
 
 
 def _take(row: _Row, edges: list[int]) -> None:
-    """Move on over edges whose tokens are not run yet, and what is forced after them."""
+    """Take edges whose tokens are not run yet, and the forced ones behind them."""
     if edges:
         row.state = int(row.table.next[edges[-1]])
     row.state, forced = follow(row.table, row.state)

@@ -1,8 +1,8 @@
 """The reference decoder: one decision a call, in one jitted loop over a batch.
 
-Prompts and transition tables in; for every row the edges taken and their
-log-probabilities out. Forced tokens are not decided: they ride along in the next call,
-up to `block` of them, and what follows the last decision is not run at all.
+Forced tokens are not decided. They ride along in the next call, up to TOKENS_PER_CALL
+tokens in all, and what follows the last decision is not run. This is the only decoder
+for mentions that may take any title of the knowledge base.
 """
 
 from __future__ import annotations
@@ -13,285 +13,343 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from insgenel_jax.decoding.forward import Model, bucket
-from insgenel_jax.decoding.table import Path, Table, follow
-from insgenel_jax.decoding.title_trie import TitleTrie, choose_from, edges_of
+from insgenel_jax.decoding.chunk import Chunk
+from insgenel_jax.decoding.forward import Model
+from insgenel_jax.decoding.options import Options
+from insgenel_jax.decoding.padded import (
+    PaddedSizes,
+    Tables,
+    clip_order,
+    common_sizes,
+    pack_tables,
+    pad_rows,
+    padded_sizes,
+)
+from insgenel_jax.decoding.path import Path, follow
+from insgenel_jax.decoding.title_choice import choose_from, edges_of
+from insgenel_jax.decoding.title_trie import TitleTrie
+
+HONOURS = frozenset({"titles"})
+TOKENS_PER_CALL = 8  # of a call after the first: one decided, the others forced
 
 
-class Tables(NamedTuple):
-    """The transition tables of a batch, padded: [B, S + 1] and three times [B, E]."""
-
-    indptr: np.ndarray
-    token: np.ndarray
-    next: np.ndarray
-    bias: np.ndarray
-
-
-class Place(NamedTuple):
-    """Where the rows of a batch stand, [B] each.
-
-    node: in the tree of all titles; then `state` is where END leads. -1: in the table.
-    """
-
-    state: Array
-    node: Array
-
-    @classmethod
-    def of(cls, state: Int[Array, " B"]) -> Place:
-        """Where an edge of a table leads: states below 0 to the root of the tree."""
-        return cls(jnp.where(state < 0, ~state, state), jnp.where(state < 0, 0, -1))
-
-
-class Shape(NamedTuple):
-    """The static shape that a chunk is decoded with."""
-
-    prompt: int  # tokens of the prompt and what is forced behind it
-    longest: int  # edges of a path
-    width: int  # edges of a state
-    states: int
-    edges: int
-
-
-def shape(prompt: Sequence[int], table: Table) -> Shape:
-    """The shape for a chunk, which depends on nothing else."""
-    _, forced = follow(table, 0)
-    return bucket_shape(len(prompt) + len(forced), table)
-
-
-def bucket_shape(tokens: int, table: Table) -> Shape:
-    """The shape for a table and the `tokens` that are run before its first decision."""
-    return Shape(
-        bucket(tokens, 64),
-        bucket(table.longest, 64),
-        bucket(int(np.diff(table.indptr).max()), 8, 4),
-        bucket(len(table.indptr), 256, 4),
-        bucket(len(table.token), 256, 4),
-    )
+def shape(chunk: Chunk, options: Options) -> PaddedSizes:
+    """The sizes that a chunk is padded to, cache slots first."""
+    _, forced = follow(chunk.table, 0)
+    return padded_sizes(len(chunk.prompt) + len(forced), chunk.table)
 
 
 def decode(
-    model: Model,
-    params,
-    prompts: Sequence[Sequence[int]],
-    tables: Sequence[Table],
-    *,
-    batch: int,
-    block: int = 8,
-    titles: TitleTrie | None = None,
+    model: Model, params, chunks: Sequence[Chunk], *, batch: int, options: Options
 ) -> list[Path]:
     """Decode at most `batch` chunks greedily, each by its table. (*paper*, 3.3.)
 
-    block: tokens of a call after the first: one decided, the others forced. titles: the
-    tree of all titles, on the device; a ValueError where it is missing and a table
-    leads into it.
+    Raises ValueError where a table leads into the prefix tree of all titles and the
+    options have none.
     """
-    if titles is None and any(table.titles is not None for table in tables):
+    if options.titles is None and any(c.table.titles is not None for c in chunks):
         raise ValueError(
             "a mention may take any title of the knowledge base: give decode the tree "
             "of all titles that the tables were built with, on the device"
         )
-    paths = [Path.begin() for _ in tables]
-    starts = [follow(table, 0) for table in tables]
+    paths = [Path.begin() for _ in chunks]
+    starts = [follow(chunk.table, 0) for chunk in chunks]
     for path, (_, forced) in zip(paths, starts, strict=True):
         path.extend(forced)
-    rows = [i for i, (state, _) in enumerate(starts) if tables[i].degree(state)]
+    rows = [i for i, (state, _) in enumerate(starts) if chunks[i].table.degree(state)]
     if not rows:
         return paths
-    pending = [[*prompts[i], *tables[i].token[starts[i][1]].tolist()] for i in rows]
-    shapes = [shape(prompts[i], tables[i]) for i in rows]
-    static = Shape(*map(max, zip(*shapes, strict=True)))
+    tables = [chunks[i].table for i in rows]
+    pending = [
+        [*chunks[i].prompt, *chunks[i].table.token[starts[i][1]].tolist()] for i in rows
+    ]
+    sizes = common_sizes([shape(chunks[i], options) for i in rows])
     outcome = _decode(
         model,
         params,
-        _pad([np.array(tokens) for tokens in pending], batch, static.prompt),
-        _pad([np.array([len(tokens)]) for tokens in pending], batch, 1)[:, 0],
-        _pad([np.array([starts[i][0]]) for i in rows], batch, 1)[:, 0],
+        pad_rows(pending, batch, sizes.prompt),
+        pad_rows([[len(tokens)] for tokens in pending], batch, 1)[:, 0],
+        pad_rows([[starts[i][0]] for i in rows], batch, 1)[:, 0],
         len(rows),
-        pack_tables([tables[i] for i in rows], batch, static),
-        titles,
-        width=static.width,
-        slots=static.prompt + static.longest,
-        longest=static.longest,
-        block=block,
+        pack_tables(tables, batch, sizes),
+        options.titles,
+        sizes=sizes,
+        tokens_per_call=TOKENS_PER_CALL,
     )
-    edges, log_probs, counts, gaps, calls, ran = jax.device_get(outcome)
+    taken, margins, calls, tokens = jax.device_get(outcome)
     for row, i in enumerate(rows):
-        path, count = paths[i], counts[row]
-        path.extend(edges[row, :count], log_probs[row, :count])
-        path.gap = float(gaps[row])
-        path.calls, path.tokens = int(calls[row]), int(ran[row])
+        path, count = paths[i], taken.total[row]
+        path.extend(taken.edges[row, :count], taken.log_probs[row, :count])
+        path.margin = float(margins[row])
+        path.calls, path.tokens = int(calls[row]), int(tokens[row])
     return paths
 
 
-def pack_tables(tables: Sequence[Table], batch: int, static: Shape) -> Tables:
-    """Pad the tables of a batch to common static sizes.
+class _Batch(NamedTuple):
+    """What stays the same while a batch is decoded.
 
-    The states and rows that padding adds have no edges: they are at their end.
+    titles: the prefix tree of all titles, or None. E edges of a row's table are
+    followed by those of the tree: E + e is edge e of the tree.
     """
-    indptr = [
-        np.pad(table.indptr, (0, static.states - len(table.indptr)), mode="edge")
-        for table in tables
-    ]
-    return Tables(
-        _pad(indptr, batch, static.states),
-        _pad([table.token for table in tables], batch, static.edges),
-        _pad([table.next for table in tables], batch, static.edges),
-        _pad([table.bias for table in tables], batch, static.edges, np.float32),
-    )
+
+    model: Model
+    params: dict
+    tables: Tables
+    titles: TitleTrie | None
+    sizes: PaddedSizes
+    tokens_per_call: int
+
+    @property
+    def each(self) -> Int[Array, " B"]:
+        """The number of each row."""
+        return jnp.arange(len(self.tables.indptr))
+
+    @property
+    def own(self) -> Int[Array, " B"]:
+        """How many edges each row's table has."""
+        return self.tables.indptr[:, -1]
 
 
-@functools.partial(
-    jax.jit, static_argnames=("model", "width", "slots", "longest", "block")
-)
+class _Place(NamedTuple):
+    """Where the rows of a batch stand.
+
+    node: a node in the tree of all titles, and then `state` is where END leads; -1 for
+    a row that is in its table, at `state`.
+    """
+
+    state: Int[Array, " B"]
+    node: Int[Array, " B"]
+
+
+class _Choice(NamedTuple):
+    """The best edge of each row, its ln p among the allowed ones, and its margin.
+
+    margin: its logit minus the second best's; inf where it is forced.
+    """
+
+    edge: Int[Array, " B"]
+    log_prob: Float[Array, " B"]
+    margin: Float[Array, " B"]
+
+
+class _Taken(NamedTuple):
+    """The edges that each row has taken so far, `total` of them, and ln p of each."""
+
+    edges: Int[Array, "B L"]
+    log_probs: Float[Array, "B L"]
+    total: Int[Array, " B"]
+
+
+class _Pending(NamedTuple):
+    """Tokens that are taken but not run: the first `count` of each row."""
+
+    tokens: Int[Array, "B C"]
+    count: Int[Array, " B"]
+
+
+class _State(NamedTuple):
+    """What changes from call to call. margin: of each row's closest decision so far.
+
+    calls: that each row took part in; tokens: that were run of it in them.
+    """
+
+    place: _Place
+    pending: _Pending
+    taken: _Taken
+    cache: dict
+    margin: Float[Array, " B"]
+    calls: Int[Array, " B"]
+    tokens: Int[Array, " B"]
+
+
+@functools.partial(jax.jit, static_argnames=("model", "sizes", "tokens_per_call"))
 def _decode(
     model: Model,
     params,
     prompts: Int[Array, "B T"],
     lengths: Int[Array, " B"],
     states: Int[Array, " B"],
-    rows: int,
+    rows: Int[Array, ""],
     tables: Tables,
     titles: TitleTrie | None,
     *,
-    width: int,
-    slots: int,
-    longest: int,
-    block: int,
-):
-    B = prompts.shape[0]
-    each = jnp.arange(B)
-    own = tables.indptr[:, -1]  # edges; own + e stands for edge e of `titles`
+    sizes: PaddedSizes,
+    tokens_per_call: int,
+) -> tuple[_Taken, Float[Array, " B"], Int[Array, " B"], Int[Array, " B"]]:
+    """Edges, closest margins, calls and tokens run. The first `rows` rows are real.
 
-    def leaving(place):
-        """The first of the edges that leave a place, and how many do."""
-        first, last = (tables.indptr[each, place.state + i] for i in (0, 1))
-        if titles is not None:
-            low, high = edges_of(titles, place.node)
-            first = jnp.where(place.node < 0, first, own + low)
-            last = jnp.where(place.node < 0, last, own + high)
-        return first, last - first
-
-    def go(place, edge):
-        """Take an edge: its token, and the place behind it."""
-        token, behind = tables.token[each, edge], Place.of(tables.next[each, edge])
-        if titles is not None:
-            inside, node = place.node >= 0, 1 + edge - own
-            token = jnp.where(inside, titles.token[edge - own], token)
-            low, high = edges_of(titles, node)
-            below = Place(place.state, jnp.where(low < high, node, -1))
-            behind = _where(inside, below, behind)
-        return token, behind
-
-    def run(tokens, count, cache):
-        """Feed `count` [B] of the tokens [B T]; the hidden state of the last one."""
-        first, order = cache["length"][:, None], jnp.arange(tokens.shape[1])
-        mask = jnp.arange(slots) <= (first + order)[:, :, None]  # [B, T, S]
-        positions = first + clip_order(order, count)
-        hidden, cache = model.forward(params, tokens, positions, mask, cache)
-        cache = {**cache, "length": cache["length"] + count}
-        return hidden[each, jnp.maximum(count - 1, 0)], cache
-
-    def choose(place, hidden: Float[Array, "B D"]):
-        """The best allowed edge, its ln p over the allowed, its lead; [B] each."""
-        first, degree = leaving(place)
-        edges = first[:, None] + jnp.arange(width)
-        allowed = jnp.arange(width) < degree[:, None]
-        token_ids = jnp.take_along_axis(tables.token, edges, axis=1, mode="clip")
-        bias = jnp.take_along_axis(tables.bias, edges, axis=1, mode="clip")
-        logits = model.unembed(params, hidden, token_ids) + bias
-        logits = jnp.where(allowed, logits, -1e30)
-        best = jnp.argmax(logits, axis=-1)
-        top, _ = jax.lax.top_k(logits, 2)
-        lead = jnp.where(degree > 1, top[:, 0] - top[:, 1], jnp.inf)
-        chosen = first + best, jax.nn.log_softmax(logits)[each, best], lead
-        if titles is not None:
-            unembed = functools.partial(model.unembed, params, hidden)
-            node, *scores = choose_from(titles, place.node, unembed)
-            chosen = _where(place.node < 0, chosen, (own + node - 1, *scores))
-        return chosen
-
-    def advance(place, edge, log_prob, out):
-        """Take `edge` where a row is not at its end, then up to block - 1 forced ones.
-
-        Returns the new place, the tokens taken [B block], how many, and `out`.
-        """
-
-        def take(carry):
-            place, tokens, count, live, edge, log_prob, (edges, log_probs, total) = (
-                carry
-            )
-            token, behind = go(place, edge)
-            # a column out of range drops the write of a row that is not live
-            at = jnp.where(live, total, longest)
-            edges = edges.at[each, at].set(edge, mode="drop")
-            log_probs = log_probs.at[each, at].set(log_prob, mode="drop")
-            at = jnp.where(live, count, block)
-            tokens = tokens.at[each, at].set(token, mode="drop")
-            place = _where(live, behind, place)
-            out = edges, log_probs, total + live
-            count = count + live
-            forced, degree = leaving(place)
-            live = live & (degree == 1) & (count < block)
-            return place, tokens, count, live, forced, jnp.zeros(B), out
-
-        tokens, count = jnp.zeros((B, block), jnp.int32), jnp.zeros(B, jnp.int32)
-        carry = place, tokens, count, leaving(place)[1] > 0, edge, log_prob, out
-        carry = jax.lax.while_loop(lambda carry: carry[3].any(), take, carry)
-        place, tokens, count, _, _, _, out = carry
-        return place, tokens, count, out
-
-    def body(carry):
-        place, tokens, count, cache, out, gap, calls, ran = carry
-        live = leaving(place)[1] > 0
-        count = jnp.where(live, count, 0)
-        hidden, cache = run(tokens, count, cache)
-        edge, log_prob, lead = choose(place, hidden)
-        gap = jnp.minimum(gap, lead)
-        calls, ran = calls + live, ran + count
-        place, tokens, count, out = advance(place, edge, log_prob, out)
-        return place, tokens, count, cache, out, gap, calls, ran
-
-    real = jnp.arange(B) < rows
+    prompts: with the tokens forced behind them, `lengths` in all, up to `states`.
+    """
+    batch = _Batch(model, params, tables, titles, sizes, tokens_per_call)
+    B = len(prompts)
     with jax.named_scope("prefill"):
-        cache = model.init_cache(B, slots)
-        hidden, cache = run(prompts, lengths, cache)
-        out = (
-            jnp.zeros((B, longest), jnp.int32),
-            jnp.zeros((B, longest)),
+        cache = model.init_cache(B, sizes.slots)
+        hidden, cache = _run(batch, _Pending(prompts, lengths), cache)
+        place = _behind(states)
+        choice = _choose(batch, place, hidden)
+        nothing = _Taken(
+            jnp.zeros((B, sizes.longest), jnp.int32),
+            jnp.zeros((B, sizes.longest)),
             jnp.zeros(B, jnp.int32),
         )
-        place = Place.of(states)
-        edge, log_prob, gap = choose(place, hidden)
-        place, tokens, count, out = advance(place, edge, log_prob, out)
+        place, pending, taken = _advance(batch, place, choice, nothing)
     with jax.named_scope("decide"):
-        calls = real.astype(jnp.int32)
-        carry = (place, tokens, count, cache, out, gap, calls, lengths)
-        carry = jax.lax.while_loop(
-            lambda carry: (leaving(carry[0])[1] > 0).any(), body, carry
+        calls = (jnp.arange(B) < rows).astype(jnp.int32)
+        state = _State(place, pending, taken, cache, choice.margin, calls, lengths)
+        state = jax.lax.while_loop(
+            lambda state: _is_live(batch, state.place).any(),
+            functools.partial(_decide, batch),
+            state,
         )
-    _, _, _, _, (edges, log_probs, total), gap, calls, ran = carry
-    return edges, log_probs, total, gap, calls, ran
+    return state.taken, state.margin, state.calls, state.tokens
 
 
-def clip_order(order: Int[Array, " T"], count: Int[Array, " B"]) -> Int[Array, "B T"]:
-    """The order of tokens, padding at that of the last of `count`.
+def _decide(batch: _Batch, state: _State) -> _State:
+    """Run what is pending, decide, and take what is forced behind the decision."""
+    live = _is_live(batch, state.place)
+    pending = state.pending._replace(count=jnp.where(live, state.pending.count, 0))
+    hidden, cache = _run(batch, pending, state.cache)
+    choice = _choose(batch, state.place, hidden)
+    place, behind, taken = _advance(batch, state.place, choice, state.taken)
+    return _State(
+        place,
+        behind,
+        taken,
+        cache,
+        jnp.minimum(state.margin, choice.margin),
+        state.calls + live,
+        state.tokens + pending.count,
+    )
 
-    So that padding has no position which the model has not: NaN there would reach all,
-    for masked values are multiplied by zero.
+
+def _run(
+    batch: _Batch, pending: _Pending, cache: dict
+) -> tuple[Float[Array, "B D"], dict]:
+    """Run the pending tokens: the hidden state of the last one of each row."""
+    tokens, count = pending
+    first, order = cache["length"][:, None], jnp.arange(tokens.shape[1])
+    mask = jnp.arange(batch.sizes.slots) <= (first + order)[:, :, None]  # [B T S]
+    positions = first + clip_order(order, count)
+    hidden, cache = batch.model.forward(batch.params, tokens, positions, mask, cache)
+    cache = {**cache, "length": cache["length"] + count}
+    return hidden[batch.each, jnp.maximum(count - 1, 0)], cache
+
+
+def _choose(batch: _Batch, place: _Place, hidden: Float[Array, "B D"]) -> _Choice:
+    """The best allowed edge of each row."""
+    tables, width = batch.tables, batch.sizes.width
+    first, degree = _leaving(batch, place)
+    edges = first[:, None] + jnp.arange(width)
+    allowed = jnp.arange(width) < degree[:, None]
+    token_ids = jnp.take_along_axis(tables.token, edges, axis=1, mode="clip")
+    bias = jnp.take_along_axis(tables.bias, edges, axis=1, mode="clip")
+    logits = batch.model.unembed(batch.params, hidden, token_ids) + bias
+    logits = jnp.where(allowed, logits, -1e30)
+    best = jnp.argmax(logits, axis=-1)
+    top, _ = jax.lax.top_k(logits, 2)
+    margin = jnp.where(degree > 1, top[:, 0] - top[:, 1], jnp.inf)
+    log_prob = jax.nn.log_softmax(logits)[batch.each, best]
+    choice = _Choice(first + best, log_prob, margin)
+    if batch.titles is None:
+        return choice
+    unembed = functools.partial(batch.model.unembed, batch.params, hidden)
+    node, log_prob, margin = choose_from(batch.titles, place.node, unembed)
+    in_tree = _Choice(batch.own + node - 1, log_prob, margin)
+    return _where(place.node < 0, choice, in_tree)
+
+
+def _advance(
+    batch: _Batch, place: _Place, choice: _Choice, taken: _Taken
+) -> tuple[_Place, _Pending, _Taken]:
+    """Take the chosen edge where a row is not at its end, then the forced ones.
+
+    At most tokens_per_call edges in all; their tokens are pending.
     """
-    return jnp.minimum(order, jnp.maximum(count - 1, 0)[:, None])
+    B = len(batch.each)
+    pending = _Pending(
+        jnp.zeros((B, batch.tokens_per_call), jnp.int32), jnp.zeros(B, jnp.int32)
+    )
+    advance = _Advance(
+        place, pending, taken, _is_live(batch, place), choice.edge, choice.log_prob
+    )
+    advance = jax.lax.while_loop(
+        lambda advance: advance.live.any(), functools.partial(_take, batch), advance
+    )
+    return advance.place, advance.pending, advance.taken
+
+
+class _Advance(NamedTuple):
+    """The state of `_advance`. live: rows that take an edge next, with its ln p."""
+
+    place: _Place
+    pending: _Pending
+    taken: _Taken
+    live: Bool[Array, " B"]
+    edge: Int[Array, " B"]
+    log_prob: Float[Array, " B"]
+
+
+def _take(batch: _Batch, advance: _Advance) -> _Advance:
+    """Take one edge of each live row, and look whether the next one is forced."""
+    place, pending, taken, live, edge, log_prob = advance
+    most, longest, each = batch.tokens_per_call, batch.sizes.longest, batch.each
+    token, behind = _go(batch, place, edge)
+    # a write to a column out of range is dropped: a row that is not live has none
+    column = jnp.where(live, taken.total, longest)
+    taken = _Taken(
+        taken.edges.at[each, column].set(edge, mode="drop"),
+        taken.log_probs.at[each, column].set(log_prob, mode="drop"),
+        taken.total + live,
+    )
+    column = jnp.where(live, pending.count, most)
+    pending = _Pending(
+        pending.tokens.at[each, column].set(token, mode="drop"), pending.count + live
+    )
+    place = _where(live, behind, place)
+    forced, degree = _leaving(batch, place)
+    live = live & (degree == 1) & (pending.count < most)
+    return _Advance(place, pending, taken, live, forced, jnp.zeros(len(each)))
+
+
+def _behind(state: Int[Array, " B"]) -> _Place:
+    """Where an edge of a table leads. A negative state enters the tree of titles."""
+    inside = state < 0
+    return _Place(jnp.where(inside, ~state, state), jnp.where(inside, 0, -1))
+
+
+def _leaving(batch: _Batch, place: _Place) -> tuple[Int[Array, " B"], Int[Array, " B"]]:
+    """The first of the edges that leave each row's place, and how many do."""
+    each, own = batch.each, batch.own
+    first, last = (batch.tables.indptr[each, place.state + i] for i in (0, 1))
+    if batch.titles is not None:
+        low, high = edges_of(batch.titles, place.node)
+        first = jnp.where(place.node < 0, first, own + low)
+        last = jnp.where(place.node < 0, last, own + high)
+    return first, last - first
+
+
+def _is_live(batch: _Batch, place: _Place) -> Bool[Array, " B"]:
+    """Which rows are not at their end."""
+    return _leaving(batch, place)[1] > 0
+
+
+def _go(
+    batch: _Batch, place: _Place, edge: Int[Array, " B"]
+) -> tuple[Int[Array, " B"], _Place]:
+    """Take an edge of each row: its token, and the place behind it."""
+    tables, titles, each = batch.tables, batch.titles, batch.each
+    token, behind = tables.token[each, edge], _behind(tables.next[each, edge])
+    if titles is not None:
+        inside, node = place.node >= 0, 1 + edge - batch.own
+        token = jnp.where(inside, titles.token[edge - batch.own], token)
+        low, high = edges_of(titles, node)
+        below = _Place(place.state, jnp.where(low < high, node, -1))
+        behind = _where(inside, below, behind)
+    return token, behind
 
 
 def _where(condition: Bool[Array, " B"], yes, no):
     """`jnp.where` on every leaf of two trees."""
     return jax.tree.map(functools.partial(jnp.where, condition), yes, no)
-
-
-def _pad(rows: Sequence[np.ndarray], batch: int, width: int, dtype=np.int32):
-    padded = np.zeros((batch, width), dtype)
-    for row, values in enumerate(rows):
-        padded[row, : len(values)] = values
-    return padded

@@ -1,9 +1,10 @@
 """Candidate mentions of a chunk in; its transition table out.
 
-The table is the policy of DESIGN.md section 6 as an automaton: states, and for every
-state its allowed edges (token, next state, bias), sorted by token. One edge: forced.
-Several: a decision, the argmax of logit + bias. None: the end, for behind the last
-decision span everything is copied.
+The table is the policy of constrained decoding (DESIGN.md section 6) as an automaton:
+states, and for each state its allowed edges (token, next state, bias), sorted by token.
+Where a state has one edge, that edge is forced. Where it has several, a decision is
+made: the argmax of logit + bias. Where it has none, decoding ends: behind the last
+decision span all source tokens are copied.
 
     copy p:       source[p] -> copy p+1                 OPEN -> inside (p, p)
     inside s, q:  source[q] -> inside (s, q+1)          CLOSE -> closed (s, q)
@@ -11,33 +12,40 @@ decision span everything is copied.
     title node:   token -> title node                   END -> copy e
 
 A mention that may take any title of the knowledge base has no title nodes here: its
-ENTITY edge leads into the one tree of all titles, which all chunks share.
+ENTITY edge leads into the one prefix tree of all titles, which all chunks share.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+import functools
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float, Int
 
 from insgenel_jax.decoding.mentions import CandidateMention, merge_spans
 from insgenel_jax.decoding.title_trie import TitleTrie, find_leaf
-from insgenel_jax.decoding.trie import build_forest
+from insgenel_jax.decoding.trie import Forest, build_forest
 from insgenel_jax.text.linked_text import Tokens, find_tokens
 from insgenel_jax.tokenizer import Tokenizer
 
 COPY, OPEN, CLOSE, ENTITY, TITLE, END = range(6)  # kinds of edges
+LEAST_LOG_WEIGHT = -50.0  # of a candidate beside the best one, so that no mass is zero
+
+OnTokens = tuple[int, int, CandidateMention]  # [start, end) in source tokens
 
 
 @dataclasses.dataclass(frozen=True)
 class Weights:
-    """Biases on edges, and where decisions end. The weights at zero are the paper's.
+    """Biases on edges, and where decisions end. The defaults are the paper's.
 
-    mention_bias: added to OPEN (the paper's constant offset). prior_weight,
-    retriever_weight: exponents of p(entity | surface form) and of the retriever's
-    softmax in the mass of title edges. rest_of_span: whether decisions go on behind a
-    link within its decision span (the release: no).
+    mention_bias: added to the logit of OPEN (the paper's constant offset).
+    prior_weight, retriever_weight: exponents of p(entity | surface form) and of the
+    retriever's softmax in the mass of title edges. rest_of_span: whether decisions go
+    on behind a link, in the rest of its decision span (the release: no).
     """
 
     mention_bias: float = 0.0
@@ -46,40 +54,53 @@ class Weights:
     rest_of_span: bool = True
 
 
+class EdgeLists(NamedTuple):
+    """Arrays of a table as lists, see `Table`."""
+
+    indptr: list[int]
+    next: list[int]
+    kind: list[int]
+
+
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """The automaton of one chunk. State 0 is the start; S states, E edges.
+    """The automaton of one chunk: S states, of which 0 is the start, and E edges.
 
-    An edge to a state below 0, always one of ENTITY, leads to the root of the tree of
-    all titles, `titles` (None where no mention may take any title); from END there it
-    goes on to state ~next. On a path, edge E + e is edge e of that tree.
+    The edges of state i are indptr[i]:indptr[i + 1]. A negative `next`, always of an
+    ENTITY edge, enters the prefix tree of all titles; after END there, decoding resumes
+    in state `~next`. On a path, the number E + e stands for edge e of that tree.
 
-    indptr int32 [S + 1]; token, next int32 [E]; bias float32 [E]; kind int8 [E].
-    value int32 [E]: on CLOSE edges which of `mentions` it is, on END edges the entity,
-    else -1. mentions: (token start, token end, candidate mention). span_end int32
-    [last + 1]: for the states that copy source tokens, which are the first, the end of
-    their decision span (their own number outside of one). longest: edges on the longest
-    path. dropped: candidate mentions that start or end inside a token, or stand on a
-    span that an earlier one has.
+    value: on CLOSE edges which of `mentions` it closes, on END edges the entity, else
+    -1. mentions: (token start, token end, candidate mention). span_end: the first
+    states copy source tokens, one each; for each of them the end of its decision span
+    (its own number outside of one). longest: edges on the longest path. dropped: how
+    many candidate mentions start or end inside a token, or stand on the same tokens as
+    an earlier one. titles: the tree of all titles; None where no mention needs it.
     """
 
-    indptr: np.ndarray
-    token: np.ndarray
-    next: np.ndarray
-    bias: np.ndarray
-    kind: np.ndarray
-    value: np.ndarray
-    mentions: list[tuple[int, int, CandidateMention]]
-    span_end: np.ndarray
+    indptr: Int[np.ndarray, " _"]  # int32 [S + 1]
+    token: Int[np.ndarray, " E"]  # int32
+    next: Int[np.ndarray, " E"]  # int32
+    bias: Float[np.ndarray, " E"]  # float32
+    kind: Int[np.ndarray, " E"]  # int8
+    value: Int[np.ndarray, " E"]  # int32
+    mentions: list[OnTokens]
+    span_end: Int[np.ndarray, " _"]  # int32 [last source token in a mention + 1]
     longest: int
     dropped: int
     titles: TitleTrie | None = None
+
+    @functools.cached_property
+    def lists(self) -> EdgeLists:
+        """The arrays that are walked edge by edge, as lists: faster in Python."""
+        return EdgeLists(self.indptr.tolist(), self.next.tolist(), self.kind.tolist())
 
     def degree(self, state: int) -> int:
         """How many edges leave a state; 0 at the end."""
         if state < 0:
             return int(self.titles.indptr[1])
-        return int(self.indptr[state + 1] - self.indptr[state])
+        indptr = self.lists.indptr
+        return indptr[state + 1] - indptr[state]
 
     @property
     def spans(self) -> int:
@@ -104,7 +125,7 @@ class Table:
         return (TITLE, -1) if entity is None else (END, entity)
 
     def refuse_all_titles(self, decoder: str) -> None:
-        """Raise ValueError where a mention may take any title: for `step` alone."""
+        """Raise ValueError where a mention may take any title: only `step` can."""
         for start, end, candidate in self.mentions:
             if candidate.any_title:
                 raise ValueError(
@@ -114,158 +135,94 @@ class Table:
                 )
 
 
-@dataclasses.dataclass
-class Path:
-    """What was decided for a chunk: the edges taken, in order, and ln p of each.
+class _Edge(NamedTuple):
+    """One edge of a table that is being built."""
 
-    A forced edge has ln p = 0. vocabulary: ln p of the edges of links over the whole
-    vocabulary, without biases (0 for other edges); None where it was not asked for.
-    unlinked: (edges, log_probs, vocabulary) from OPEN to END of the best link that each
-    block passed over. gap: of the closest decision, between the best and the second.
-    score: of a hypothesis of beam search, else None. calls: forwards the chunk took
-    part in; tokens: run in them.
-    """
-
-    edges: list[int]
-    log_probs: list[float]
-    vocabulary: list[float] | None = None
-    unlinked: list[tuple[Sequence, Sequence, Sequence | None]] = dataclasses.field(
-        default_factory=list
-    )
-    gap: float = float("inf")
-    score: float | None = None
-    calls: int = 0
-    tokens: int = 0
-
-    @classmethod
-    def begin(cls, *, vocabulary: bool = False) -> Path:
-        """A path of no edges."""
-        return cls([], [], [] if vocabulary else None)
-
-    def extend(self, edges, log_probs=None, vocabulary=None) -> None:
-        """Take edges; without log_probs they were forced."""
-        zeros = [0.0] * len(edges)
-        self.edges += map(int, edges)
-        self.log_probs += zeros if log_probs is None else map(float, log_probs)
-        if self.vocabulary is not None:
-            self.vocabulary += zeros if vocabulary is None else map(float, vocabulary)
+    state: int
+    token: int
+    next: int
+    kind: int
+    bias: float = 0.0
+    value: int = -1
 
 
-@dataclasses.dataclass(frozen=True)
-class Link:
-    """A link on a path: what was marked, as whom, and how sure the generator was.
+class _Columns(NamedTuple):
+    """Edges as columns [E], in any order."""
 
-    open, span, title: ln of the product of p over the edges of OPEN, of the mention
-    with CLOSE, and of the title with END. vocabulary: the same three over the whole
-    vocabulary, or None.
-    """
-
-    mention: CandidateMention
-    entity: int
-    open: float
-    span: float
-    title: float
-    vocabulary: tuple[float, float, float] | None = None
-
-    @property
-    def log_prob(self) -> float:
-        """ln of the product of p over all edges of the link."""
-        return self.open + self.span + self.title
+    state: np.ndarray
+    token: np.ndarray
+    next: np.ndarray
+    kind: np.ndarray
+    bias: np.ndarray
+    value: np.ndarray
 
 
 def build_table(
     tokenizer: Tokenizer,
     tokens: Tokens,
     candidates: Sequence[CandidateMention],
-    title_ids: Callable[[int], Sequence[int]],
+    title_ids: Callable[[int], Sequence[int]] | None,
     weights: Weights,
     titles: TitleTrie | None = None,
 ) -> Table:
     """Build the transition table of a chunk.
 
-    tokens: the source tokens, in the same characters as the candidates. title_ids: the
-    title tokens of an entity. Titles of one mention with equal tokens are one title,
-    of the candidate that comes first. titles: the tree of all titles; a ValueError
-    where it is missing and a candidate mention may take any.
+    tokens: the source tokens; their offsets and the candidates' count the same
+    characters. title_ids: gives the title tokens of an entity. Titles of one mention
+    with equal tokens become one title, which names the candidate that comes first.
+    titles: the prefix tree of all titles. Raises ValueError where it is missing and a
+    candidate mention may take any title.
     """
     mentions = _on_tokens(tokens, candidates)
-    source = tokens.ids.tolist()
-    last = max((end for _, end, _ in mentions), default=0)
-    edges: list[tuple[int, int, int, float, int, int]] = []
-    states = last + 1  # copy p is state p
-    decision_spans = merge_spans([mention[:2] for mention in mentions])
-    behind = {end: end for _, end, _ in mentions}  # a link's end -> state
-    if not weights.rest_of_span:
-        for start, end in decision_spans:
-            for p in range(start + 1, end):  # states that pass the rest of the span by
-                behind[p], states = states, states + 1
-                to = end if p + 1 == end else states
-                edges.append((behind[p], source[p], to, 0.0, COPY, -1))
-    by_start: dict[int, list[int]] = {}
-    for m, (start, _, _) in enumerate(mentions):
-        by_start.setdefault(start, []).append(m)
-    span_end = np.arange(last + 1, dtype=np.int32)
-    for start, end in decision_spans:
-        span_end[start:end] = end
-    for p in range(last):
-        if all(mentions[m][2].optional for m in by_start.get(p, ())):
-            edges.append((p, source[p], p + 1, 0.0, COPY, -1))
-    closed = []  # the state behind the CLOSE of each mention
-    for start, members in by_start.items():
-        edges.append((start, tokenizer.open, states, weights.mention_bias, OPEN, -1))
-        reach = mentions[members[-1]][1]
-        for q in range(start, reach):
-            to = states + 1 + q - start
-            edges.append((to - 1, source[q], to, 0.0, COPY, -1))
-        first_closed = states + 1 + reach - start
-        for i, m in enumerate(members):
-            inside = states + mentions[m][1] - start
-            edges.append((inside, tokenizer.close, first_closed + i, 0.0, CLOSE, m))
-        closed += range(first_closed, first_closed + len(members))
-        states = first_closed + len(members)
-    own = [m for m, (_, _, c) in enumerate(mentions) if not c.any_title]
-    if titles is None and len(own) < len(mentions):
+    listed = [m for m, (_, _, c) in enumerate(mentions) if not c.any_title]
+    if titles is None and len(listed) < len(mentions):
         raise ValueError(
             "a candidate mention may take any title of the knowledge base: give the "
             "tree of all titles, or candidates for it"
         )
-    roots = {m: states + i for i, m in enumerate(own)}
-    for m, (_, end, _) in enumerate(mentions):
-        to = roots.get(m, ~behind[end])
-        edges.append((closed[m], tokenizer.entity, to, 0.0, ENTITY, -1))
-    columns = [np.array(column) for column in zip(*edges, strict=True)]
-    columns = columns or [np.zeros(0)] * 6
-    forest, lengths = _title_edges(
-        tokenizer, [mentions[m] for m in own], title_ids, weights, behind, states
+    source = tokens.ids.tolist()
+    spans = merge_spans([mention[:2] for mention in mentions])
+    last = max((end for _, end, _ in mentions), default=0)
+    states = itertools.count(last + 1)  # numbers not in use yet; copy p is state p
+    edges, resume = _resume_edges(source, mentions, spans, weights, states)
+    edges += _copy_edges(source, mentions, last)
+    marked, closed = _mention_edges(
+        tokenizer, source, mentions, weights.mention_bias, states
     )
-    columns = [np.concatenate(pair) for pair in zip(columns, forest, strict=True)]
+    first_root = next(states)
+    roots = {m: first_root + i for i, m in enumerate(listed)}
+    edges += marked
+    edges += [
+        _Edge(closed[m], tokenizer.entity, roots.get(m, ~resume[end]), ENTITY)
+        for m, (_, end, _) in enumerate(mentions)
+    ]
+    ends = [resume[mentions[m][1]] for m in listed]
+    title_edges, lengths = _title_edges(
+        tokenizer,
+        [mentions[m][2] for m in listed],
+        title_ids,
+        weights,
+        first_root,
+        ends,
+    )
     longest_titles = [titles.longest if titles else 0] * len(mentions)
-    for m, length in zip(own, lengths, strict=True):
+    for m, length in zip(listed, lengths, strict=True):
         longest_titles[m] = length
-    order = np.lexsort((columns[1], columns[0]))
-    state, token, following, bias, kind, value = (column[order] for column in columns)
-    count = 1 + int(max(state.max(initial=0), following.max(initial=0)))
-    degree = np.bincount(state.astype(np.int64), minlength=count)
     return Table(
-        indptr=np.concatenate([[0], np.cumsum(degree)]).astype(np.int32),
-        token=token.astype(np.int32),
-        next=following.astype(np.int32),
-        bias=bias.astype(np.float32),
-        kind=kind.astype(np.int8),
-        value=value.astype(np.int32),
+        **_sort_edges(_join(_as_columns(edges), title_edges)),
         mentions=mentions,
-        span_end=span_end,
+        span_end=_span_ends(spans, last),
         longest=_longest_path(mentions, longest_titles, last),
         dropped=len(candidates) - len(mentions),
-        titles=titles if len(own) < len(mentions) else None,
+        titles=titles if len(listed) < len(mentions) else None,
     )
 
 
 def _on_tokens(
     tokens: Tokens, candidates: Sequence[CandidateMention]
-) -> list[tuple[int, int, CandidateMention]]:
+) -> list[OnTokens]:
     """The candidate mentions that lie on token boundaries, by start, then end."""
-    placed = {}
+    placed: dict[tuple[int, int], CandidateMention] = {}
     for candidate in candidates:
         span = find_tokens(tokens, candidate.start, candidate.end)
         if span is not None:
@@ -273,56 +230,167 @@ def _on_tokens(
     return [(*span, placed[span]) for span in sorted(placed)]
 
 
-def _title_edges(
-    tokenizer, mentions, title_ids, weights, behind, states
-) -> tuple[list[np.ndarray], list[int]]:
-    """Edges from the root of each mention to every END, as six columns; longest titles.
+def _resume_edges(
+    source: list[int],
+    mentions: list[OnTokens],
+    spans: list[tuple[int, int]],
+    weights: Weights,
+    states: Iterator[int],
+) -> tuple[list[_Edge], dict[int, int]]:
+    """The state that decoding resumes in behind a link that ends at each token.
 
-    State `states` is the root of the first mention, and so on.
+    That is the state that copies the next source token. Without rest_of_span it is a
+    state of its own, whose edges copy the rest of the decision span without decisions.
     """
-    sequences, groups, entities, logs = [], [], [], []
-    for m, (_, _, candidate) in enumerate(mentions):
-        for entity in candidate.entities.tolist():
-            sequences.append([*title_ids(entity), tokenizer.end])
-        groups += [m] * len(candidate.entities)
-        entities.append(candidate.entities)
-        log_weight = (
-            weights.prior_weight * candidate.log_prior
-            + weights.retriever_weight * candidate.log_retriever
-        )
-        # bounded, so that no mass is zero
-        logs.append(np.maximum(log_weight - log_weight.max(), -50.0))
+    edges, resume = [], {end: end for _, end, _ in mentions}
+    for start, end in [] if weights.rest_of_span else spans:
+        for p in range(start + 1, end):
+            resume[p] = next(states)
+        for p in range(start + 1, end):
+            behind = end if p + 1 == end else resume[p + 1]
+            edges.append(_Edge(resume[p], source[p], behind, COPY))
+    return edges, resume
+
+
+def _copy_edges(source: list[int], mentions: list[OnTokens], last: int) -> list[_Edge]:
+    """From each source pointer to the next, but where a mention must be opened."""
+    given = {start for start, _, c in mentions if not c.optional}
+    return [_Edge(p, source[p], p + 1, COPY) for p in range(last) if p not in given]
+
+
+def _mention_edges(
+    tokenizer: Tokenizer,
+    source: list[int],
+    mentions: list[OnTokens],
+    mention_bias: float,
+    states: Iterator[int],
+) -> tuple[list[_Edge], list[int]]:
+    """OPEN, the mentions' tokens and CLOSE; the state behind CLOSE of each mention.
+
+    Mentions of one start share their tokens, up to the longest of them.
+    """
+    edges, closed = [], []
+    by_start = itertools.groupby(enumerate(mentions), key=lambda item: item[1][0])
+    for start, group in by_start:
+        members = [(m, end) for m, (_, end, _) in group]  # by end
+        inside = [next(states) for _ in range(start, members[-1][1] + 1)]
+        edges.append(_Edge(start, tokenizer.open, inside[0], OPEN, mention_bias))
+        edges += [
+            _Edge(state, source[start + i], behind, COPY)
+            for i, (state, behind) in enumerate(itertools.pairwise(inside))
+        ]
+        for m, end in members:
+            closed.append(next(states))
+            at = inside[end - start]
+            edges.append(_Edge(at, tokenizer.close, closed[m], CLOSE, value=m))
+    return edges, closed
+
+
+def _span_ends(spans: list[tuple[int, int]], last: int) -> Int[np.ndarray, " P"]:
+    """The end of each source token's decision span; outside of one its own number."""
+    ends = np.arange(last + 1, dtype=np.int32)
+    for start, end in spans:
+        ends[start:end] = end
+    return ends
+
+
+def _title_edges(
+    tokenizer: Tokenizer,
+    mentions: Sequence[CandidateMention],
+    title_ids: Callable[[int], Sequence[int]] | None,
+    weights: Weights,
+    first_root: int,
+    ends: Sequence[int],
+) -> tuple[_Columns, list[int]]:
+    """The prefix trees of the titles of N mentions; edges of each one's longest title.
+
+    The root of mention i is state first_root + i, further nodes follow; its END edges
+    lead to state ends[i].
+    """
     if not mentions:
-        return [np.zeros(0)] * 6, []
-    group = np.array(groups)
-    entity = np.concatenate(entities)
-    forest = build_forest(sequences, group, np.exp(np.concatenate(logs)), len(mentions))
-    count, size = len(mentions), len(forest.token)
-    node = states + np.arange(count + size)  # roots, then the node behind each edge
-    parent = np.repeat(np.arange(count + size), np.diff(forest.indptr))
-    # the mean weight below the child over the mean weight below the parent
-    mean = np.log(forest.mass) - np.log(forest.size)
-    ends = forest.leaf >= 0
-    back = np.array([behind[end] for _, end, _ in mentions])
-    to = node[count:].copy()
-    to[ends] = back[group[forest.leaf[ends]]]
-    columns = [
-        node[parent],
-        forest.token,
-        to,
-        mean[count:] - mean[parent],
-        np.where(ends, END, TITLE),
-        np.where(ends, entity[forest.leaf], -1),
+        return _as_columns([]), []
+    sequences = [
+        [*title_ids(entity), tokenizer.end]
+        for mention in mentions
+        for entity in mention.entities.tolist()
     ]
-    lengths = np.array([len(sequence) for sequence in sequences])
-    longest = np.zeros(count, np.int64)
-    np.maximum.at(longest, group, lengths)
+    group = np.repeat(np.arange(len(mentions)), [len(c.entities) for c in mentions])
+    entity = np.concatenate([mention.entities for mention in mentions])
+    weight = np.concatenate([_candidate_weights(c, weights) for c in mentions])
+    forest = build_forest(sequences, group, weight, len(mentions))
+    columns = _forest_columns(forest, first_root, entity, np.array(ends)[group])
+    longest = np.zeros(len(mentions), np.int64)
+    np.maximum.at(longest, group, [len(sequence) for sequence in sequences])
     return columns, longest.tolist()
 
 
-def _longest_path(mentions, longest_titles: list[int], last: int) -> int:
-    """Edges on the longest way from copy 0 to copy `last`."""
-    longest = [0] * (last + 1)
+def _candidate_weights(
+    mention: CandidateMention, weights: Weights
+) -> Float[np.ndarray, " n"]:
+    """p(entity | surface form) and the retriever's softmax, each to its power.
+
+    Relative to the best candidate's, as only ratios matter.
+    """
+    log_weight = (
+        weights.prior_weight * mention.log_prior
+        + weights.retriever_weight * mention.log_retriever
+    )
+    return np.exp(np.maximum(log_weight - log_weight.max(), LEAST_LOG_WEIGHT))
+
+
+def _forest_columns(
+    forest: Forest, first_root: int, entity: np.ndarray, back: np.ndarray
+) -> _Columns:
+    """Title edges. entity, back: of each title its entity, and where its END leads."""
+    roots = len(forest.indptr) - 1 - len(forest.token)
+    node = first_root + np.arange(len(forest.indptr) - 1)
+    parent = np.repeat(np.arange(len(node)), np.diff(forest.indptr))
+    # bias: ln of the mean weight below the child over the mean weight below the parent
+    mean = np.log(forest.mass) - np.log(forest.size)
+    ends = forest.leaf >= 0
+    behind = node[roots:].copy()
+    behind[ends] = back[forest.leaf[ends]]
+    return _Columns(
+        state=node[parent],
+        token=forest.token,
+        next=behind,
+        kind=np.where(ends, END, TITLE),
+        bias=mean[roots:] - mean[parent],
+        value=np.where(ends, entity[forest.leaf], -1),
+    )
+
+
+def _as_columns(edges: Sequence[_Edge]) -> _Columns:
+    if not edges:
+        return _Columns(*[np.zeros(0, np.int64)] * len(_Columns._fields))
+    return _Columns(*map(np.array, zip(*edges, strict=True)))
+
+
+def _join(a: _Columns, b: _Columns) -> _Columns:
+    return _Columns(*map(np.concatenate, zip(a, b, strict=True)))
+
+
+def _sort_edges(edges: _Columns) -> dict[str, np.ndarray]:
+    """The arrays of a table: edges by state, then token."""
+    order = np.lexsort((edges.token, edges.state))
+    edges = _Columns(*(column[order] for column in edges))
+    states = 1 + int(max(edges.state.max(initial=0), edges.next.max(initial=0)))
+    degree = np.bincount(edges.state.astype(np.int64), minlength=states)
+    return {
+        "indptr": np.concatenate([[0], np.cumsum(degree)]).astype(np.int32),
+        "token": edges.token.astype(np.int32),
+        "next": edges.next.astype(np.int32),
+        "bias": edges.bias.astype(np.float32),
+        "kind": edges.kind.astype(np.int8),
+        "value": edges.value.astype(np.int32),
+    }
+
+
+def _longest_path(
+    mentions: list[OnTokens], longest_titles: list[int], last: int
+) -> int:
+    """How many edges the longest path from copy 0 to copy `last` has."""
+    longest = [0] * (last + 1)  # from copy p on
     at = len(mentions)
     for p in reversed(range(last)):
         longest[p] = 1 + longest[p + 1]
@@ -333,47 +401,3 @@ def _longest_path(mentions, longest_titles: list[int], last: int) -> int:
             link = 3 + end - p + longest_titles[at]
             longest[p] = max(longest[p], link + longest[end])
     return longest[0]
-
-
-def read_links(
-    table: Table,
-    edges: Sequence[int],
-    log_probs: Sequence[float],
-    vocabulary: Sequence[float] | None = None,
-) -> list[Link]:
-    """The links on a path."""
-    links, mention, part = [], None, 0
-    sums = np.zeros((2, 3))  # over allowed edges and the vocabulary; OPEN, span, title
-    full = log_probs if vocabulary is None else vocabulary
-    for edge, *scores in zip(edges, log_probs, full, strict=True):
-        kind, value = table.describe(edge)
-        if kind == OPEN:
-            part, sums = 0, np.zeros((2, 3))
-        elif kind == ENTITY:
-            part = 2
-        sums[:, part] += scores
-        if kind == OPEN:
-            part = 1
-        elif kind == CLOSE:
-            mention = table.mentions[value][2]
-        elif kind == END:
-            allowed, whole = (tuple(map(float, row)) for row in sums)
-            whole = None if vocabulary is None else whole
-            links.append(Link(mention, value, *allowed, whole))
-    return links
-
-
-def follow(table: Table, state: int, *, links: bool = True) -> tuple[int, list[int]]:
-    """Forced edges from a state: the state they lead to, and the edges.
-
-    links: whether to follow them into a link, too. They end where the tree of all
-    titles begins, whatever it holds.
-    """
-    edges = []
-    while state >= 0 and table.degree(state) == 1:
-        edge = int(table.indptr[state])
-        if not links and table.kind[edge] == OPEN:
-            break
-        edges.append(edge)
-        state = int(table.next[edge])
-    return state, edges

@@ -1,180 +1,208 @@
-"""The tree decoder: one call a block, and a few where a block is large.
+"""The tree decoder (tree attention): one call a block, a few where a block is large.
 
-A call runs the text that is pending and the block's tree, each path of it seeing its
-own tokens alone; so every decision of the block is scored at once. The keys and values
-of the chosen path stay in the cache, what is copied after it rides in the next call,
-and nothing behind the last decision is run.
+A call runs the tokens that are pending and the block's tree, in which each token sees
+its own ancestors alone; so every decision of the block is scored at once. The keys and
+values of the chosen path stay in the cache. The text copied behind it is pending until
+the next call, and nothing behind the last decision is run.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float
 
-from insgenel_jax.decoding import blocks
+from insgenel_jax.decoding import selection
+from insgenel_jax.decoding.blocks import Block, Piece, find_block, pieces
+from insgenel_jax.decoding.chunk import Chunk
 from insgenel_jax.decoding.forward import (
     EDGES,
     MOVES,
     SLOTS,
+    Answer,
     Cache,
     Model,
     Request,
-    bucket,
     call,
 )
-from insgenel_jax.decoding.table import Path, Table, follow
+from insgenel_jax.decoding.options import Options
+from insgenel_jax.decoding.path import Path, ScoredEdges, follow
+from insgenel_jax.decoding.table import Table
+from insgenel_jax.tokenizer.padding import next_power
 
+HONOURS = frozenset({"selection", "unlinked", "vocabulary"})
 NODES = 128  # tokens of a tree that one call runs; larger trees take several calls
 
 
-class _Options(NamedTuple):
-    """See `decode`."""
+@dataclasses.dataclass
+class _Scoring:
+    """A block that is being scored, a piece a call.
 
-    selection: str
-    unlinked: bool
-    vocabulary: bool
+    piece: the one that runs now; left: those to come. logits [n] have the bias,
+    log_probs [n] are over the whole vocabulary (where wanted): of each edge of the
+    block that is scored so far.
+    """
+
+    block: Block
+    piece: Piece
+    left: list[Piece]
+    logits: Float[np.ndarray, " n"]
+    log_probs: Float[np.ndarray, " n"]
 
 
 @dataclasses.dataclass
 class _Row:
-    """Where the decoding of one chunk stands."""
+    """Where the decoding of one chunk stands.
+
+    pending: tokens that are settled but not run. length: cache slots in use. moved:
+    slots whose contents the next call copies to the end of those.
+    """
 
     table: Table
-    pending: list[int]  # tokens that are settled but not run
+    pending: list[int]
     path: Path
     state: int = 0
     length: int = 0
     moved: list[int] = dataclasses.field(default_factory=list)
-    block: blocks.Block | None = None
-    pieces: list = dataclasses.field(default_factory=list)
-    piece: tuple = ()
-    logits: np.ndarray | None = None
-    normaliser: np.ndarray | None = None
+    scoring: _Scoring | None = None
 
 
-def shape(prompt: Sequence[int], table: Table) -> tuple[int]:
-    """What chunks are batched by: the cache slots that decoding this one may take."""
-    return (bucket(len(prompt) + table.longest + NODES, SLOTS),)
+def shape(chunk: Chunk, options: Options) -> tuple[int]:
+    """The cache slots that decoding a chunk may take."""
+    return (next_power(len(chunk.prompt) + chunk.table.longest + NODES, SLOTS),)
 
 
 def decode(
-    model: Model,
-    params,
-    prompts: Sequence[Sequence[int]],
-    tables: Sequence[Table],
-    *,
-    batch: int,
-    selection: str = "greedy",
-    unlinked: bool = False,
-    vocabulary: bool = False,
+    model: Model, params, chunks: Sequence[Chunk], *, batch: int, options: Options
 ) -> list[Path]:
     """Decode at most `batch` chunks, each by its table. (*paper*, 3.3.)
 
-    selection: see `blocks.select`. unlinked: keep the best link that each block passes
-    over. vocabulary: give each edge of a link its ln p over the whole vocabulary too;
-    then every token of a link is run. With either, blocks are run whole, however large.
+    With the option `vocabulary` every token of a link is run. With it or with
+    `unlinked`, blocks are run whole, however large. Raises ValueError for a mention
+    that may take any title.
     """
-    options = _Options(selection, unlinked, vocabulary)
-    for table in tables:
-        table.refuse_all_titles("tree")
+    for chunk in chunks:
+        chunk.table.refuse_all_titles("tree")
     rows = [
-        _Row(table, list(prompt), Path.begin(vocabulary=vocabulary))
-        for prompt, table in zip(prompts, tables, strict=True)
+        _Row(chunk.table, list(chunk.prompt), Path.begin(vocabulary=options.vocabulary))
+        for chunk in chunks
     ]
     for row in rows:
         _follow(row, options)
     cache = Cache(batch)
     while any(row.table.degree(row.state) for row in rows):
         requests = [_ask(row, options) for row in rows]
-        found = call(model, params, cache, requests, vocabulary=vocabulary)
-        for row, request, answer in zip(rows, requests, found, strict=True):
+        answers = call(model, params, cache, requests, vocabulary=options.vocabulary)
+        for row, request, answer in zip(rows, requests, answers, strict=True):
             if request is not None:
                 row.path.calls += 1
                 row.path.tokens += len(request.tokens)
-                _settle(row, *answer, options)
+                _take_in(row, answer, options)
     return [row.path for row in rows]
 
 
-def _follow(row: _Row, options: _Options) -> None:
-    """Take what is forced, up to the next decision or the end of the table."""
+def _follow(row: _Row, options: Options) -> None:
+    """Take forced edges, up to the next decision or the end of the table."""
     row.state, edges = follow(row.table, row.state, links=not options.vocabulary)
     row.path.extend(edges)
     row.pending += row.table.token[edges].tolist()
 
 
-def _find_block(table: Table, state: int, options: _Options) -> blocks.Block:
-    """The block at a state, or as much of it as its decisions need."""
-    if options.unlinked or options.vocabulary:
-        return blocks.find_block(table, state, whole=options.vocabulary)
-    block = blocks.find_block(table, state, most=NODES)
-    if block.cut and options.selection == "marginal":
-        # greedy goes edge by edge; here first of all mentions one is chosen, which its
-        # titles have no say in
-        return blocks.find_block(table, state, titles=False)
-    return block
-
-
-def _ask(row: _Row, options: _Options) -> Request | None:
+def _ask(row: _Row, options: Options) -> Request | None:
+    """The pending tokens and the next piece of the row's block; None at its end."""
     table = row.table
     if not table.degree(row.state):
         return None
-    if row.block is None:
-        row.block = _find_block(table, row.state, options)
-        row.pieces = list(blocks.pieces(row.block, NODES, EDGES[-1]))
-        row.logits = np.zeros(len(row.block.edge))
-        row.normaliser = np.zeros(len(row.block.edge))
-    row.piece = row.pieces.pop(0)
-    asked, scored = row.piece
-    block, p = row.block, len(row.pending)
+    if row.scoring is None:
+        row.scoring = _begin_block(table, row.state, options)
+    block, (asked, scored) = row.scoring.block, row.scoring.piece
+    p = len(row.pending)
     n = p + len(asked)
-    where = {-1: p - 1} | {i: p + k for k, i in enumerate(asked.tolist())}
-    # an asked edge and what is below it are neighbours within the piece too
+    # an asked edge of the block -> its token in this call; -1 -> the last pending one
+    place = {-1: p - 1} | {i: p + k for k, i in enumerate(asked.tolist())}
+    # an asked edge and the asked edges below it stand side by side in the piece, too
     ends = p + np.searchsorted(asked, block.end[asked])
     return Request(
         length=row.length,
         moved=row.moved,
         tokens=row.pending + table.token[block.edge[asked]].tolist(),
-        depths=[*range(p), *(p + block.depth[asked])],
-        ends=[*([n] * p), *ends],
-        at=[where[i] for i in block.parent[scored].tolist()],
+        depths=[*range(p), *(p + block.depth[asked]).tolist()],
+        ends=[*([n] * p), *ends.tolist()],
+        at=[place[i] for i in block.parent[scored].tolist()],
         token_ids=table.token[block.edge[scored]],
     )
 
 
-def _settle(row: _Row, logits, normaliser, options: _Options) -> None:
-    """Note a piece's logits; with the last piece choose a path and move on."""
-    table, block = row.table, row.block
-    asked, scored = row.piece
-    row.logits[scored] = logits + table.bias[block.edge[scored]]
-    row.normaliser[scored] = logits - normaliser
-    base = row.length + len(row.pending)
-    row.moved = []
-    if row.pieces:  # the next one hangs on the same last token, which is run again
-        row.length, row.pending = base - 1, row.pending[-1:]
-        return
-    log_probs = blocks.log_probs(table, block, row.logits)
-    chosen = blocks.select(table, block, row.logits, log_probs, options.selection)
-    edges = block.edge[chosen.path]
+def _begin_block(table: Table, state: int, options: Options) -> _Scoring:
+    block = _next_block(table, state, options)
+    first, *left = pieces(block, NODES, EDGES[-1])
+    n = len(block.edge)
+    return _Scoring(block, first, left, np.zeros(n), np.zeros(n))
 
-    def scores(at: list[int]) -> tuple:
-        full = row.normaliser[at] if options.vocabulary else None
-        return block.edge[at], log_probs[at], full
 
-    row.path.extend(*scores(chosen.path))
-    row.path.gap = min(row.path.gap, chosen.gap)
+def _next_block(table: Table, state: int, options: Options) -> Block:
+    """The block at a state, or as much of it as its decisions need."""
+    if options.unlinked or options.vocabulary:
+        return find_block(table, state, whole=options.vocabulary)
+    block = find_block(table, state, most=NODES)
+    if block.cut and options.selection == "marginal":
+        # Greedy selection can go on edge by edge. Marginal selection first chooses
+        # among all mentions, on which their titles have no influence.
+        return find_block(table, state, titles=False)
+    return block
+
+
+def _take_in(row: _Row, answer: Answer, options: Options) -> None:
+    """Note the logits of a piece. With the block's last piece, choose and move on."""
+    scoring = row.scoring
+    scored = scoring.piece.scored
+    bias = row.table.bias[scoring.block.edge[scored]]
+    scoring.logits[scored] = answer.logits + bias
+    scoring.log_probs[scored] = answer.logits - answer.normalisers
+    if scoring.left:
+        # The next piece continues from the same last token, which is run again.
+        row.length += len(row.pending) - 1
+        row.pending, row.moved = row.pending[-1:], []
+        scoring.piece = scoring.left.pop(0)
+    else:
+        _move_on(row, _choose(row, options), options)
+
+
+def _choose(row: _Row, options: Options) -> list[int]:
+    """Choose a path through the scored block and extend the row's path by it."""
+    table, block, logits = row.table, row.scoring.block, row.scoring.logits
+    log_probs = selection.log_probs(table, block, logits)
+    full = row.scoring.log_probs if options.vocabulary else None
+    chosen = selection.select(table, block, logits, log_probs, options.selection)
+    row.path.extend(*_pick(chosen.path, block, log_probs, full))
+    row.path.margin = min(row.path.margin, chosen.margin)
     if options.unlinked:
-        passed = blocks.best_unlinked(table, block, log_probs, chosen.path)
-        if passed:
-            row.path.unlinked.append(scores(passed))
-    kept = [i for i in chosen.path if block.asked[i]][:MOVES]
-    if len(scored) < block.decided.sum():  # what came before is not in the cache
+        unlinked = selection.best_unlinked(table, block, log_probs, chosen.path)
+        if unlinked:
+            row.path.unlinked.append(_pick(unlinked, block, log_probs, full))
+    return chosen.path
+
+
+def _pick(at: list[int], block: Block, log_probs, full) -> ScoredEdges:
+    """Edges of a block with their scores."""
+    return ScoredEdges(
+        block.edge[at], log_probs[at], None if full is None else full[at]
+    )
+
+
+def _move_on(row: _Row, chosen: list[int], options: Options) -> None:
+    """Go behind the chosen edges; keep their keys and values in the cache."""
+    table, block, (asked, scored) = row.table, row.scoring.block, row.scoring.piece
+    kept = [i for i in chosen if block.asked[i]][:MOVES]
+    if len(scored) < block.decided.sum():  # earlier pieces are not in the cache
         kept = []
-    row.moved = (base + np.searchsorted(asked, kept)).tolist()
-    row.length = base + len(kept)
+    first = row.length + len(row.pending)  # the slot of the piece's first token
+    row.moved = (first + np.searchsorted(asked, kept)).tolist()
+    row.length = first + len(kept)
+    edges = block.edge[chosen]
     row.pending = table.token[edges[len(kept) :]].tolist()
     row.state = int(table.next[edges[-1]])
-    row.block = None
+    row.scoring = None
     _follow(row, options)

@@ -1,8 +1,8 @@
-"""Token sequences in, prefix trees as integer arrays out, by sorting alone.
+"""Token sequences in; prefix trees as integer arrays out, built by sorting alone.
 
-The trees of several groups (one per candidate mention) form one forest. Nodes are
-numbered breadth first: roots 0..G-1, and edge e leads to node G + e, so children need
-no array of their own.
+The sequences come in G groups (one for each candidate mention), and each group has a
+tree of its own; together they are a forest. Nodes are numbered breadth first: the roots
+are 0 to G - 1, and edge e leads to node G + e, so that children need no array.
 """
 
 from __future__ import annotations
@@ -11,14 +11,15 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float, Int
 
 
 class Forest(NamedTuple):
     """Prefix trees of G groups, E edges in all.
 
     The edges of node i are indptr[i]:indptr[i + 1], by token; edge e leads to node
-    G + e. `mass` and `size` sum the weights and count the sequences below each root,
-    then below each edge; `leaf` is the sequence that ends on an edge, or -1.
+    G + e. `mass` sums the weights of the sequences below each root, then below each
+    edge, and `size` counts them. `leaf` is the sequence that ends on an edge, or -1.
     """
 
     indptr: np.ndarray  # int64 [G + E + 1]
@@ -29,27 +30,28 @@ class Forest(NamedTuple):
 
 
 class Level(NamedTuple):
-    """The edges of one depth: M of them, in order, and the n sequences that are on one.
+    """The M edges of one depth, in order, and the n sequences that reach this depth.
 
     Sequence live[i] takes edge[i], counted from the first edge of this level.
     """
 
-    parent: np.ndarray  # int64 [M], nodes
-    token: np.ndarray  # int64 [M]
-    live: np.ndarray  # int64 [n]
-    edge: np.ndarray  # int64 [n]
+    parent: Int[np.ndarray, " M"]  # nodes
+    token: Int[np.ndarray, " M"]
+    live: Int[np.ndarray, " n"]
+    edge: Int[np.ndarray, " n"]
 
 
 def build_forest(
     sequences: Sequence[Sequence[int]],
-    groups: np.ndarray,
-    weights: np.ndarray,
+    groups: Int[np.ndarray, " N"],
+    weights: Float[np.ndarray, " N"],
     count: int,
 ) -> Forest:
     """Build the prefix trees of N sequences, each in one of `count` groups.
 
-    Sequences end with a token that occurs nowhere else in them, so none is a prefix of
-    another. Equal sequences in a group share their leaf, which names the first.
+    groups, weights: of each sequence. Every sequence must end with a token that occurs
+    nowhere else in it; so none is a prefix of another. Equal sequences of a group share
+    a leaf, which names the first of them.
     """
     lengths = np.array([len(sequence) for sequence in sequences], np.int64)
     flat = np.fromiter((t for s in sequences for t in s), np.int64, lengths.sum())
@@ -64,7 +66,8 @@ def build_forest(
         sizes.append(np.bincount(edge, minlength=len(parent)))
     edges = sum(map(len, parents))
     leaf = np.full(edges, -1, np.int64)
-    leaf[node[::-1] - count] = np.arange(len(node))[::-1]  # the first of equals stays
+    # written last to first, so that the first of equal sequences stays
+    leaf[node[::-1] - count] = np.arange(len(node))[::-1]
     degree = np.bincount(_concatenate(parents, np.int64), minlength=count + edges)
     return Forest(
         indptr=np.concatenate([[0], np.cumsum(degree)]),
@@ -76,24 +79,29 @@ def build_forest(
 
 
 def grow(
-    flat: np.ndarray, lengths: np.ndarray, node: np.ndarray, roots: int
+    flat: Int[np.ndarray, " T"],
+    lengths: Int[np.ndarray, " N"],
+    node: Int[np.ndarray, " N"],
+    roots: int,
 ) -> Iterator[Level]:
-    """Grow trees from `roots` roots, one level of edges at a time.
+    """Grow prefix trees from `roots` roots, one level of edges at a time.
 
-    flat: the tokens of N sequences, one behind the other; lengths int64 [N]. node int64
-    [N]: the root of each, moved in place to where it stands, at last to where it ends.
+    flat: the tokens of N sequences, one sequence behind the other; lengths: how many
+    tokens each has. node: the root of each sequence; it is changed in place, to the
+    node that each sequence has reached with the levels so far.
     """
     firsts = np.cumsum(lengths) - lengths
     vocabulary = int(flat.max(initial=0)) + 1
     live = np.flatnonzero(lengths > 0)
     depth, nodes = 0, roots
     while len(live):
-        # breadth-first numbers grow with (parent, token): sorting keys is all there is
-        keys = node[live] * vocabulary + flat[firsts[live] + depth]
-        found, edge = np.unique(keys, return_inverse=True)
+        # Breadth-first numbers ascend with (parent, token), so sorting the pairs, each
+        # as one integer, numbers the edges.
+        pairs = node[live] * vocabulary + flat[firsts[live] + depth]
+        edges, edge = np.unique(pairs, return_inverse=True)
         node[live] = nodes + edge
-        yield Level(found // vocabulary, found % vocabulary, live, edge)
-        nodes += len(found)
+        yield Level(edges // vocabulary, edges % vocabulary, live, edge)
+        nodes += len(edges)
         depth += 1
         live = live[lengths[live] > depth]
 

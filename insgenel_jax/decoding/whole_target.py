@@ -1,4 +1,4 @@
-"""A chunk's transition table in; out, one that goes on to EOS, with dead ends if wanted.
+"""A transition table in; out comes one that goes on to EOS, with dead ends if wanted.
 
 The decoders that ask only where something is decided need neither. Beam search scores
 whole targets, and the paper's lets beams walk into dead ends.
@@ -10,75 +10,85 @@ import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
+from jaxtyping import Int
 
 from insgenel_jax.decoding.table import COPY, OPEN, Table
 
-OPENINGS = ("candidates", "first_token")
+NewEdge = tuple[int, int, int, int]  # state, token, next state, kind
 
 
 def extend(
     table: Table, source: Sequence[int], openings: str
-) -> tuple[Table, np.ndarray]:
-    """A table that goes on to EOS. -> it, and its edges' numbers in `table` (new: -1).
+) -> tuple[Table, Int[np.ndarray, " E"]]:
+    """A table that goes on to EOS, and the number of each of its edges in `table`.
 
-    Its end is its last state; any other state without edges is a dead end. With
-    "first_token" OPEN is allowed wherever in a decision span the first token of one of
-    the span's mentions stands, and behind it the source, as long as it agrees with one
-    of them: where none of them is a candidate mention, there is no CLOSE.
+    New edges have the number -1. The last state is the end; any other state without
+    edges is a dead end. source: all source tokens of the target, then EOS. openings:
+    with "candidates" the edges are those of the table. With "first_token" (*paper*),
+    OPEN is allowed wherever in a decision span the first token of one of the span's
+    mentions stands, and behind it the source tokens, as long as they agree with one of
+    those mentions; where none of them is a candidate mention, there is no CLOSE.
+
+    Raises ValueError for a source that ends before the last decision span does, and for
+    a mention that may take any title.
     """
-    if openings not in OPENINGS:
-        raise ValueError(f"openings = {openings!r}: expected one of {OPENINGS}")
     table.refuse_all_titles("beam")
-    states, last = len(table.indptr) - 1, len(table.span_end) - 1
-    state = np.repeat(np.arange(states), np.diff(table.indptr))
-    new: list[tuple[int, int, int, int]] = []  # state, token, next, kind
-    if openings == "first_token" and table.mentions:
-        new = _dead_ends(table, state, [int(token) for token in source])
-        states += len(new)  # each leads to a new one
-    at = last
+    last = len(table.span_end) - 1
     if len(source) <= last:
         raise ValueError(
-            f"a source of {len(source)} tokens, EOS included, for a table with decisions "
-            f"up to token {last}: give all source tokens of the target, then EOS"
+            f"a source of {len(source)} tokens, EOS included, for a table with "
+            f"decisions up to token {last}: give all source tokens of the target, then "
+            "EOS"
         )
+    new: list[NewEdge] = []
+    if openings == "first_token" and table.mentions:
+        new = _dead_ends(table, [int(token) for token in source])
+    states = len(table.indptr) - 1 + len(new)  # each dead-end edge has its own state
+    at = last
     for token in source[last:]:
         new.append((at, int(token), states, COPY))
         at, states = states, states + 1
+    return _add_edges(table, new, states, table.longest + len(source) - last)
+
+
+def _add_edges(
+    table: Table, edges: list[NewEdge], states: int, longest: int
+) -> tuple[Table, Int[np.ndarray, " E"]]:
+    """The table with further edges, and each edge's number in the old one, or -1."""
     mention_bias = table.bias[table.kind == OPEN].max(initial=-np.inf)
-    added = np.array(new, np.int32).reshape(-1, 4).T
-    known = np.concatenate([np.arange(len(state)), np.full(len(new), -1)])
-    token = np.concatenate([table.token, added[1]])
-    state = np.concatenate([state, added[0]])
+    new_state, new_token, new_next, new_kind = (
+        np.array(edges, np.int32).reshape(-1, 4).T
+    )
+    state = np.concatenate([_states_of_edges(table), new_state])
+    token = np.concatenate([table.token, new_token])
     order = np.lexsort((token, state))
+    known = np.concatenate([np.arange(len(table.token)), np.full(len(edges), -1)])
+    columns = {
+        "token": (table.token, new_token),
+        "next": (table.next, new_next),
+        "bias": (table.bias, np.where(new_kind == OPEN, mention_bias, 0)),
+        "kind": (table.kind, new_kind),
+        "value": (table.value, np.full(len(edges), -1)),
+    }
+    joined = {
+        name: np.concatenate([old, new]).astype(old.dtype)[order]
+        for name, (old, new) in columns.items()
+    }
     degree = np.bincount(state, minlength=states)
-
-    def join(old, values):
-        return np.concatenate([old, values]).astype(old.dtype)[order]
-
-    return (
-        dataclasses.replace(
-            table,
-            indptr=np.concatenate([[0], np.cumsum(degree)]).astype(np.int32),
-            token=token.astype(np.int32)[order],
-            next=join(table.next, added[2]),
-            bias=join(table.bias, np.where(added[3] == OPEN, mention_bias, 0)),
-            kind=join(table.kind, added[3]),
-            value=join(table.value, np.full(len(new), -1)),
-            longest=table.longest + len(source) - last,
-        ),
-        known[order],
-    )
+    indptr = np.concatenate([[0], np.cumsum(degree)]).astype(np.int32)
+    longer = dataclasses.replace(table, indptr=indptr, longest=longest, **joined)
+    return longer, known[order]
 
 
-def _dead_ends(table: Table, state: np.ndarray, source: list[int]) -> list[tuple]:
-    """The edges that "first_token" adds: each leads to a state of its own, in order."""
-    following = dict(
-        zip(
-            zip(state.tolist(), table.token.tolist(), strict=True),
-            table.next.tolist(),
-            strict=True,
-        )
-    )
+def _states_of_edges(table: Table) -> Int[np.ndarray, " E"]:
+    """The state that each edge leaves."""
+    return np.repeat(np.arange(len(table.indptr) - 1), np.diff(table.indptr))
+
+
+def _dead_ends(table: Table, source: list[int]) -> list[NewEdge]:
+    """The edges that "first_token" adds; each leads to a new state, in order."""
+    pairs = zip(_states_of_edges(table).tolist(), table.token.tolist(), strict=True)
+    following = dict(zip(pairs, table.next.tolist(), strict=True))
     opening = int(table.token[table.kind == OPEN][0])
     prefixes: dict[int, set[tuple[int, ...]]] = {}  # by the decision span's end
     for start, end, _ in table.mentions:

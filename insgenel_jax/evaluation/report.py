@@ -1,12 +1,11 @@
-"""Results of evaluations in; tables for the terminal and JSON out."""
+"""An evaluation in; tables for the terminal, and a JSON file, out."""
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,39 +13,24 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from insgenel_jax.evaluation.scoring import STAGES, Interval, Scores
+from insgenel_jax.evaluation.losses import STAGES
+from insgenel_jax.evaluation.run import Comparison, Evaluation, Result
+from insgenel_jax.evaluation.scoring import Scores
 
 
-@dataclasses.dataclass(frozen=True)
-class Result:
-    """One system on one set. What is not known of it is None.
-
-    within: scores with the golds outside our knowledge base made NIL. losses: by stage.
-    seconds, calls: of the whole set. settings: what the system was run with.
-    """
-
-    dataset: str
-    system: str
-    scores: Scores
-    within: Scores | None = None
-    losses: Mapping[str, int] | None = None
-    seconds: float | None = None
-    calls: int | None = None
-    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-
-
-@dataclasses.dataclass(frozen=True)
-class Comparison:
-    """The difference in micro F1 of two systems on one set."""
-
-    dataset: str
-    system: str
-    against: str
-    interval: Interval
+def make_tables(evaluation: Evaluation) -> list[Table]:
+    """Scores, cost, losses by stage and comparisons, each table where there is any."""
+    results = evaluation.results
+    tables = [score_table(results), cost_table(results)]
+    if any(result.losses is not None for result in results):
+        tables.append(loss_table(results))
+    if evaluation.comparisons:
+        tables.append(comparison_table(evaluation.comparisons))
+    return tables
 
 
 def score_table(results: Sequence[Result]) -> Table:
-    """One row for each set and system; scores in percent."""
+    """A row for each set and system; scores in percent."""
     checked = all(result.scores.titles_checked for result in results)
     table = _table(
         "InKB, strong match (gerbil mode); gold titles "
@@ -72,7 +56,7 @@ def score_table(results: Sequence[Result]) -> Table:
 
 
 def cost_table(results: Sequence[Result]) -> Table:
-    """Scores within our knowledge base, and what the answers cost."""
+    """Scores of the golds that our knowledge base holds; seconds and calls."""
     table = _table(
         "golds in our knowledge base alone; cost",
         ("golds", "P", "R", "F1", "s/document", "calls/document"),
@@ -90,7 +74,7 @@ def cost_table(results: Sequence[Result]) -> Table:
 
 
 def loss_table(results: Sequence[Result]) -> Table:
-    """In-KB golds not found, by the stage that lost them."""
+    """In-KB golds without a matching prediction, by the stage that lost them."""
     table = _table("golds lost, by stage", ("golds", "found", *STAGES))
     for result in results:
         if result.losses is not None:
@@ -120,15 +104,11 @@ def comparison_table(comparisons: Sequence[Comparison]) -> Table:
     return table
 
 
-def write_json(
-    path: str | os.PathLike,
-    results: Sequence[Result],
-    comparisons: Sequence[Comparison] = (),
-) -> None:
-    """All numbers of the tables, and the counts of every document."""
+def write_json(path: str | os.PathLike, evaluation: Evaluation) -> None:
+    """Write all numbers of the tables, and the counts of every document."""
     record = {
         "mode": "gerbil",
-        "results": [_result_to_json(result) for result in results],
+        "results": [_result_to_json(result) for result in evaluation.results],
         "comparisons": [
             {
                 "set": c.dataset,
@@ -136,7 +116,7 @@ def write_json(
                 "against": c.against,
                 **c.interval._asdict(),
             }
-            for c in comparisons
+            for c in evaluation.comparisons
         ],
     }
     Path(path).parent.mkdir(parents=True, exist_ok=True)
@@ -181,7 +161,7 @@ def _table(title: str, numbers: Sequence[str]) -> Table:
 
 
 def _names(row: Result | Comparison) -> tuple[Text, Text]:
-    """Set and system as they are: brackets in a name are no markup."""
+    """Set and system as plain text: rich would read brackets in a name as markup."""
     return Text(row.dataset), Text(row.system)
 
 

@@ -1,6 +1,6 @@
 """Gold and predicted documents in; precision, recall and F1 out (DESIGN.md section 11).
 
-In-KB is a property of the benchmark's labels: a gold mention is in-KB when its entity
+"In-KB" is a property of the benchmark's labels: a gold mention is in-KB when its entity
 is not NIL, whatever the linker's own knowledge base holds.
 """
 
@@ -9,27 +9,20 @@ from __future__ import annotations
 import collections
 import dataclasses
 import functools
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float, Int
 
+from insgenel_jax.kb.folding import fold_title
 from insgenel_jax.kb.knowledge_base import KnowledgeBase
-from insgenel_jax.text.document import Document, Mention, normalise
-from insgenel_jax.text.formats.documents import InputError
+from insgenel_jax.text.document import Document, Mention
+from insgenel_jax.text.formats.rejects import InputError
 
-Same = Callable[[Mention, Mention], bool]
-Resolve = Callable[[str], str]
-Offered = Mapping[tuple[int, int], Iterable[int]]  # span -> rows of entities
-
-STAGES = (
-    "not in KB",
-    "surface not in dictionary",
-    "not retrieved",
-    "opening refused",
-    "wrong span",
-    "wrong entity",
-)
+Span = tuple[int, int]  # characters [start, end)
+Same = Callable[[Mention, Mention], bool]  # whether two mentions name one entity
+Resolve = Callable[[str], str]  # title -> the folded title that it stands for
 
 
 class Counts(NamedTuple):
@@ -40,7 +33,7 @@ class Counts(NamedTuple):
     fn: int
 
 
-class Measures(NamedTuple):
+class PrecisionRecall(NamedTuple):
     """Precision, recall and F1, each between 0 and 1."""
 
     precision: float
@@ -50,24 +43,25 @@ class Measures(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Scores:
-    """The scores of one system on one set, in-KB golds and predictions alone.
+    """The scores of one system on one set; in-KB golds and predictions alone count.
 
-    micro, counts: over all mentions. macro: means over documents. detection: spans
-    alone, micro. accuracy: of the golds whose span was predicted, the share with the
-    right entity (NaN where there are none). titles_checked: whether gold titles were
-    looked up in a title table. per_document: counts [documents, 3].
+    micro, counts: over all mentions. macro: means over documents. detection: micro, by
+    span, whatever the entity. accuracy: the share of right entities among the golds
+    whose span was predicted (NaN where there are none). titles_checked: whether gold
+    titles were looked up in a table of all titles. per_document: tp, fp and fn of each
+    document.
     """
 
     documents: int
     golds: int
     predictions: int
     counts: Counts
-    micro: Measures
-    macro: Measures
-    detection: Measures
+    micro: PrecisionRecall
+    macro: PrecisionRecall
+    detection: PrecisionRecall
     accuracy: float
     titles_checked: bool
-    per_document: np.ndarray
+    per_document: Int[np.ndarray, "documents 3"]
 
 
 class Interval(NamedTuple):
@@ -90,8 +84,9 @@ def score(
 
     same: whether two mentions name one entity; by default `same_entity()`. titles: all
     titles that exist, folded; a title that is not among them is NIL, in gold and in
-    predictions, which then cost nothing. within: a gold mention for which it is false becomes NIL too ("F1 within our KB").
-    Raises InputError that names the documents when the two sides do not pair up.
+    predictions, which then cost nothing. within: a gold mention for which it is false
+    becomes NIL too ("F1 within our KB"). Raises InputError that names the documents
+    where the two sides do not pair up.
     """
     if mode != "gerbil":
         raise ValueError(f"mode: expected 'gerbil', found {mode!r}")
@@ -102,27 +97,30 @@ def score(
         predicted = make_nil(predicted, lambda m: is_gone(m, titles))
     if within is not None:
         gold = make_nil(gold, lambda m: not within(m))
-    per_document, spans = [], []
-    for golds, guesses in pair_documents(gold, predicted):
-        wanted = [m for m in golds.mentions if m.entity is not None]
-        found = [m for m in guesses.mentions if m.entity is not None]
-        per_document.append(count_matches(wanted, found, same))
-        spans.append(count_matches(wanted, found, lambda a, b: True))
-    table = np.array(per_document, np.int64).reshape(-1, 3)
-    counts = Counts(*table.sum(0).tolist())
-    detected = Counts(*np.array(spans, np.int64).reshape(-1, 3).sum(0).tolist())
-    means = np.array([measure(Counts(*row)) for row in per_document]).reshape(-1, 3)
+    matches, span_matches = [], []
+    for labelled, linked in pair_documents(gold, predicted):
+        golds = [m for m in labelled.mentions if m.entity is not None]
+        predictions = [m for m in linked.mentions if m.entity is not None]
+        matches.append(count_matches(golds, predictions, same))
+        span_matches.append(count_matches(golds, predictions, lambda a, b: True))
+    per_document = np.array(matches, np.int64).reshape(-1, 3)
+    counts = _total(matches)
+    spans = _total(span_matches)
+    macro = precision_recall(counts)  # where there are no documents
+    if matches:
+        rows = np.array([precision_recall(row) for row in matches])
+        macro = PrecisionRecall(*rows.mean(0).tolist())
     return Scores(
-        documents=len(per_document),
+        documents=len(matches),
         golds=counts.tp + counts.fn,
         predictions=counts.tp + counts.fp,
         counts=counts,
-        micro=measure(counts),
-        macro=Measures(*means.mean(0).tolist()) if len(means) else measure(counts),
-        detection=measure(detected),
-        accuracy=counts.tp / detected.tp if detected.tp else float("nan"),
+        micro=precision_recall(counts),
+        macro=macro,
+        detection=precision_recall(spans),
+        accuracy=counts.tp / spans.tp if spans.tp else float("nan"),
         titles_checked=titles is not None,
-        per_document=table,
+        per_document=per_document,
     )
 
 
@@ -145,15 +143,15 @@ def make_nil(
 
 
 def is_gone(mention: Mention, titles: Container[str]) -> bool:
-    """Whether a mention's title is no longer among all (folded) titles there are."""
-    return fold_title(mention.entity) not in titles
+    """Whether a mention's title is no longer among all (folded) titles that exist."""
+    return mention.entity is not None and fold_title(mention.entity) not in titles
 
 
 def count_matches(
     golds: Sequence[Mention], predictions: Sequence[Mention], same: Same
 ) -> Counts:
-    """Golds in order each take the first unused prediction of their span and entity."""
-    unused: dict[tuple[int, int], list[Mention]] = collections.defaultdict(list)
+    """Match each gold, in order, to the first unused prediction that equals it."""
+    unused: dict[Span, list[Mention]] = collections.defaultdict(list)
     for prediction in predictions:
         unused[prediction.start, prediction.end].append(prediction)
     tp = 0
@@ -166,59 +164,67 @@ def count_matches(
     return Counts(tp, len(predictions) - tp, len(golds) - tp)
 
 
-def measure(counts: Counts) -> Measures:
-    """Precision, recall, F1. Nothing to find and nothing found is perfect: all 1."""
+def precision_recall(counts: Counts) -> PrecisionRecall:
+    """Precision, recall and F1 of counts; all are 1 where every count is 0."""
     tp, fp, fn = counts
     if tp == 0:
-        return Measures(*[float(fp + fn == 0)] * 3)
-    return Measures(tp / (tp + fp), tp / (tp + fn), 2 * tp / (2 * tp + fp + fn))
-
-
-def fold_title(title: str) -> str:
-    """A title as titles are compared: underscores are spaces, the first letter large."""
-    title = normalise(title).replace("_", " ").strip()
-    first = title[:1].upper()
-    return first + title[1:] if len(first) == 1 else title
+        return PrecisionRecall(*[float(fp + fn == 0)] * 3)
+    return PrecisionRecall(tp / (tp + fp), tp / (tp + fn), 2 * tp / (2 * tp + fp + fn))
 
 
 def make_resolve(
     redirects: Mapping[str, str] | None = None, kb: KnowledgeBase | None = None
 ) -> Resolve:
-    """A function title -> the folded title it stands for.
+    """Make a function that maps a title to the folded title it stands for.
 
-    redirects: alias -> title, followed to their end; then those of the knowledge base.
-    Where that end is not in the knowledge base but an alias of it is, the alias (the
-    first in the alphabet) stands for them all.
+    The function follows `redirects` (alias -> title) to their end, then the redirects
+    of the knowledge base. An end that the knowledge base does not hold is replaced by
+    an alias of it that the knowledge base does hold: the alphabetically first, so that
+    all aliases of one title resolve to the same one.
     """
     table = {fold_title(a): fold_title(t) for a, t in (redirects or {}).items()}
-
-    def follow(title: str) -> str:
-        path = [title]
-        while path[-1] in table and path[-1] not in path[:-1]:
-            path.append(table[path[-1]])
-        if path[-1] in path[:-1]:  # a circle of redirects: all in it are one title
-            return min(path[path.index(path[-1]) :])
-        return path[-1]
-
-    def look_up(title: str) -> str | None:
-        row = None if kb is None else kb.find(title)
-        return None if row is None else fold_title(kb.title(row))
-
     stand_ins: dict[str, str] = {}
-    for alias in sorted(table if kb is not None else ()):
-        if (found := look_up(alias)) is not None:
-            stand_ins.setdefault(follow(alias), found)
+    for alias in sorted(table):
+        title = _title_in(kb, alias)
+        if title is not None:
+            stand_ins.setdefault(_follow(table, alias), title)
 
     @functools.cache
     def resolve(title: str) -> str:
-        end = follow(fold_title(title))
-        return look_up(end) or stand_ins.get(end, end)
+        end = _follow(table, fold_title(title))
+        return _title_in(kb, end) or stand_ins.get(end, end)
 
     return resolve
 
 
+def _follow(redirects: Mapping[str, str], title: str) -> str:
+    """The title at the end of a chain of redirects.
+
+    For a circle of redirects it is the alphabetically first title of the circle: all
+    titles in it are one.
+    """
+    path = [title]
+    while path[-1] in redirects and path[-1] not in path[:-1]:
+        path.append(redirects[path[-1]])
+    if path[-1] in path[:-1]:
+        return min(path[path.index(path[-1]) :])
+    return path[-1]
+
+
+def _title_in(kb: KnowledgeBase | None, title: str) -> str | None:
+    """The folded title of the entity that a knowledge base finds for a title."""
+    if kb is None:
+        return None
+    row = kb.find(title)
+    return None if row is None else fold_title(kb.title(row))
+
+
 def same_entity(resolve: Resolve | None = None) -> Same:
-    """Whether two mentions name one entity: by external id or by resolved title."""
+    """Make a function that says whether two mentions name one entity.
+
+    They do where their external ids are equal, or their titles, after `resolve` (by
+    default `fold_title`).
+    """
     resolve = resolve or fold_title
 
     def same(a: Mention, b: Mention) -> bool:
@@ -236,8 +242,10 @@ def pair_documents(
 ) -> Iterator[tuple[Document, Document]]:
     """Pairs of documents with equal id and text, in the order of `gold`.
 
-    Raises InputError that names the documents that are missing, extra or altered.
+    Raises InputError, at once, that names the documents that are missing, extra or
+    altered.
     """
+    waiting: dict[tuple[str, str], collections.deque[Document]]
     waiting = collections.defaultdict(collections.deque)
     for document in predicted:
         waiting[document.id, document.text].append(document)
@@ -253,14 +261,17 @@ def pair_documents(
         altered = sorted(set(missing) & set(extra))
         raise InputError(
             "expected one prediction for each gold document, of the same id and text; "
-            f"found {_names(missing)} missing, {_names(extra)} extra, of these "
-            f"{_names(altered)} with another text; link the gold file itself"
+            f"found {_list_ids(missing)} missing, {_list_ids(extra)} extra, of these "
+            f"{_list_ids(altered)} with another text; link the gold file itself"
         )
     return iter(pairs)
 
 
 def compare(a: Scores, b: Scores, *, samples: int = 10_000, seed: int = 0) -> Interval:
-    """Micro F1 of a minus that of b, with a 95 % paired bootstrap over documents."""
+    """Micro F1 of a minus that of b, with a 95 % paired bootstrap over documents.
+
+    Raises ValueError where the two are not of the same documents.
+    """
     if a.documents != b.documents:
         raise ValueError(
             f"expected scores of the same documents, found {a.documents} and "
@@ -271,82 +282,26 @@ def compare(a: Scores, b: Scores, *, samples: int = 10_000, seed: int = 0) -> In
         return Interval(difference, difference, difference)
     rng = np.random.default_rng(seed)
     even = np.full(a.documents, 1 / a.documents)
-    drawn = []
+    differences = []
     for start in range(0, samples, 500):
+        # how often each document is drawn: [samples of this turn, documents]
         times = rng.multinomial(a.documents, even, size=min(500, samples - start))
-        drawn.append(_f1(times @ a.per_document) - _f1(times @ b.per_document))
-    low, high = np.percentile(np.concatenate(drawn), [2.5, 97.5]).tolist()
+        differences.append(_f1(times @ a.per_document) - _f1(times @ b.per_document))
+    low, high = np.percentile(np.concatenate(differences), [2.5, 97.5]).tolist()
     return Interval(difference, low, high)
 
 
-def count_losses(
-    gold: Sequence[Document],
-    predicted: Sequence[Document],
-    kb: KnowledgeBase,
-    resolve: Resolve,
-    offered: Sequence[Offered] | None = None,
-) -> dict[str, int]:
-    """In-KB golds that were not found, by the first stage that lost them (`STAGES`).
-
-    offered: what the linker could choose from in each document; without it nothing is
-    told to be "not retrieved", which is also where its filters' losses go.
-    """
-    same = same_entity(resolve)
-
-    def is_among(row: int, rows: Iterable[int]) -> bool:
-        # a knowledge base may hold a title and, as another entity, an alias of it
-        title = resolve(kb.title(row))
-        return any(resolve(kb.title(other)) == title for other in rows)
-
-    lost = dict.fromkeys(STAGES, 0)
-    pairs = pair_documents(gold, predicted)
-    for number, (golds, guesses) in enumerate(pairs):
-        found = [m for m in guesses.mentions if m.entity is not None]
-        for mention in golds.mentions:
-            if mention.entity is None:
-                continue
-            span = mention.start, mention.end
-            at = [p for p in found if (p.start, p.end) == span]
-            if any(same(mention, p) for p in at):
-                continue
-            row = find_entity(mention, kb, resolve)
-            form = kb.form(golds.text[slice(*span)])
-            choice = () if form is None else kb.candidates(form)[0].tolist()
-            if row is None:
-                stage = "not in KB"
-            elif not is_among(row, choice):
-                stage = "surface not in dictionary"
-            elif offered is not None and not is_among(
-                row, offered[number].get(span, ())
-            ):
-                stage = "not retrieved"
-            elif at:
-                stage = "wrong entity"
-            elif any(p.start < span[1] and span[0] < p.end for p in found):
-                stage = "wrong span"
-            else:
-                stage = "opening refused"
-            lost[stage] += 1
-    return lost
+def _total(counts: Sequence[Counts]) -> Counts:
+    return Counts(*np.array(counts, np.int64).reshape(-1, 3).sum(0).tolist())
 
 
-def find_entity(mention: Mention, kb: KnowledgeBase, resolve: Resolve) -> int | None:
-    """The row of a mention's entity in a knowledge base, by external id or title."""
-    row = None
-    if mention.external_id is not None:
-        row = kb.find_external(mention.external_id)
-    if row is None and mention.entity is not None:
-        row = kb.find(resolve(mention.entity))
-    return row
-
-
-def _f1(counts: np.ndarray) -> np.ndarray:
-    """F1 of rows of (tp, fp, fn), [N, 3] -> [N]; 1 where all three are zero."""
+def _f1(counts: Int[np.ndarray, "N 3"]) -> Float[np.ndarray, " N"]:
+    """F1 of rows of (tp, fp, fn); 1 where all three are zero."""
     tp, fp, fn = counts.T
     total = 2 * tp + fp + fn
     return np.where(total == 0, 1.0, 2 * tp / np.maximum(total, 1))
 
 
-def _names(ids: Sequence[str]) -> str:
+def _list_ids(ids: Sequence[str]) -> str:
     shown = ", ".join(map(repr, ids[:5])) + (", ..." if len(ids) > 5 else "")
     return f"{len(ids)} ({shown})" if ids else "0"

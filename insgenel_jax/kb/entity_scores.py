@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float32, Int32
 
 
 class EntityScores(NamedTuple):
     """N entities of a knowledge base, by ascending number, and a score for each."""
 
-    entities: np.ndarray  # int32 [N]
-    scores: np.ndarray  # float32 [N]
+    entities: Int32[np.ndarray, " N"]
+    scores: Float32[np.ndarray, " N"]

@@ -1,7 +1,8 @@
-"""A knowledge base directory, opened by memory mapping: entities and surface forms.
+"""A knowledge base directory in; entities and the surface forms that name them out.
 
-Entities are numbered by their row, surface forms by their id in the trie. Candidates of
-all forms lie in one CSR table, highest count first.
+The files are memory-mapped. Entities are numbered by their row, surface forms by their
+id in the trie. The candidates of all forms lie in one CSR table: those of a form are a
+slice of it, highest count first.
 """
 
 from __future__ import annotations
@@ -17,10 +18,11 @@ from typing import Literal
 import marisa_trie
 import numpy as np
 import pyarrow as pa
+from jaxtyping import Float32, Int, Int32, Int64
 
 from insgenel_jax import artifact
-from insgenel_jax.kb.matcher import Matcher, Matches, fold, trie_id
-from insgenel_jax.text.document import normalise
+from insgenel_jax.kb.folding import form_key, title_variants
+from insgenel_jax.kb.matcher import Matcher, Matches, trie_id
 
 KIND = "knowledge-base"
 VERSION = 1
@@ -41,7 +43,7 @@ _UNREADABLE = (
 
 @dataclasses.dataclass(frozen=True)
 class Entity:
-    """A row of the knowledge base. `inlinks`: how many links point to it."""
+    """A row of the knowledge base. inlinks: the number of links that point to it."""
 
     title: str
     description: str = ""
@@ -53,8 +55,8 @@ class Entity:
 class Settings:
     """How a knowledge base was made.
 
-    case: the occurrences that (linked, seen) were counted over: "any", or "capitalised"
-    for those that do not start in lower case. longest_form: characters of the longest
+    case: the occurrences over which documents were counted: "any", or "capitalised" for
+    those that do not start in lower case. longest_form: characters of the longest
     surface form.
     """
 
@@ -62,87 +64,73 @@ class Settings:
     longest_form: int
 
 
-def title_key(title: str) -> str:
-    """The key of a title: normalised, underscores are spaces, none at the ends."""
-    return normalise(title).replace("_", " ").strip()
-
-
-def title_variants(title: str) -> tuple[str, str]:
-    """The keys to look a title up by: as given, then its first letter the other case."""
-    key = title_key(title)
-    return key, key[:1].swapcase() + key[1:]
-
-
-def form_key(surface: str) -> str:
-    """The key of a surface form: folded, without spaces at the ends."""
-    return fold(surface).strip()
-
-
 class KnowledgeBase:
-    """Entities of a knowledge base and the surface forms that may name them."""
+    """Entities of a knowledge base and the surface forms that may name them.
 
-    path: Path
-    identity: str
-    settings: Settings
+    Open one with `KnowledgeBase.open`. identity: the hash of its content, by which
+    other artifacts say that they were made from it.
+    """
+
+    def __init__(self, path: Path, identity: str):
+        self.path = path
+        self.identity = identity
+        self.settings = Settings(**json.loads((path / "settings.json").read_text()))
+        entities = _open_table(path / "entities.arrow")
+        self._titles = entities["title"].chunk(0)
+        self._descriptions = entities["description"].chunk(0)
+        self._external_ids = entities["external_id"].chunk(0)
+        self._inlinks = entities["inlinks"].chunk(0)
+        # Titles, then the sources of redirects: a row from len(self) on is a redirect.
+        self._title_trie = _open_trie(path / "titles.marisa")
+        self._title_rows = _open_array(path / "title_rows.npy")
+        redirects = _open_table(path / "redirects.arrow")["entity"]
+        self._redirects = redirects.chunk(0) if redirects.num_chunks else []
+        self._external_trie = _open_trie(path / "external_ids.marisa")
+        self._external_rows = _open_array(path / "external_id_rows.npy")
+        self._form_trie = _open_trie(path / "surface_forms.marisa")
+        self._indptr = _open_array(path / "form_indptr.npy")
+        self._candidates = _open_array(path / "form_entities.npy")
+        self._counts = _open_array(path / "form_counts.npy")
+        self._documents = _open_array(path / "form_documents.npy")  # linked, seen
+        self._matcher = Matcher(self._form_trie, self.settings.longest_form)
 
     @classmethod
     def open(cls, path: str | os.PathLike, *, verify: bool = False) -> KnowledgeBase:
         """Open a directory that `kb.build` wrote; nothing is read into memory.
 
-        verify: compare the files' hashes too. Raises artifact.ArtifactError that names
-        what is missing, damaged or of another version.
+        verify: compare the hashes of the files too. Raises artifact.ArtifactError that
+        names what is missing, damaged or of another version.
         """
         path = Path(path)
         manifest = artifact.check(path, KIND, VERSION, verify=verify)
         try:
-            kb = cls._open_files(path)
+            kb = cls(path, manifest.identity)
         except _UNREADABLE as error:
             raise artifact.ArtifactError(
                 f"{path}: a file of the knowledge base cannot be read ({error}); open "
                 "it with verify=True to learn which, or make it again"
             ) from error
-        kb.identity = manifest.identity
-        found = {
-            "entities": len(kb),
-            "surface forms": len(kb._indptr) - 1,
-            "candidates": len(kb._candidates),
-            "redirects": len(kb._redirects),
-        }
-        if found != {name: manifest.counts.get(name) for name in found} or not (
-            len(kb._form_trie) == len(kb._documents) == found["surface forms"]
-            and len(kb._title_trie) == len(kb._title_rows)
-            and len(kb._external_trie) == len(kb._external_rows)
-            and len(kb._counts) == found["candidates"] == int(kb._indptr[-1])
-        ):
-            raise artifact.ArtifactError(
-                f"{path}: the files of the knowledge base do not fit each other: "
-                f"expected {manifest.counts}, found {found}; make it again"
-            )
+        kb._check_sizes(manifest.counts)
         return kb
 
-    @classmethod
-    def _open_files(cls, path: Path) -> KnowledgeBase:
-        kb = cls()
-        kb.path = path
-        kb.settings = Settings(**json.loads((path / "settings.json").read_text()))
-        entities = _open_table(path / "entities.arrow")
-        kb._titles = entities["title"].chunk(0)
-        kb._descriptions = entities["description"].chunk(0)
-        kb._external_ids = entities["external_id"].chunk(0)
-        kb._inlinks = entities["inlinks"].chunk(0)
-        redirects = _open_table(path / "redirects.arrow")["entity"]
-        kb._redirects = redirects.chunk(0) if redirects.num_chunks else []
-        kb._title_trie = _open_trie(path / "titles.marisa")
-        kb._title_rows = _open_array(path / "title_rows.npy")
-        kb._external_trie = _open_trie(path / "external_ids.marisa")
-        kb._external_rows = _open_array(path / "external_id_rows.npy")
-        kb._form_trie = _open_trie(path / "surface_forms.marisa")
-        kb._indptr = _open_array(path / "form_indptr.npy")
-        kb._candidates = _open_array(path / "form_entities.npy")
-        kb._counts = _open_array(path / "form_counts.npy")
-        kb._documents = _open_array(path / "form_documents.npy")
-        kb._matcher = Matcher(kb._form_trie, kb.settings.longest_form)
-        return kb
+    def _check_sizes(self, counts: dict[str, int]) -> None:
+        """Refuse files whose sizes do not fit each other or the manifest's counts."""
+        sizes = {
+            "entities": len(self),
+            "surface forms": len(self._indptr) - 1,
+            "candidates": len(self._candidates),
+            "redirects": len(self._redirects),
+        }
+        if sizes != {name: counts.get(name) for name in sizes} or not (
+            len(self._form_trie) == len(self._documents) == sizes["surface forms"]
+            and len(self._title_trie) == len(self._title_rows)
+            and len(self._external_trie) == len(self._external_rows)
+            and len(self._counts) == sizes["candidates"] == int(self._indptr[-1])
+        ):
+            raise artifact.ArtifactError(
+                f"{self.path}: the files of the knowledge base do not fit each other: "
+                f"expected {counts}, found {sizes}; make it again"
+            )
 
     def __len__(self) -> int:
         return len(self._titles)
@@ -169,10 +157,10 @@ class KnowledgeBase:
         return self._external_ids[i].as_py()
 
     def find(self, title: str) -> int | None:
-        """The entity of a title or a redirect to it.
+        """The entity of a title, or of a redirect with that title; None if unknown.
 
-        An underscore is a space; where the title as given is unknown, its first letter
-        is taken in the other case.
+        An underscore is a space. If the title as given is unknown, it is looked up with
+        the case of its first letter swapped.
         """
         for variant in title_variants(title):
             row = _find(self._title_trie, self._title_rows, variant)
@@ -182,40 +170,48 @@ class KnowledgeBase:
         return None
 
     def find_external(self, external_id: str) -> int | None:
-        """The entity of an external id."""
+        """The entity of an external id; None if unknown."""
         return _find(self._external_trie, self._external_rows, external_id)
 
     def matches(self, text: str) -> Matches:
-        """Every occurrence of a surface form, sorted by (start, end).
+        """Every occurrence of a surface form in a text, sorted by (start, end).
 
-        It starts where a word starts, or at punctuation after a space, an opening
-        bracket or nothing, and does not end inside a word. There is no other filter.
+        An occurrence starts where a word starts, or at punctuation that follows a
+        space, an opening bracket or nothing. It does not end inside a word. Nothing
+        else is filtered; kb/occurrences.py has stop words and the linker's filters.
         """
         return self._matcher.match(text)
 
     def form(self, surface: str) -> int | None:
-        """The number of a surface form, whatever its case."""
+        """The number of a surface form, whatever its case; None if unknown."""
         return trie_id(self._form_trie, form_key(surface))
 
-    def candidates(self, form: int) -> tuple[np.ndarray, np.ndarray]:
-        """Entities int32 [n] of a form and their counts int64 [n].
+    def candidates(
+        self, form: int
+    ) -> tuple[Int32[np.ndarray, " N"], Int64[np.ndarray, " N"]]:
+        """The N entities that a form may name, and their counts.
 
-        Highest count first, ties by entity. A count is that of the links, plus one for
-        each of the entity's own names that is this form; never 0.
+        The highest count comes first; of equal counts, the lower entity. A count is the
+        number of links with this form to the entity, plus one for each of the entity's
+        own names that is this form. It is never 0.
         """
         row = slice(self._indptr[form], self._indptr[form + 1])
         return self._candidates[row], self._counts[row]
 
-    def link_probability(self, forms: Sequence[int] | np.ndarray) -> np.ndarray:
-        """linked / seen, in documents, of each form: float32 [n].
+    def link_probability(
+        self, forms: Sequence[int] | Int[np.ndarray, " N"]
+    ) -> Float32[np.ndarray, " N"]:
+        """The share of the documents with a form that link it, for each of N forms.
 
-        1 where a form was never seen: nothing speaks against it.
+        It is 1 for a form that no document had, since nothing speaks against it.
         """
         linked, seen = self._documents[np.asarray(forms, np.int64)].T
         return np.where(seen == 0, 1, linked / np.maximum(seen, 1)).astype(np.float32)
 
 
-def _find(trie: marisa_trie.Trie, rows: np.ndarray, key: str) -> int | None:
+def _find(
+    trie: marisa_trie.Trie, rows: Int32[np.ndarray, " N"], key: str
+) -> int | None:
     i = trie_id(trie, key)
     return None if i is None else int(rows[i])
 

@@ -1,8 +1,7 @@
-"""Folded keys, and every match of a dictionary of surface forms in a text.
+"""A text in; every match of a dictionary of surface forms in it out.
 
-A dictionary is a marisa trie over folded surface forms; the id of a form is its id in
-the trie. Folding is one character for one, so offsets in the folded text are offsets in
-the text.
+The dictionary is a marisa trie over folded surface forms (kb/folding.py). The number of
+a form is its id in the trie.
 """
 
 from __future__ import annotations
@@ -12,108 +11,108 @@ from typing import NamedTuple
 
 import marisa_trie
 import numpy as np
+from jaxtyping import Bool, Int32, UInt8
 
-from insgenel_jax.text.document import WORD, normalise
+from insgenel_jax.kb import folding
+from insgenel_jax.text.document import WORD
 
-_SPACE, _PUNCTUATION, _WORD = 0, 1, 2
-_CHARACTERS = 0x110000
+_SPACE, _PUNCTUATION, _WORD = 0, 1, 2  # kinds of characters
 _CACHED_WORDS = 100_000
 _LOOK_FURTHER = -2  # a longer form may start with this word
 
 
 class Matches(NamedTuple):
-    """Dictionary matches of a text, sorted by (start, end). All int32 [N]."""
+    """The N dictionary matches of a text, sorted by (start, end)."""
 
-    starts: np.ndarray
-    ends: np.ndarray
-    forms: np.ndarray
-
-
-def fold(text: str) -> str:
-    """The key of a surface form: normalised, lower case, of the same length.
-
-    A character whose lower case is longer than one character stays as it is; a lone
-    surrogate becomes U+FFFD.
-    """
-    if text.isascii():
-        return normalise(text).lower()
-    return _decode(_tables()[0][_codes(text)])
+    starts: Int32[np.ndarray, " N"]
+    ends: Int32[np.ndarray, " N"]
+    forms: Int32[np.ndarray, " N"]
 
 
 def trie_id(trie: marisa_trie.Trie, key: str) -> int | None:
-    """The id of a key, None where the trie does not have it."""
-    if "\0" in key:  # in no key, but marisa would look up what stands before it
+    """The id of a key, or None where the trie does not have it."""
+    if "\0" in key:  # no key has a NUL; marisa would look up what stands before it
         return None
     try:
         return trie.get(key)
-    except UnicodeEncodeError:  # a lone surrogate is in no key
+    except UnicodeEncodeError:  # no key has a lone surrogate
         return None
 
 
 class Matcher:
-    """Finds the forms of one trie in texts. longest: length of the longest form."""
+    """Finds the surface forms of one trie in texts.
+
+    longest: characters of the longest form in the trie.
+    """
 
     def __init__(self, trie: marisa_trie.Trie, longest: int):
         self._trie = trie
         self.longest = longest
+        # What a first word, with the character behind it, can lead to: a form's id, -1
+        # for nothing, or _LOOK_FURTHER.
         self._first_words: dict[str, int] = {}
 
     def match(self, text: str) -> Matches:
-        """Every form that starts where a word starts, or at punctuation after a space,
-        an opening bracket or nothing, and does not end inside a word."""
-        folds, kinds = _tables()
-        codes = _codes(text)
-        folded_codes = folds[codes]
-        folded = _decode(folded_codes) + " "  # so that every word is followed by one
-        kind = kinds[codes]
+        """Find every form in a text, whatever its case.
+
+        A match starts where a word starts, or at punctuation that follows a space, an
+        opening bracket or nothing. It does not end inside a word.
+        """
+        codes = folding.code_points(text)
+        folded_codes = folding.fold_codes(codes)
+        # The space at the end has every word followed by a character.
+        folded = folding.from_code_points(folded_codes) + " "
+        kind = _kinds()[codes]
         n = len(codes)
 
         word = np.zeros(n + 2, bool)  # word[i + 1]: character i belongs to a word
         word[1:-1] = kind == _WORD
-        inside = word[:-1] & word[1:]  # [n + 1] places inside a word
-        open_left = np.ones(n + 1, bool)  # [n + 1] places where punctuation may start
+        inside = word[:-1] & word[1:]  # [n + 1] whether a place is inside a word
+        open_left = np.ones(n + 1, bool)  # [n + 1] whether punctuation may start there
         open_left[1:] = (kind == _SPACE) | (folded_codes == ord("("))
         starts = np.flatnonzero(
             (word[1:-1] & ~word[:-2]) | ((kind == _PUNCTUATION) & open_left[:-1])
         )
-        # The first word of each start, and one character more (none for punctuation:
-        # the character itself is that one more).
+        # firsts: the end of the first word at each start, plus one character. Where the
+        # start is punctuation, that character alone is taken.
         word_ends = np.flatnonzero(word[1:-1] & ~word[2:]) + 1
         firsts = starts + 1
         firsts[word[starts + 1]] = word_ends + 1
         return self._look_up(folded, inside.tobytes(), starts.tolist(), firsts.tolist())
 
     def form(self, key: str) -> int | None:
-        """The id of a folded form."""
+        """The id of a folded form, or None."""
         return trie_id(self._trie, key)
 
     def _look_up(
         self, folded: str, inside: bytes, starts: list[int], firsts: list[int]
     ) -> Matches:
-        """One dictionary lookup a start, and a walk down the trie where one may pay.
+        """Look up the first word at each start; walk down the trie only where a longer
+        form may follow.
 
-        Most words begin no longer form. What a first word (with the one character after
-        it) can lead to is remembered, so the trie is asked once for each such word.
+        Most words begin no longer form. What a first word can lead to is remembered, so
+        the trie is asked once for each such word.
         """
         known, longest = self._first_words, self.longest
         walk = self._trie.iter_prefixes_with_ids
-        found: list[int] = []  # start, end, form, start, end, form ...
-        for start, first in zip(starts, firsts):
+        matches: list[int] = []  # start, end, form, start, end, form ...
+        for start, first in zip(starts, firsts, strict=True):
             head = folded[start:first]
             form = known.get(head)
             if form is None:
                 form = self._remember(head)
             if form >= 0:
-                found += start, first - 1, form
+                matches += start, first - 1, form
             elif form == _LOOK_FURTHER:
                 for prefix, form in walk(folded[start : start + longest]):
                     end = start + len(prefix)
                     if not inside[end]:
-                        found += start, end, form
-        table = np.array(found, np.int32).reshape(-1, 3)
+                        matches += start, end, form
+        table = np.array(matches, np.int32).reshape(-1, 3)
         return Matches(table[:, 0], table[:, 1], table[:, 2])
 
     def _remember(self, head: str) -> int:
+        """Ask the trie what a first word can lead to, and remember the answer."""
         if len(self._first_words) >= _CACHED_WORDS:
             self._first_words.clear()
         form = _LOOK_FURTHER
@@ -123,27 +122,18 @@ class Matcher:
         return form
 
 
-def _codes(text: str) -> np.ndarray:
-    """The code points of a text, uint32 [characters]."""
-    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
-
-
-def _decode(codes: np.ndarray) -> str:
-    return codes.tobytes().decode("utf-32-le")
+def starts_lower(text: str, starts: Int32[np.ndarray, " N"]) -> Bool[np.ndarray, " N"]:
+    """Whether the text is in lower case at each start."""
+    return np.array([text[start].islower() for start in starts.tolist()], bool)
 
 
 @functools.cache
-def _tables() -> tuple[np.ndarray, np.ndarray]:
-    """For every code point: its fold, uint32, and its kind, uint8."""
-    codes = np.arange(_CHARACTERS, dtype=np.uint32)
-    codes[0xD800:0xE000] = 0xFFFD
-    text = normalise(_decode(codes))
-    kinds = np.full(_CHARACTERS, _PUNCTUATION, np.uint8)
+def _kinds() -> UInt8[np.ndarray, " N"]:
+    """The kind of every code point."""
+    text = folding.every_character()
+    kinds = np.full(len(text), _PUNCTUATION, np.uint8)
     for match in WORD.finditer(text):
         kinds[match.start() : match.end()] = _WORD
+    # no character above U+3000, the ideographic space, is a space
     kinds[[i for i in range(0x3001) if text[i].isspace()]] = _SPACE
-    # U+0130 has a longer lower case; that of a capital sigma depends on what follows
-    lower = "\u0130".join(part.lower() for part in text.split("\u0130"))
-    folds = _codes(lower).copy()
-    folds[0x03A3] = 0x03C3
-    return folds, kinds
+    return kinds

@@ -1,29 +1,32 @@
-"""Text in; the dictionary matches that may be mentions out.
+"""A text in; the occurrences of surface forms that may be mentions out.
 
-The filters of DESIGN.md section 6, for the linker and for the prior-only baseline alike.
+These are the filters of DESIGN.md section 6. The linker and the prior-only baseline
+share them.
 """
 
 from __future__ import annotations
 
 import functools
 import importlib.resources
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import numpy as np
+from jaxtyping import Bool, Float32, Int32
 
-from insgenel_jax.kb.knowledge_base import KnowledgeBase
+from insgenel_jax.kb.knowledge_base import Case, KnowledgeBase
+from insgenel_jax.kb.matcher import starts_lower
 
-CASES = ("any", "capitalised")
+CASES: tuple[Case, ...] = get_args(Case)
 
 
 class Occurrences(NamedTuple):
-    """Dictionary matches of a text without the stop words; columns of [N]."""
+    """The N dictionary matches of a text that are no stop words."""
 
-    starts: np.ndarray  # int32
-    ends: np.ndarray  # int32
-    forms: np.ndarray  # int32
-    probability: np.ndarray  # float32, the link probability of the form
-    lower: np.ndarray  # bool, whether it starts in lower case
+    starts: Int32[np.ndarray, " N"]
+    ends: Int32[np.ndarray, " N"]
+    forms: Int32[np.ndarray, " N"]
+    probability: Float32[np.ndarray, " N"]  # the link probability of the form
+    lower: Bool[np.ndarray, " N"]  # whether it starts in lower case
 
 
 @functools.cache
@@ -34,29 +37,30 @@ def stop_words() -> frozenset[str]:
 
 
 def is_stop_word(text: str) -> bool:
-    """Whether a string is a stop word, in lower case or with a capital before it."""
+    """Whether a string is a stop word, in lower case or with a capital first letter."""
     return text[:1].lower() + text[1:] in stop_words()
 
 
 def find_occurrences(kb: KnowledgeBase, text: str) -> Occurrences:
-    """All dictionary matches of a text but the stop words ("us", "Us"; not "US")."""
+    """All dictionary matches of a text except stop words ("us" and "Us", not "US")."""
     starts, ends, forms = kb.matches(text)
-    keep, lower = [], []
-    for i, (start, end) in enumerate(zip(starts.tolist(), ends.tolist(), strict=True)):
-        if not is_stop_word(text[start:end]):
-            keep.append(i)
-            lower.append(text[start].islower())
-    forms = forms[keep]
-    probability = kb.link_probability(forms)
+    keep = [
+        i
+        for i, (start, end) in enumerate(
+            zip(starts.tolist(), ends.tolist(), strict=True)
+        )
+        if not is_stop_word(text[start:end])
+    ]
+    starts, ends, forms = starts[keep], ends[keep], forms[keep]
     return Occurrences(
-        starts[keep], ends[keep], forms, probability, np.array(lower, bool)
+        starts, ends, forms, kb.link_probability(forms), starts_lower(text, starts)
     )
 
 
 def passes(
-    occurrences: Occurrences, case: str, min_link_probability: float
-) -> np.ndarray:
-    """Which occurrences may be mentions, bool [N].
+    occurrences: Occurrences, case: Case, min_link_probability: float
+) -> Bool[np.ndarray, " N"]:
+    """Which occurrences may be mentions.
 
     case: "any", or "capitalised" for those that do not start in lower case (*release*).
     """

@@ -1,91 +1,88 @@
-"""Settings and a generator in; how chunks are decoded out."""
+"""Chunks in; their decoded paths out. Chunks of like shape are decoded together."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Sequence
-from typing import Any
+import itertools
+import math
+from collections.abc import Sequence
+from types import ModuleType
 
 import jax
 from jax.sharding import Mesh
 
 from insgenel_jax import models
-from insgenel_jax.decoding import beam, step, tree
-from insgenel_jax.decoding import speculative as verify
-from insgenel_jax.decoding import table as decisions
-from insgenel_jax.decoding.forward import Model, bucket
-from insgenel_jax.decoding.title_trie import TitleTrie
+from insgenel_jax.decoding.chunk import Chunk
+from insgenel_jax.decoding.forward import Model
+from insgenel_jax.decoding.options import Options
+from insgenel_jax.decoding.path import Path
 from insgenel_jax.generator import Generator
-from insgenel_jax.linker.chunks import Chunk
-from insgenel_jax.linker.directory import Settings
+from insgenel_jax.linker.chunks import DocumentChunk
 from insgenel_jax.models.config import ModelConfig
-
-Shape = Callable[[Chunk], tuple[int, ...]]
-Decode = Callable[[Sequence[Chunk], int], list[decisions.Path]]
-
-# What "auto" stands for: of those that give the same answer the fastest, or near it, on
-# CPU and GPU, at any batch, from some 10 M parameters up (benchmarks/decoding.py,
-# systems.py, large.py). Below, on a CPU, `step` decodes in two thirds of the time, but
-# compiles so much more that thousands of documents have to pay for it.
-FASTEST = "tree"
+from insgenel_jax.tokenizer.padding import next_power
 
 
-def choose_decoder(
-    settings: Settings, generator: Generator, titles: TitleTrie | None = None
-) -> tuple[Shape, Decode]:
-    """shape(chunk), of cache slots first, and decode(chunks of one shape, batch).
+def decode_chunks(
+    generator: Generator,
+    chunks: Sequence[DocumentChunk],
+    decoder: ModuleType,
+    options: Options,
+    *,
+    batch: int,
+    batch_tokens: int,
+) -> list[Path]:
+    """The path decided for each chunk, in order.
 
-    Chunks are batched by shape, which depends on nothing but the chunk. A batch has as
-    many rows as are asked for, or as the mesh wants. titles: the tree of all titles, on
-    the devices, for chunks with a mention that may take any.
+    decoder: one of decoding.{tree, speculative, step, beam}. A chunk without candidate
+    mentions is not decoded. batch: the most chunks that are
+    decoded together; batch_tokens: the most slots of the KV cache that they take.
+    Raises FloatingPointError where the generator's logits are not finite.
     """
-    name = settings.decoder
-    if name == "auto":
-        name = "step" if settings.titles == "all" else FASTEST
-    options: dict[str, Any] = {}
-    if name == "tree":
-        options["selection"] = settings.selection
-        options["unlinked"] = settings.consider_unlinked
-        options["vocabulary"] = settings.vocabulary_scores
-    if name == "step" and settings.titles == "all":
-        options["titles"] = titles
-    if name == "beam":
-        options |= {"beams": settings.beams, "openings": settings.openings}
-    decoder = {"tree": tree, "verify": verify, "step": step, "beam": beam}[name]
+    paths = [Path.begin() for _ in chunks]
+    shapes = {
+        i: decoder.shape(chunk.chunk, options)
+        for i, chunk in enumerate(chunks)
+        if chunk.chunk.table.mentions
+    }
+    # A batch is decoded until its last row ends: chunks with about as many decision
+    # spans go together.
+    order = sorted(shapes, key=lambda i: (shapes[i], chunks[i].chunk.table.spans, i))
+    for (slots, *_), alike in itertools.groupby(order, key=shapes.__getitem__):
+        most = min(batch, max(batch_tokens // slots, 1))
+        while group := list(itertools.islice(alike, most)):
+            rows = min(most, next_power(len(group), 1))
+            decodable = [chunks[i].chunk for i in group]
+            decoded = decode_batch(generator, decoder, decodable, options, rows)
+            for i, path in zip(group, decoded, strict=True):
+                check_finite(chunks[i], path)
+                paths[i] = path
+    return paths
 
-    def shape(chunk: Chunk) -> tuple[int, ...]:
-        if name == "beam":
-            found = beam.shape(
-                chunk.prompt, chunk.table, chunk.source, settings.openings
-            )
-            return found.prompt + settings.beams * found.longest, *found
-        found = decoder.shape(chunk.prompt, chunk.table)
-        return found if name != "step" else (found.prompt + found.longest, *found)
 
-    def decode(chunks: Sequence[Chunk], batch: int) -> list[decisions.Path]:
-        mesh, within = generator.mesh, contextlib.nullcontext()
-        if mesh is not None:
-            rows = mesh.shape["data"] * mesh.shape["fsdp"]
-            batch, within = rows * bucket(-(-batch // rows), 1), jax.set_mesh(mesh)
-        sources = [chunk.source for chunk in chunks]
-        with within:
-            return decoder.decode(
-                decoder_model(generator.config, generator.mesh),
-                generator.params,
-                [chunk.prompt for chunk in chunks],
-                [chunk.table for chunk in chunks],
-                *([sources] if name == "beam" else []),
-                batch=batch,
-                **options,
-            )
-
-    return shape, decode
+def decode_batch(
+    generator: Generator,
+    decoder: ModuleType,
+    chunks: Sequence[Chunk],
+    options: Options,
+    rows: int,
+) -> list[Path]:
+    """Decode one batch of chunks, padded to `rows` rows, or to what the mesh wants."""
+    mesh, within = generator.mesh, contextlib.nullcontext()
+    if mesh is not None:
+        parts = mesh.shape["data"] * mesh.shape["fsdp"]
+        rows = parts * next_power(-(-rows // parts), 1)
+        within = jax.set_mesh(mesh)
+    model = decoder_model(generator.config, mesh)
+    with within:
+        return decoder.decode(
+            model, generator.params, chunks, batch=rows, options=options
+        )
 
 
 @functools.cache  # the same functions again, so that nothing is compiled twice
 def decoder_model(config: ModelConfig, mesh: Mesh | None = None) -> Model:
-    """The functions that a decoder needs of a model, its cache sharded over a mesh."""
+    """The functions that a decoder needs of a model."""
     module = models.build(config)
 
     def init_cache(batch: int, slots: int) -> dict:
@@ -101,3 +98,13 @@ def decoder_model(config: ModelConfig, mesh: Mesh | None = None) -> Model:
         init_cache=init_cache,
         move_slots=models.move_slots,
     )
+
+
+def check_finite(chunk: DocumentChunk, path: Path) -> None:
+    """Raise FloatingPointError for a path with a NaN or an infinite log-probability."""
+    if math.isnan(path.score or 0.0) or not math.isfinite(sum(path.log_probs)):
+        raise FloatingPointError(
+            f"the generator's logits are not finite for characters [{chunk.start}, "
+            f"{chunk.end}) of document {chunk.document} of the group: its weights are "
+            "damaged, or too large for the setting dtype"
+        )

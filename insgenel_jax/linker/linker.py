@@ -1,63 +1,82 @@
-"""Texts in, documents with linked mentions out.
+"""Texts in; documents with linked mentions out.
 
-retrieve -> candidate mentions -> transition tables -> decode -> mentions, for a whole
-group of documents at a time.
+    mentions -> chunks -> batches -> scores
+
+Candidate mentions are found for each text (mentions), texts are cut into chunks that
+fit the generator (chunks), chunks are decoded together (batches), and the links on each
+decoded path become mentions with a score (scores).
 """
 
 from __future__ import annotations
 
 import collections
 import dataclasses
+import functools
 import itertools
 import math
-import operator
 import os
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, overload
 
 import jax
 from jax.sharding import Mesh
 
 from insgenel_jax import artifact, sharding
-from insgenel_jax.decoding import mentions as spans
-from insgenel_jax.decoding import table as decisions
-from insgenel_jax.decoding.forward import bucket
+from insgenel_jax.decoding import path as decoded_path
+from insgenel_jax.decoding.mentions import CandidateMention
+from insgenel_jax.decoding.options import Options
 from insgenel_jax.decoding.title_trie import TitleTrie
 from insgenel_jax.generator import Generator, load_generator
 from insgenel_jax.kb.knowledge_base import KnowledgeBase
-from insgenel_jax.linker.batches import choose_decoder
-from insgenel_jax.linker.chunks import Chunk, Parts, add_name_parts, make_chunks
-from insgenel_jax.linker.directory import (
-    VERSION,
+from insgenel_jax.linker.batches import decode_chunks
+from insgenel_jax.linker.chunks import (
+    ChunkMaker,
+    DocumentChunk,
+    Losses,
+    add_name_parts,
+    make_chunks,
+)
+from insgenel_jax.linker.directory import VERSION, check_parts, open_retrieval
+from insgenel_jax.linker.inputs import as_document, as_documents, check_given
+from insgenel_jax.linker.mentions import find_mentions, find_name_parts
+from insgenel_jax.linker.scores import ScoredLink, score_links
+from insgenel_jax.linker.settings import (
+    DECODERS,
     Settings,
-    assemble,
-    check_parts,
+    check_effect,
+    expand_preset,
+    make_settings,
     read_settings,
 )
-from insgenel_jax.linker.scores import Features, ScoredLink, score_links
+from insgenel_jax.linker.title_tokens import TitleTokens
 from insgenel_jax.linker.titles import open_titles
-from insgenel_jax.retrieval.index import Index, open_index
+from insgenel_jax.retrieval.index import Index
 from insgenel_jax.retrieval.retriever import Retriever
-from insgenel_jax.text.document import Document, Mention, check_text
-
-__all__ = ["Features", "Linker", "ScoredLink", "Settings", "assemble"]
+from insgenel_jax.text.document import Document, Mention
 
 Span = tuple[int, int]
-Decided = tuple[Chunk, decisions.Path]
 
-TIE = 1e-4  # a decision as close as this may fall either way on another machine
+TIE = 1e-4  # a decision with a margin below this may fall either way elsewhere
+
+
+class Decided(NamedTuple):
+    """A chunk, and the path that was decided for it."""
+
+    chunk: DocumentChunk
+    path: decoded_path.Path
 
 
 class Linker:
-    """Links texts against a knowledge base. Made by `Linker.from_pretrained`.
+    """Links texts against a knowledge base. `Linker.from_pretrained` opens one.
 
-    `stats` counts documents, chunks, generator calls, tokens, links, chunks with a
-    decision too close to call ("ties"), and the candidate mentions lost inside a token
-    ("dropped") or for lack of room in a chunk ("cut") since the linker was opened; the
-    chunks whose beams all ended in dead ends ("dead"); and the entities left out because
-    the tokenizer has no tokens for their titles ("untokenised"), or the model no room
-    for one behind some mention ("overlong").
+    `stats` counts, since the linker was opened: documents, chunks, calls of the
+    generator, tokens run in them, links, and chunks with a decision too close to call
+    ("ties"); candidate mentions lost because they start or end inside a token
+    ("dropped") or because a chunk has no room for them ("cut"); chunks whose beams all
+    ended in dead ends ("dead"); entities left out because the tokenizer has no tokens
+    for their titles ("untokenised") or because no chunk holds the title behind some
+    mention ("overlong").
     """
 
     def __init__(
@@ -68,24 +87,25 @@ class Linker:
         index: Index | None,
         settings: Settings,
         titles: TitleTrie | None = None,
-    ):
+    ) -> None:
         if settings.system == "insgenel-r" and (retriever is None or index is None):
             raise ValueError('system "insgenel-r" needs a retriever and an index')
         if settings.titles == "all" and titles is None:
             raise ValueError('titles = "all" needs the tree of all titles')
         self.generator = generator
         self.kb = kb
+        self.retriever = retriever
+        self.index = index
         self.settings = settings
+        self.titles = titles
+        self.title_tokens = TitleTokens(kb, generator.tokenizer)
         self.stats: collections.Counter[str] = collections.Counter()
-        self._parts = Parts(generator, kb, retriever, index, settings, titles)
-        mesh = generator.mesh
-        place = None if mesh is None else sharding.replicated(mesh)
-        self._titles = jax.device_put(titles, place)
+        self._losses = Losses()
 
     @classmethod
     def from_pretrained(
         cls,
-        path: str | os.PathLike,
+        path: str | os.PathLike[str],
         *,
         verify: bool = False,
         mesh: Mesh | None = None,
@@ -93,252 +113,312 @@ class Linker:
     ) -> Linker:
         """Open a linker directory; `overrides` replace its settings.
 
-        mesh: shard the generator over several devices (see sharding.make_mesh).
-        preset="paper": see linker_directory.expand_preset. titles="all" makes the
-        directory's titles/ where there is none. Raises ArtifactError for a
-        part that is missing, damaged, of another version, or not made for the others;
-        `verify` checks every hash.
+        verify: compare the hash of every file. mesh: shard the generator over several
+        devices, see sharding.make_mesh. preset="paper": see settings.expand_preset.
+        titles="all" makes the directory's titles/ where there is none.
+
+        Raises ArtifactError for a part that is missing, damaged, of another version, or
+        not made for the others; ValueError for a setting that is unknown, has a bad
+        value, or has no effect beside the others.
         """
         path = Path(path)
         manifest = artifact.check(path, "linker", VERSION, verify=verify)
         check_parts(path, manifest.made_from)
         settings = read_settings(path, **overrides)
+        check_effect(overrides, settings)
         kb = KnowledgeBase.open(path / "kb", verify=verify)
-        retriever = index = None
+        retriever, index = None, None
         if settings.system == "insgenel-r":
-            for part in ("retriever", "index"):
-                if not (path / part).is_dir():
-                    raise artifact.ArtifactError(
-                        f'{path}: system "insgenel-r" expects {part}/, found none; '
-                        'set system="insgenel" or put the linker together with one'
-                    )
-            retriever = Retriever.load(path / "retriever")
-            index = open_index(path / "index")
+            retriever, index = open_retrieval(path)
         generator = load_generator(path / "generator", mesh, settings.dtype)
         titles = None
         if settings.titles == "all":
             titles = open_titles(path, manifest.made_from, kb, generator)
         return cls(generator, kb, retriever, index, settings, titles)
 
+    def with_settings(self, **overrides: Any) -> Linker:
+        """A linker over the same opened parts with other settings, and its own `stats`.
+
+        Raises ValueError for settings that need a part that is not open, or another
+        dtype of the generator.
+        """
+        stored = dataclasses.asdict(self.settings)
+        system = {"system": self.settings.system}
+        meant = expand_preset(system | overrides)
+        settings = make_settings(stored | meant, "with_settings")
+        check_effect(overrides, settings)
+        if settings.dtype != self.settings.dtype:
+            raise ValueError(
+                f"dtype: the generator is open in {self.settings.dtype}, found "
+                f"{settings.dtype!r}; open the linker again"
+            )
+        return type(self)(
+            self.generator, self.kb, self.retriever, self.index, settings, self.titles
+        )
+
+    @overload  # a str is an iterable of str, too; the first signature goes before
+    def __call__(  # type: ignore[overload-overlap]
+        self, texts: str | Document, mentions: Iterable[Span] | None = None
+    ) -> Document: ...
+
+    @overload
     def __call__(
         self,
-        texts: str | Document | Sequence[str | Document],
-        mentions: Sequence[Span] | Sequence[Sequence[Span]] | None = None,
-    ) -> Document | list[Document]:
-        """Link one text or several; a document's own mentions are not looked at.
+        texts: Iterable[str | Document],
+        mentions: Collection[Iterable[Span]] | None = None,
+    ) -> list[Document]: ...
 
-        mentions: the spans [start, end) to link (for several texts, a sequence for
-        each) in place of the dictionary's. Each of them comes back, with entity None
-        (NIL) where no candidate is found (but see the setting `titles`), the score is
-        below the threshold, another given span that overlaps it was linked (without
-        `rest_of_span`: one of its decision span), or it cannot be marked: it starts or
-        ends inside a token or with a space, or no chunk holds it.
-        Raises TypeError and ValueError that name the text, or the mention, at fault.
+    def __call__(self, texts: Any, mentions: Any = None) -> Document | list[Document]:
+        """Link one text or several. The mentions a document already has are ignored.
+
+        mentions: the spans [start, end) to link in place of the dictionary's; for
+        several texts, a sequence of spans for each. Each of them comes back. Its entity
+        is None (NIL) where no candidate exists (but see the setting `titles`), where
+        the score is below the threshold, where another given span that overlaps it was
+        linked (without `rest_of_span`: another one of its decision span), or where it
+        cannot be marked: it starts or ends inside a token or with a space, or no chunk
+        holds it.
+
+        Raises TypeError and ValueError that name the text or the mention at fault.
         """
         if isinstance(texts, str | Document):
             return self([texts], None if mentions is None else [mentions])[0]
-        documents = _as_documents(texts)
-        return self._link(documents, _check_given(documents, mentions))
+        documents = as_documents(texts)
+        given = None if mentions is None else check_given(documents, mentions)
+        return self._link(documents, given)
 
+    def stream(
+        self, documents: Iterable[str | Document], group: int = 256
+    ) -> Iterator[Document]:
+        """Link documents as they come, `group` at a time, in order.
+
+        Raises TypeError and ValueError that name the document at fault by its number.
+        """
+        checked = (as_document("document", i, x) for i, x in enumerate(documents))
+        while batch := list(itertools.islice(checked, group)):
+            yield from self._link(batch, None)
+
+    @overload
+    def explain(  # type: ignore[overload-overlap]
+        self,
+        texts: str | Document,
+        mentions: Iterable[Span] | None = None,
+        *,
+        vocabulary_scores: bool = False,
+    ) -> list[ScoredLink]: ...
+
+    @overload
     def explain(
         self,
-        texts: str | Document | Sequence[str | Document],
-        mentions: Sequence[Span] | Sequence[Sequence[Span]] | None = None,
-    ) -> list[ScoredLink] | list[list[ScoredLink]]:
-        """What linking a text, or several, scores: links taken and passed over.
+        texts: Iterable[str | Document],
+        mentions: Collection[Iterable[Span]] | None = None,
+        *,
+        vocabulary_scores: bool = False,
+    ) -> list[list[ScoredLink]]: ...
 
-        Of each block the link taken and the best that does not overlap it, in order of
-        their place, each with the features of its score; the threshold leaves none out.
-        Beam search gives none that was passed over, nor does titles="all" for given
-        mentions; for the other decoders, which give one answer, the tree decoder is
-        asked. mentions, errors: as in linking.
+    def explain(
+        self, texts: Any, mentions: Any = None, *, vocabulary_scores: bool = False
+    ) -> list[ScoredLink] | list[list[ScoredLink]]:
+        """The links that linking a text, or several, scores: taken and passed over.
+
+        For each block: the link taken, and the best link that does not overlap it, in
+        order of place, each with the features of its score; no threshold is applied.
+        Beam search passes nothing over, nor does titles="all" for given mentions; all
+        other decoders give one answer, for which the tree decoder is asked.
+
+        vocabulary_scores: give the log-probabilities over the whole vocabulary too;
+        this takes longer. Beam search always gives them. mentions, errors: as in
+        linking; ValueError where the decoder has no vocabulary scores.
         """
         if isinstance(texts, str | Document):
-            return self.explain([texts], None if mentions is None else [mentions])[0]
-        documents = _as_documents(texts)
-        decided = self._decide(
-            documents, _check_given(documents, mentions), scored=True
-        )
+            given = None if mentions is None else [mentions]
+            return self.explain([texts], given, vocabulary_scores=vocabulary_scores)[0]
+        documents = as_documents(texts)
+        given = None if mentions is None else check_given(documents, mentions)
+        settings = self.settings
+        any_title = given is not None and settings.titles == "all"
+        if settings.decoder != "beam" and not any_title:
+            settings = dataclasses.replace(
+                settings, decoder="tree", titles="candidates", consider_unlinked=True
+            )
+        elif any_title and vocabulary_scores:
+            raise ValueError(
+                'vocabulary_scores: the setting titles = "all" takes the step decoder '
+                'for given mentions, which has none; set titles = "candidates"'
+            )
         scored: list[list[ScoredLink]] = [[] for _ in documents]
-        for chunk, path in decided:
+        for chunk, path in self._decide(documents, given, settings, vocabulary_scores):
             scored[chunk.document] += score_links(self.kb, chunk, path)
         for links in scored:
             links.sort(key=lambda link: (link.mention.start, link.mention.end))
         return scored
 
-    def stream(
-        self, documents: Iterable[Document], group: int = 256
-    ) -> Iterator[Document]:
-        """Link documents as they come, `group` at a time, in order.
-
-        Raises TypeError and ValueError that name the document at fault, by its number.
-        """
-        documents = (_as_document(f"document {i}", x) for i, x in enumerate(documents))
-        while batch := list(itertools.islice(documents, group)):
-            yield from self._link(batch, None)
-
-    def candidates(
-        self, documents: Sequence[Document]
-    ) -> list[list[spans.CandidateMention]]:
+    def candidates(self, documents: Sequence[Document]) -> list[list[CandidateMention]]:
         """The candidate mentions of each document, in its characters."""
-        found: list[list[spans.CandidateMention]] = [[] for _ in documents]
-        for chunk in make_chunks(self._parts, documents, None):
-            for _, _, c in chunk.table.mentions:
-                moved = c.start + chunk.start, c.end + chunk.start
-                found[chunk.document].append(
-                    dataclasses.replace(c, start=moved[0], end=moved[1])
+        candidates: list[list[CandidateMention]] = [[] for _ in documents]
+        for chunk in self.chunks(documents):
+            for _, _, inside in chunk.chunk.table.mentions:
+                start, end = inside.start + chunk.start, inside.end + chunk.start
+                candidates[chunk.document].append(
+                    dataclasses.replace(inside, start=start, end=end)
                 )
-        return found
+        return candidates
 
-    def _link(self, documents, given) -> list[Document]:
-        found = self._collect(documents, self._decide(documents, given))
+    def chunks(
+        self,
+        documents: Sequence[Document],
+        mentions: Sequence[Sequence[Span]] | None = None,
+    ) -> list[DocumentChunk]:
+        """The chunks that linking documents would decode. mentions: given ones."""
+        return self._make_chunks(documents, mentions, self.settings, Losses())
+
+    def decode(self, chunks: Sequence[DocumentChunk]) -> list[decoded_path.Path]:
+        """The path that the generator decides for each chunk."""
+        return self._decode(chunks, self.settings, vocabulary=False)
+
+    @functools.cached_property
+    def _chunk_maker(self) -> ChunkMaker:
+        settings = self.settings
+        return ChunkMaker(
+            self.generator,
+            self.title_tokens,
+            settings.weights,
+            settings.chunk_tokens or self.generator.chunk_tokens,
+            self.titles if settings.titles == "all" else None,
+        )
+
+    @functools.cached_property
+    def _titles_on_device(self) -> TitleTrie | None:
+        mesh = self.generator.mesh
+        place = None if mesh is None else sharding.replicated(mesh)
+        return jax.device_put(self.titles, place)
+
+    def _link(
+        self, documents: Sequence[Document], given: list[list[Span]] | None
+    ) -> list[Document]:
+        settings = self.settings
+        if given is None:  # then every candidate mention has candidates
+            settings = dataclasses.replace(settings, titles="candidates")
+        decided = self._decide(documents, given, settings)
         linked = []
-        for number, (document, mentions) in enumerate(
-            zip(documents, found, strict=True)
-        ):
+        for number, mentions in enumerate(self._collect(documents, decided)):
             self.stats["links"] += len(mentions)
             if given is not None:
-                spanned = {(m.start, m.end): m for m in mentions}
+                by_span = {(m.start, m.end): m for m in mentions}
                 mentions = [
-                    spanned.get(span, Mention(*span, entity=None))
+                    by_span.get(span, Mention(*span, entity=None))
                     for span in given[number]
                 ]
             mentions.sort(key=lambda m: (m.start, m.end))
-            linked.append(dataclasses.replace(document, mentions=tuple(mentions)))
+            linked.append(
+                dataclasses.replace(documents[number], mentions=tuple(mentions))
+            )
         return linked
 
-    def _decide(self, documents, given, *, scored=False) -> list[Decided]:
-        """The chunks of documents and what was decided for them, in order.
-
-        scored: the links passed over are wanted, too.
-        """
-        settings = self.settings
-        if given is None:  # then every mention has candidates
-            settings = dataclasses.replace(settings, titles="candidates")
-        if scored and settings.decoder != "beam" and settings.titles != "all":
-            settings = dataclasses.replace(
-                settings, decoder="tree", consider_unlinked=True
-            )
-        chunks = make_chunks(self._parts, documents, given, self.stats)
-        decided = list(zip(chunks, self._decode(chunks, settings), strict=True))
+    def _decide(
+        self,
+        documents: Sequence[Document],
+        given: list[list[Span]] | None,
+        settings: Settings,
+        vocabulary: bool = False,
+    ) -> list[Decided]:
+        """The chunks of documents, and what was decided for them, in order."""
+        losses = self._losses
+        chunks = self._make_chunks(documents, given, settings, losses)
+        paths = self._decode(chunks, settings, vocabulary)
         if settings.name_parts and given is None:
-            found = self._collect(documents, decided)
-            again = add_name_parts(self._parts, documents, chunks, found, self.stats)
-            paths = self._decode(list(again.values()), settings)
-            for (i, chunk), path in zip(again.items(), paths, strict=True):
-                decided[i] = chunk, path
-        self.stats["documents"] += len(documents)
-        for chunk, path in decided:
-            self.stats["chunks"] += bool(chunk.table.mentions)
-            self.stats["dropped"] += chunk.table.dropped
-            self.stats["ties"] += path.gap < TIE
-            self.stats["dead"] += path.score == -math.inf
-        for name in ("untokenised", "overlong"):
-            self.stats[name] = len(getattr(self._parts, name))
+            decided = list(map(Decided, chunks, paths))
+            changed = self._add_name_parts(documents, decided, losses)
+            again = self._decode(list(changed.values()), settings, vocabulary)
+            for (i, chunk), path in zip(changed.items(), again, strict=True):
+                chunks[i], paths[i] = chunk, path
+        decided = list(map(Decided, chunks, paths))
+        self._count(len(documents), decided)
         return decided
 
+    def _make_chunks(
+        self,
+        documents: Sequence[Document],
+        given: Sequence[Sequence[Span]] | None,
+        settings: Settings,
+        losses: Losses,
+    ) -> list[DocumentChunk]:
+        texts = [document.text for document in documents]
+        mentions = find_mentions(
+            self.kb, self.retriever, self.index, texts, given, settings
+        )
+        keep_empty = settings.name_parts and given is None
+        return make_chunks(
+            self._chunk_maker, texts, mentions, losses, keep_empty=keep_empty
+        )
+
+    def _add_name_parts(
+        self, documents: Sequence[Document], decided: list[Decided], losses: Losses
+    ) -> dict[int, DocumentChunk]:
+        """The chunks that hold parts of the names linked so far: number -> chunk."""
+        chunks = [chunk for chunk, _ in decided]
+        taken: list[list[Span]] = [[] for _ in documents]
+        for chunk in chunks:
+            taken[chunk.document] += [(c.start, c.end) for c in chunk.candidates]
+        linked = self._collect(documents, decided)
+        parts = {
+            number: find_name_parts(self.kb, document.text, linked[number], spans)
+            for number, (document, spans) in enumerate(
+                zip(documents, taken, strict=True)
+            )
+        }
+        return add_name_parts(self._chunk_maker, chunks, parts, losses)
+
     def _decode(
-        self, chunks: Sequence[Chunk], settings: Settings
-    ) -> list[decisions.Path]:
-        """Decode chunks in batches of one static shape each; in order on output."""
-        paths = [decisions.Path.begin() for _ in chunks]
-        shape, decode = choose_decoder(settings, self.generator, self._titles)
-        shapes = {i: shape(c) for i, c in enumerate(chunks) if c.table.mentions}
-        # a batch runs until its last row ends: those that end together go together
-        order = sorted(shapes, key=lambda i: (shapes[i], chunks[i].table.spans, i))
-        for (slots, *_), alike in itertools.groupby(order, key=shapes.__getitem__):
-            most = min(settings.batch, max(settings.batch_tokens // slots, 1))
-            while group := list(itertools.islice(alike, most)):
-                batch = min(most, bucket(len(group), 1))
-                found = decode([chunks[i] for i in group], batch)
-                for i, path in zip(group, found, strict=True):
-                    _check_finite(chunks[i], path)
-                    paths[i] = path
-                    self.stats["calls"] += path.calls
-                    self.stats["tokens"] += path.tokens
+        self, chunks: Sequence[DocumentChunk], settings: Settings, vocabulary: bool
+    ) -> list[decoded_path.Path]:
+        name = settings.decoder_name
+        options = Options(
+            selection=settings.selection,
+            unlinked=settings.consider_unlinked,
+            vocabulary=vocabulary,
+            beams=settings.beams,
+            openings=settings.openings,
+            titles=self._titles_on_device if settings.titles == "all" else None,
+        )
+        paths = decode_chunks(
+            self.generator,
+            chunks,
+            DECODERS[name],
+            options,
+            batch=settings.batch,
+            batch_tokens=settings.batch_tokens,
+        )
+        for path in paths:
+            self.stats["calls"] += path.calls
+            self.stats["tokens"] += path.tokens
         return paths
 
-    def _collect(self, documents, decided: list[Decided]) -> list[list[Mention]]:
-        """The mentions of each document that the settings let through."""
+    def _count(self, documents: int, decided: list[Decided]) -> None:
+        stats = self.stats
+        stats["documents"] += documents
+        for chunk, path in decided:
+            stats["chunks"] += bool(chunk.chunk.table.mentions)
+            stats["dropped"] += chunk.chunk.table.dropped
+            stats["ties"] += path.margin < TIE
+            stats["dead"] += path.score == -math.inf
+        stats["cut"] = self._losses.cut
+        stats["overlong"] = len(self._losses.overlong)
+        stats["untokenised"] = len(self.title_tokens.untokenised)
+
+    def _collect(
+        self, documents: Sequence[Document], decided: list[Decided]
+    ) -> list[list[Mention]]:
+        """The mentions of each document whose score reaches the threshold."""
         settings = self.settings
-        found: list[list[Mention]] = [[] for _ in documents]
+        mentions: list[list[Mention]] = [[] for _ in documents]
         for chunk, path in decided:
             links = score_links(
                 self.kb, chunk, path, unlinked=settings.consider_unlinked
             )
-            found[chunk.document] += [
+            mentions[chunk.document] += [
                 link.mention
                 for link in links
-                if link.mention.score >= settings.threshold
+                if (link.mention.score or 0.0) >= settings.threshold
             ]
-        return found
-
-
-def _as_documents(texts: Iterable[str | Document]) -> list[Document]:
-    if not isinstance(texts, Iterable):
-        raise TypeError(
-            "texts: expected a string, a Document or a sequence of them, found "
-            f"{type(texts).__name__}"
-        )
-    return [_as_document(f"text {i}", text) for i, text in enumerate(texts)]
-
-
-def _as_document(name: str, text: str | Document) -> Document:
-    """name: what errors call it; its last word is the id of a text without one."""
-    number = name.rpartition(" ")[2]
-    document = text if isinstance(text, Document) else Document(number, text)
-    if not isinstance(document.text, str):
-        raise TypeError(
-            f"{name}: expected a string or a Document, found "
-            f"{type(document.text).__name__}"
-        )
-    check_text(document.text, name)
-    return document
-
-
-def _check_finite(chunk: Chunk, path: decisions.Path) -> None:
-    if math.isnan(path.score or 0.0) or not math.isfinite(sum(path.log_probs)):
-        raise FloatingPointError(
-            f"the generator's logits are not finite for characters [{chunk.start}, "
-            f"{chunk.end}) of document {chunk.document} of the group: its weights are "
-            "damaged, or too large for the setting dtype"
-        )
-
-
-def _check_given(documents: Sequence[Document], mentions) -> list[list[Span]] | None:
-    """Given spans as pairs of integers within their texts."""
-    if mentions is None:
-        return None
-    if not isinstance(mentions, Collection):
-        raise TypeError(
-            "mentions: expected a sequence of spans for each text, found "
-            f"{type(mentions).__name__}"
-        )
-    if len(mentions) != len(documents):
-        raise ValueError(
-            f"mentions: expected a sequence of spans for each of {len(documents)} "
-            f"texts, found {len(mentions)}"
-        )
-    checked: list[list[Span]] = []
-    for i, (document, found) in enumerate(zip(documents, mentions, strict=True)):
-        if not isinstance(found, Iterable):
-            raise TypeError(
-                f"text {i}: expected mentions as a sequence of spans, found {found!r}"
-            )
-        spans_of_text = []
-        for span in found:
-            try:
-                start, end = map(operator.index, span)
-            except (TypeError, ValueError):
-                raise ValueError(
-                    f"text {i}: expected a mention as (start, end), two integers, "
-                    f"found {span!r}"
-                ) from None
-            if not 0 <= start < end <= len(document.text):
-                raise ValueError(
-                    f"text {i}: mention [{start}, {end}): expected 0 <= start < end <= "
-                    f"{len(document.text)}, the length of the text"
-                )
-            spans_of_text.append((start, end))
-        checked.append(spans_of_text)
-    return checked
+        return mentions

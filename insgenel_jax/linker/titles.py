@@ -1,4 +1,4 @@
-"""A linker's knowledge base and tokenizer in; the tree of all their titles out."""
+"""A knowledge base and a tokenizer in; the prefix tree of all titles out."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from insgenel_jax.kb.knowledge_base import KnowledgeBase
 from insgenel_jax.text.linked_text import encode_titles
 from insgenel_jax.tokenizer import Tokenizer
 
-BLOCK = 20_000  # titles that are tokenised together
-SHARE = 4  # of the model's positions a title may take one in so many
+TOGETHER = 20_000  # titles that are tokenised in one call
+SHARE = 4  # a title may take one in SHARE of the model's positions
 
 
 def open_titles(
     path: Path, made_from: Mapping[str, str], kb: KnowledgeBase, generator: Generator
 ) -> TitleTrie:
-    """The tree in titles/ of a linker directory; where there is none, it is made.
+    """The tree in titles/ of a linker directory. It is made where there is none.
 
-    made_from: of the linker. Raises ArtifactError for a tree that was made from other
-    parts or is damaged, ValueError where there is no title to make one of.
+    made_from: of the linker. Raises ArtifactError for a tree that is damaged or was
+    made from other parts, ValueError where there is no title to make one of.
     """
     parts = {part: made_from[part] for part in ("generator", "kb")}
     folder = path / "titles"
@@ -38,22 +38,22 @@ def open_titles(
         return open_title_trie(folder, parts)
     longest = generator.max_positions // SHARE
     titles = make_titles(kb, generator.tokenizer, longest)
-    with contextlib.suppress(OSError):  # where nobody may write, it is made every time
+    with contextlib.suppress(OSError):  # a directory that is read-only stays without
         save_title_trie(titles, folder, parts)
     return titles
 
 
 def make_titles(kb: KnowledgeBase, tokenizer: Tokenizer, longest: int) -> TitleTrie:
-    """The tree of all titles of at most `longest` tokens, and at least one."""
+    """The tree of all titles that have tokens, and at most `longest` of them."""
     ids, lengths = [np.zeros(0, np.int32)], np.zeros(len(kb), np.int64)
-    for first in range(0, len(kb), BLOCK):
-        block = range(first, min(first + BLOCK, len(kb)))
-        found = encode_titles(tokenizer, [kb.title(entity) for entity in block])
-        lengths[block.start : block.stop] = [len(title) for title in found]
-        ids.append(np.array([t for title in found for t in title], np.int32))
+    for first in range(0, len(kb), TOGETHER):
+        rows = range(first, min(first + TOGETHER, len(kb)))
+        encoded = encode_titles(tokenizer, [kb.title(entity) for entity in rows])
+        lengths[rows.start : rows.stop] = [len(title) for title in encoded]
+        ids.append(np.array([t for title in encoded for t in title], np.int32))
     kept = (lengths > 0) & (lengths <= longest)
-    entities, ids = np.flatnonzero(kept), np.concatenate(ids)
+    entities, tokens = np.flatnonzero(kept), np.concatenate(ids)
     titles = build_title_trie(
-        ids[np.repeat(kept, lengths)], lengths[kept], tokenizer.size, tokenizer.end
+        tokens[np.repeat(kept, lengths)], lengths[kept], tokenizer.size, tokenizer.end
     )
     return dataclasses.replace(titles, entity=entities[titles.entity].astype(np.int32))

@@ -1,14 +1,15 @@
-"""The facts of the mini world: topics, their entities, and the words that betray them.
+"""The facts of the mini world: topics, their entities, and the cues of both.
 
-One block a topic. Its first line is `# topic: cues shared by all of its entities`, then
-for each entity
+Cues are words that tell which entity a name means. Each block is a topic. Its first
+line is `# topic: cues shared by all of its entities`. Then follows for each entity
 
     title | kind | share | short form / other forms | cues of its own
         description
 
-`share` is how often the short form means this entity, against the others that bear it;
-"the" before a form is the article it needs in a sentence and no part of the form. Cues
-are plurals or mass nouns of at most two words, so that any of them fits any sentence.
+`share` says how often the short form means this entity, against the other entities
+with the same form. "the" before a form is the article that it needs in a sentence, and
+no part of the form. Cues are plurals or mass nouns of at most two words, so that any of
+them fits any sentence.
 """
 
 FACTS = """

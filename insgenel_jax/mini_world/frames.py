@@ -1,13 +1,14 @@
 """The sentences of the mini world: frames with slots, one set of them for each split.
 
-Slots: {m} a mention and {c} a cue of its entity; {n} and {d} the same for a second
-entity of the topic; {f} a name that is no entity here, {k} who bears it, {h} a thing
-about the house, {x} a thing whose ordinary name holds a surface form.
+Slots: {m} is a mention and {c} a cue of its entity; {n} and {d} are the same for a
+second entity of the topic; {f} is a name that is no entity here, {k} who bears it, {h}
+something about the house, {x} an ordinary thing whose name contains a surface form.
 
-No split may share four words in a row with training once names are masked. So around a
-slot each split has words of its own (training says "and" or "or" between two cues, the
-others never do), and a frame that begins with a slot can only open a paragraph.
-tests/kb/test_world.py proves it for all that can be generated.
+No split may share four consecutive words with training once names are masked, so that a
+model cannot learn the frames by heart. Therefore each split has words of its own around
+a slot (training says "and" or "or" between two cues, the others never do), and a frame
+that begins with a slot can only open a paragraph. tests/mini_world proves it for every
+paragraph that can be generated.
 """
 
 TRAIN = {
@@ -235,7 +236,7 @@ DEV = {
     ),
 }
 
-# Names that anybody may bear, and who bears them (each fits after "a").
+# Names that anybody may bear, and who bears them. Each bearer fits after "a".
 PRIVATE_NAMES = (
     "Jordan",
     "Phoenix",
@@ -277,7 +278,7 @@ HOUSEHOLD = (
     "old buttons",
 )
 
-# Ordinary things whose names begin with a surface form: not links.
+# Ordinary things whose names begin with a surface form. They are no mentions.
 ORDINARY = (
     "jordan almonds",
     "victoria plums",

@@ -1,4 +1,4 @@
-"""Attention: what a token may see (Mask), who computes it, and the cache's writes."""
+"""Attention: what a token may see (Mask), and which backend computes it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from jax.experimental.pallas.ops.tpu.splash_attention import (
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Bool, Float, Int
 
-from insgenel_jax.sharding import BATCH, RULES
+from insgenel_jax.sharding import BATCH, RULES, AnyArray
 
 
 @functools.partial(
@@ -27,46 +27,49 @@ from insgenel_jax.sharding import BATCH, RULES
 )
 @dataclasses.dataclass(frozen=True)
 class Mask:
-    """What a query may see, in parts that must all allow it; a part left out allows all.
+    """Which keys a query may see: those that every part of the mask allows.
 
-    causal: query t sees the keys 0 to t. segments: a token sees those of its own
-    segment, 0 is padding and not seen. lengths: row b has so many keys, what stands
-    behind them is not seen. dense: True where it may be seen, for all that cannot be
-    said otherwise (a tree; a cache whose rows are filled unequally).
+    A part that is left out allows every key.
+    causal: query t sees the keys 0 to t.
+    segments: a token sees the tokens of its own segment; segment 0 is padding, which
+    nobody sees.
+    lengths: row b has lengths[b] keys; the keys behind them are not seen.
+    dense: True where a query sees a key. It is for masks that the other parts cannot
+    express: tree attention, and a KV cache whose rows are filled unequally.
     """
 
     causal: bool = False
-    segments: Int[Array, "B T"] | None = None
-    lengths: Int[Array, " B"] | None = None
-    dense: Bool[Array, "B T S"] | None = None
+    segments: Int[AnyArray, "B T"] | None = None
+    lengths: Int[AnyArray, " B"] | None = None
+    dense: Bool[AnyArray, "#B T S"] | None = None
 
-    def __and__(self, seen: Bool[Array, "B T S"]) -> Mask:
-        """What this mask and `seen` both allow (a sliding window)."""
+    def __and__(self, seen: Bool[AnyArray, "#B T S"]) -> Mask:
+        """The mask that allows what both this one and `seen`, say a window, allow."""
         seen = seen if self.dense is None else self.dense & seen
         return dataclasses.replace(self, dense=seen)
 
 
-# Where each backend runs (None: anywhere), and which parts of a mask it honours.
-BACKENDS = {
+# Backend -> the platform it runs on (None: any), and the parts of a mask it honours.
+BACKENDS: dict[str, tuple[str | None, tuple[str, ...]]] = {
     "xla": (None, ("causal", "segments", "lengths", "dense")),
     "cudnn": ("gpu", ("causal", "lengths")),
     "splash": ("tpu", ("causal", "segments", "lengths")),
 }
-_LANES = 128  # splash works on blocks of so many tokens
+_LANES = 128  # splash attention takes a multiple of this many tokens
 
 
 def attend(
-    query: Float[Array, "B T N H"],
-    key: Float[Array, "B S K H"],
-    value: Float[Array, "B S K H"],
-    mask: Mask | Bool[Array, "B T S"],
+    query: Float[AnyArray, "B T N H"],
+    key: Float[AnyArray, "B S K H"],
+    value: Float[AnyArray, "B S K H"],
+    mask: Mask | Bool[AnyArray, "#B T S"],
     backend: str = "auto",
 ) -> Float[Array, "B T N H"]:
-    """Scaled dot-product attention; N / K query heads share one key head.
+    """Scaled dot-product attention with grouped queries (GQA): N / K heads share a key.
 
-    The softmax is in float32. A query that may see nothing gets something finite, in
-    value and gradient, and of no meaning. Raises ValueError when the backend asked for
-    would ignore a part of the mask or cannot run here ("auto" then takes xla).
+    The softmax is computed in float32. The result for a query that sees no key is
+    meaningless, but it and its gradient are finite. Raises ValueError when the named
+    backend would ignore a part of the mask or cannot run here; "auto" then takes xla.
     """
     mask = mask if isinstance(mask, Mask) else Mask(dense=mask)
     backend = choose_backend(backend, mask, query, key, jax.default_backend())
@@ -75,11 +78,17 @@ def attend(
         return compute[backend](query, key, value, mask)
 
 
-def choose_backend(setting: str, mask: Mask, query, key, platform: str) -> str:
-    """The backend for these shapes on a platform (cpu, gpu, tpu).
+def choose_backend(
+    setting: str,
+    mask: Mask,
+    query: AnyArray | jax.ShapeDtypeStruct,
+    key: AnyArray | jax.ShapeDtypeStruct,
+    platform: str,
+) -> str:
+    """The backend for these arrays, or arrays of these shapes, on cpu, gpu or tpu.
 
-    "auto" is the platform's own where nothing speaks against it, else xla. Raises
-    ValueError with the reasons that speak against a backend that was asked for.
+    "auto" is the platform's own backend if that can compute this attention, else xla.
+    Raises ValueError with all objections to a backend that was named.
     """
     if setting == "auto":
         own = (name for name, (where, _) in BACKENDS.items() if where == platform)
@@ -92,51 +101,76 @@ def choose_backend(setting: str, mask: Mask, query, key, platform: str) -> str:
     return setting
 
 
-def objections(backend: str, mask: Mask, query, key, platform: str) -> list[str]:
-    """Why this backend would not compute this attention, or would compute another."""
+def objections(
+    backend: str,
+    mask: Mask,
+    query: AnyArray | jax.ShapeDtypeStruct,
+    key: AnyArray | jax.ShapeDtypeStruct,
+    platform: str,
+) -> list[str]:
+    """Why this backend cannot run here, or would compute something else."""
     where, honoured = BACKENDS[backend]
     parts = {f.name: getattr(mask, f.name) for f in dataclasses.fields(mask)}
-    said = [n for n, part in parts.items() if part is not None and part is not False]
-    (rows, queries, heads, size), (keys, kv_heads) = query.shape, key.shape[1:3]
-    problems = []
+    given = [n for n, part in parts.items() if part is not None and part is not False]
+    keys, problems = key.shape[1], []
     if where not in (None, platform):
         problems.append(f"it runs on {where}, this is {platform}")
-    problems += [f"it would ignore the mask's {n}" for n in said if n not in honoured]
+    problems += [f"it would ignore the mask's {n}" for n in given if n not in honoured]
     if mask.segments is not None and mask.segments.shape[1] != keys:
         problems.append(
             f"the mask has segments of {mask.segments.shape[1]} tokens for {keys} keys"
         )
     if backend == "cudnn":
-        if query.dtype not in (jnp.bfloat16, jnp.float16):
-            problems.append(f"it takes bfloat16 or float16, not {query.dtype}")
-        if size % 8 or size > 128:
-            problems.append(f"heads of {size}: not a multiple of 8, at most 128")
+        problems += _cudnn_objections(query)
     if backend == "splash":
-        if queries != keys or queries % _LANES:
-            problems.append(
-                f"it needs as many queries as keys, a multiple of {_LANES}, found "
-                f"{queries} and {keys}"
-            )
-        if size % 64:
-            problems.append(f"heads of {size}: not a multiple of 64")
-        mesh = jax.sharding.get_abstract_mesh()
-        sizes = {} if mesh.empty else mesh.shape
-        batch = math.prod(sizes.get(axis, 1) for axis in BATCH)
-        if rows % batch:
-            problems.append(f"data x fsdp = {batch} does not divide {rows} rows")
-        tensor = sizes.get(RULES["heads"], 1)
-        if heads % tensor or kv_heads % tensor:
-            problems.append(
-                f"tensor = {tensor} does not divide {heads} and {kv_heads} heads"
-            )
+        problems += _splash_objections(query, key)
     return problems
 
 
-def _attend_xla(query, key, value, mask: Mask):
-    """Any mask; the scores of all pairs are formed."""
+def _cudnn_objections(query: AnyArray | jax.ShapeDtypeStruct) -> list[str]:
+    size, problems = query.shape[3], []
+    if query.dtype not in (jnp.bfloat16, jnp.float16):
+        problems.append(f"it takes bfloat16 or float16, not {query.dtype}")
+    if size % 8 or size > 128:
+        problems.append(f"heads of {size}: not a multiple of 8, at most 128")
+    return problems
+
+
+def _splash_objections(
+    query: AnyArray | jax.ShapeDtypeStruct, key: AnyArray | jax.ShapeDtypeStruct
+) -> list[str]:
+    (rows, queries, heads, size), (keys, kv_heads) = query.shape, key.shape[1:3]
+    problems = []
+    if queries != keys or queries % _LANES:
+        problems.append(
+            f"it needs as many queries as keys, a multiple of {_LANES}, found "
+            f"{queries} and {keys}"
+        )
+    if size % 64:
+        problems.append(f"heads of {size}: not a multiple of 64")
+    mesh = jax.sharding.get_abstract_mesh()
+    sizes = {} if mesh.empty else mesh.shape
+    batch = math.prod(sizes.get(axis, 1) for axis in BATCH)
+    if rows % batch:
+        problems.append(f"data x fsdp = {batch} does not divide {rows} rows")
+    tensor = sizes.get(RULES["heads"], 1)
+    if heads % tensor or kv_heads % tensor:
+        problems.append(
+            f"tensor = {tensor} does not divide {heads} and {kv_heads} heads"
+        )
+    return problems
+
+
+def _attend_xla(
+    query: Float[AnyArray, "B T N H"],
+    key: Float[AnyArray, "B S K H"],
+    value: Float[AnyArray, "B S K H"],
+    mask: Mask,
+) -> Float[Array, "B T N H"]:
+    """Any mask on any platform; the scores of all T x S pairs are formed."""
     seen = to_dense(mask, query.shape[1], key.shape[1])
     groups = query.shape[2] // key.shape[2]
-    # heads to the front: on a CPU this halves the time that the products take
+    # with the heads in front a CPU computes the products in half the time
     query, key, value = (jnp.moveaxis(x, 2, 1) for x in (query, key, value))
     query = query.reshape(*key.shape[:2], groups, *query.shape[2:])  # [B K G T H]
     scores = jnp.einsum(
@@ -148,10 +182,16 @@ def _attend_xla(query, key, value, mask: Mask):
     return jnp.moveaxis(mixed.reshape(mixed.shape[0], -1, *mixed.shape[3:]), 1, 2)
 
 
-def _attend_cudnn(query, key, value, mask: Mask, implementation: str = "cudnn"):
-    """The flash kernel of cuDNN; key heads are shared, not repeated."""
+def _attend_cudnn(
+    query: Float[AnyArray, "B T N H"],
+    key: Float[AnyArray, "B S K H"],
+    value: Float[AnyArray, "B S K H"],
+    mask: Mask,
+    implementation: str = "cudnn",
+) -> Float[Array, "B T N H"]:
+    """The flash attention of cuDNN; key heads are shared, not repeated."""
     lengths = mask.lengths
-    if lengths is not None:  # a row without keys sees its first one: finite
+    if lengths is not None:  # a row without keys sees its first one, to stay finite
         lengths = jnp.maximum(lengths, 1).astype(jnp.int32)
     return jax.nn.dot_product_attention(
         query,
@@ -163,11 +203,18 @@ def _attend_cudnn(query, key, value, mask: Mask, implementation: str = "cudnn"):
     )
 
 
-def _attend_splash(query, key, value, mask: Mask, interpret: bool = False):
-    """The flash kernel for TPUs; key heads are shared, not repeated.
+def _attend_splash(
+    query: Float[AnyArray, "B T N H"],
+    key: Float[AnyArray, "B T K H"],
+    value: Float[AnyArray, "B T K H"],
+    mask: Mask,
+    interpret: bool = False,
+) -> Float[Array, "B T N H"]:
+    """Splash attention, the flash attention for TPUs; key heads are shared.
 
-    Segments are compared for equality alone: padding sees padding, which is finite and
-    of no meaning. The kernel is not partitioned by XLA, hence the shard_map.
+    The kernel only compares segment ids for equality, so padding sees padding: its
+    values are finite and meaningless. XLA cannot partition the kernel, hence the
+    shard_map.
     """
     rows, tokens, _, size = query.shape
     segments = mask.segments
@@ -177,38 +224,49 @@ def _attend_splash(query, key, value, mask: Mask, interpret: bool = False):
     if mask.lengths is not None:
         inside = jnp.arange(tokens) < mask.lengths[:, None]
         ids = ids._replace(kv=jnp.where(inside, segments, -1))
-    kind = splash_mask.CausalMask if mask.causal else splash_mask.FullMask
-    block = next(b for b in (512, 256, _LANES) if tokens % b == 0)
-    blocks = splash.BlockSizes(
-        **dict.fromkeys(("block_q", "block_q_dkv", "block_q_dq"), block),
-        **dict.fromkeys(("block_kv", "block_kv_dkv", "block_kv_dq"), block),
-    )
-
-    def run(query, key, value, ids):
-        heads = splash_mask.MultiHeadMask([kind((tokens, tokens))] * query.shape[1])
-        kernel = splash.make_splash_mha(
-            heads,
-            block_sizes=blocks,
-            head_shards=1,
-            q_seq_shards=1,
-            interpret=interpret,
-        )
-        return jax.vmap(kernel)(query, key, value, ids)
-
+    compute = functools.partial(_run_splash, causal=mask.causal, interpret=interpret)
     if not jax.sharding.get_abstract_mesh().empty:
         heads = P(BATCH, RULES["heads"])
-        run = jax.shard_map(
-            run,
+        compute = jax.shard_map(
+            compute,
             in_specs=(heads, heads, heads, P(BATCH)),
             out_specs=heads,
             check_vma=False,
         )
     query, key, value = (jnp.moveaxis(x, 2, 1) for x in (query, key, value))
-    return jnp.moveaxis(run(query * size**-0.5, key, value, ids), 1, 2)
+    return jnp.moveaxis(compute(query * size**-0.5, key, value, ids), 1, 2)
 
 
-def to_dense(mask: Mask, queries: int, keys: int) -> Bool[Array, "B T S"]:
-    """The mask as one array; of one row where it is the same for all rows."""
+def _run_splash(
+    query: Float[AnyArray, "B N T H"],
+    key: Float[AnyArray, "B K T H"],
+    value: Float[AnyArray, "B K T H"],
+    ids: splash.SegmentIds | None,
+    *,
+    causal: bool,
+    interpret: bool,
+) -> Float[Array, "B N T H"]:
+    """The kernel on the rows and heads of one device."""
+    heads, tokens = query.shape[1:3]
+    mask = splash_mask.CausalMask if causal else splash_mask.FullMask
+    size = next(n for n in (512, 256, _LANES) if tokens % n == 0)
+    kernel = splash.make_splash_mha(
+        splash_mask.MultiHeadMask([mask((tokens, tokens))] * heads),
+        block_sizes=splash.BlockSizes(
+            **dict.fromkeys(("block_q", "block_q_dkv", "block_q_dq"), size),
+            **dict.fromkeys(("block_kv", "block_kv_dkv", "block_kv_dq"), size),
+        ),
+        head_shards=1,
+        q_seq_shards=1,
+        interpret=interpret,
+    )
+    return jax.vmap(kernel)(query, key, value, ids)
+
+
+def to_dense(
+    mask: Mask, queries: int, keys: int
+) -> Bool[AnyArray, "B {queries} {keys}"]:
+    """The mask as one array, of a single row if it is the same for all rows."""
     seen = jnp.ones((1, queries, keys), bool) if mask.dense is None else mask.dense
     if mask.causal:
         seen &= jnp.arange(queries)[:, None] >= jnp.arange(keys)
@@ -220,10 +278,10 @@ def to_dense(mask: Mask, queries: int, keys: int) -> Bool[Array, "B T S"]:
     return seen
 
 
-def causal_mask(segments: Int[Array, "B T"]) -> Mask:
-    """Each token sees itself and what stands before it in its own segment.
+def causal_mask(segments: Int[AnyArray, "B T"]) -> Mask:
+    """The mask of packed texts: a token sees its own segment up to itself.
 
-    Segment 0 is padding: it sees nothing and is not seen.
+    Segment 0 is padding: it sees nothing and nobody sees it.
         segments 1 1 2 2 0      1 . . . .
                                 1 1 . . .
                                 . . 1 . .
@@ -231,25 +289,3 @@ def causal_mask(segments: Int[Array, "B T"]) -> Mask:
                                 . . . . .
     """
     return Mask(causal=True, segments=segments)
-
-
-def extend_cache(
-    cache: dict,
-    layer: Int[Array, ""],
-    key: Float[Array, "B T K H"],
-    value: Float[Array, "B T K H"],
-) -> tuple[dict, Float[Array, "B S K H"], Float[Array, "B S K H"]]:
-    """Put row b's new keys and values of one layer at slots length[b] + arange(T).
-
-    Writes past the last slot are dropped. -> cache, all the layer's keys and values.
-    """
-    rows = jnp.arange(key.shape[0])[:, None]
-    slots = cache["length"][:, None] + jnp.arange(key.shape[1])
-    whole = []
-    for name, new in (("k", key), ("v", value)):
-        # in place over all layers: a copy of one layer is all that is made
-        at = cache[name].at[layer, rows, slots]
-        cache = cache | {name: at.set(new.astype(cache[name].dtype), mode="drop")}
-        one = jax.lax.dynamic_index_in_dim(cache[name], layer, keepdims=False)
-        whole.append(one.astype(new.dtype))
-    return cache, *whole

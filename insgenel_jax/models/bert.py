@@ -1,4 +1,4 @@
-"""BERT: tokens, positions, mask -> hidden states of the last layer ([CLS] = the first)."""
+"""BERT: tokens, positions and mask to the hidden states of the last layer."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from insgenel_jax.models import attention, layers
+from insgenel_jax.models.attention import Mask
 from insgenel_jax.models.config import ModelConfig
-from insgenel_jax.sharding import pin_batch
+from insgenel_jax.sharding import AnyArray, Axes, pin_batch
 
 # Parameter path -> logical axes (sharding.py places them on the mesh).
-AXES = {
+AXES: Axes = {
     "embed/embedding": ("vocabulary", "model"),
     "embed_position/embedding": (None, "model"),
     "embed_type/embedding": (None, "model"),
@@ -38,12 +39,14 @@ AXES = {
 
 
 class Attention(nn.Module):
-    """Self-attention without positions of its own."""
+    """Self-attention; positions are in the embeddings alone."""
 
     config: ModelConfig
 
     @nn.compact
-    def __call__(self, x: Float[Array, "B T D"], mask) -> Float[Array, "B T D"]:
+    def __call__(
+        self, x: Float[AnyArray, "B T D"], mask: Mask | Bool[AnyArray, "#B T T"]
+    ) -> Float[Array, "B T D"]:
         c = self.config
         heads = (c.heads, c.head_dim)
         query = layers.project(c, heads, "query", bias=True)(x)
@@ -54,12 +57,12 @@ class Attention(nn.Module):
 
 
 class MLP(nn.Module):
-    """Two maps with the exact GELU between them."""
+    """Two linear maps with the exact GELU between them."""
 
     config: ModelConfig
 
     @nn.compact
-    def __call__(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
+    def __call__(self, x: Float[AnyArray, "B T D"]) -> Float[Array, "B T D"]:
         x = layers.project(self.config, self.config.ffn, "up", bias=True)(x)
         x = nn.gelu(x, approximate=False)
         return layers.project(self.config, self.config.dim, "down", bias=True)(x)
@@ -72,7 +75,13 @@ class Layer(nn.Module):
     deterministic: bool
 
     @nn.compact
-    def __call__(self, x, number, mask):
+    def __call__(
+        self,
+        x: Float[AnyArray, "B T D"],
+        number: Int[AnyArray, ""] | int,
+        mask: Mask | Bool[AnyArray, "#B T T"],
+    ) -> tuple[Float[Array, "B T D"], None]:
+        """number: the layer's, which only the decoders need."""
         c = self.config
         drop = nn.Dropout(c.dropout, deterministic=self.deterministic)
         with jax.named_scope("attention"):
@@ -85,21 +94,21 @@ class Layer(nn.Module):
 
 
 class Bert(nn.Module):
-    """The encoder without its pooler; what a token sees is the mask's to say."""
+    """The encoder without its pooler; the hidden state of [CLS] is the first."""
 
     config: ModelConfig
 
     @nn.compact
     def __call__(
         self,
-        tokens: Int[Array, "B T"],
-        positions: Int[Array, "B T"],
-        mask: attention.Mask | Bool[Array, "B T T"],
-        cache: None = None,
+        tokens: Int[AnyArray, "B T"],
+        positions: Int[AnyArray, "B T"],
+        mask: Mask | Bool[AnyArray, "#B T T"],
+        cache: dict | None = None,
         *,
         deterministic: bool = True,
     ) -> tuple[Float[Array, "B T D"], None]:
-        """All tokens are of type 0. There is no cache to give."""
+        """All tokens are of type 0. Raises ValueError when a cache is given."""
         c = self.config
         if cache is not None:
             raise ValueError("BERT sees both sides of a token and so has no cache")

@@ -1,4 +1,4 @@
-"""ModelConfig: the shape of a model, and which shapes contradict themselves."""
+"""ModelConfig: what a model is, and which configs contradict themselves."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ REMAT = ("none", "dots", "full")
 DTYPES = ("float32", "bfloat16", "float16")
 ROPE_SCALINGS = ("linear", "llama3")
 
-# As Hugging Face's classes start, and as PyTorch's LayerNorm always is (OPT).
+# The defaults of Hugging Face's classes; in OPT it is PyTorch's, and fixed.
 _NORM_EPS = {"opt": 1e-5, "llama": 1e-6, "bert": 1e-12}
-# Fields that one family alone computes.
+# Field -> the only family that computes it.
 _OWN = {
     "embed_dim": "opt",
     "pre_norm": "opt",
@@ -30,11 +30,12 @@ _OWN = {
 
 @dataclasses.dataclass(frozen=True)
 class RopeScaling:
-    """Rotary rates made lower, for longer contexts than a model was trained on first.
+    """RoPE scaling: lower rotary rates, for longer contexts than in pretraining.
 
-    linear: all divided by `factor`. llama3 (LLaMA 3.1): those that turn less than
-    `low_frequency` times in `original_positions` are, those that turn more than
-    `high_frequency` times stay, and between the two it goes over smoothly.
+    linear: every rate is divided by `factor`.
+    llama3 (LLaMA 3.1): a rate that turns less than `low_frequency` times within
+    `original_positions` is divided by `factor`; one that turns more than
+    `high_frequency` times stays; between the two the division sets in smoothly.
     """
 
     kind: str
@@ -46,22 +47,32 @@ class RopeScaling:
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
-    """One model. `kv_heads` and `head_dim` follow from `heads` when left out.
+    """The architecture, sizes and dtypes of one model.
 
-    `norm_eps` left out is the family's own. Fields of one family:
-    OPT: `pre_norm` puts the norms before attention and MLP and one at the end (all but
-    the 350M, which has them behind); `embed_dim`: of the embeddings, where that is not
-    `dim` (350M).
-    LLaMA: `qkv_bias` (Qwen2); `qk_norm`, over each head (Qwen3); `sliding_window`: a
-    token sees so many, itself among them, in the layers from `window_from` on (Mistral,
-    Qwen).
-    `init_std` is that of fresh maps and embeddings, which a model as narrow as 64 may
-    want larger than 0.02. `dropout` is of what attention and MLP add (and of BERT's and
-    LLaMA's embeddings), never of attention weights.
-    `dtype` is what is computed in, `param_dtype` what the parameters are kept in;
-    `remat` says what the backward pass recomputes: nothing, all but the matrix
+    vocabulary, dim, layers, heads, ffn, max_positions: V, D, L, N, F and the number of
+    positions.
+    kv_heads, head_dim: K, fewer than N in grouped-query attention (GQA), and H; left
+    out, they are `heads` and `dim / heads`.
+    norm_eps: left out, it is the family's default.
+    init_std: the spread of fresh weights and embeddings; a model as narrow as 64 may
+    need more than 0.02.
+    dropout: applied to what attention and MLP add and to the embeddings of BERT and
+    LLaMA, never to attention weights.
+    dtype, param_dtype: what is computed in, and what the parameters are kept in.
+    remat: what the backward pass recomputes: nothing ("none"), all but the matrix
     products with weights ("dots"), or everything inside a layer ("full").
-    `attention` names a backend of attention.py; "auto" goes by the platform.
+    attention: a backend of attention.py, or "auto": the platform's own.
+
+    OPT only. pre_norm: the norms stand before attention and MLP, and one at the end;
+    the 350M alone has them behind. embed_dim: the width of the embeddings where it
+    differs from `dim` (350M).
+    LLaMA only. rope_theta, rope_scaling: of the rotary embedding. qkv_bias: a bias on
+    query, key and value (Qwen2). qk_norm: every head's query and key is normed (Qwen3).
+    sliding_window: in the layers from `window_from` on, a token sees this many tokens,
+    itself included (Mistral, Qwen).
+    BERT only. token_types: the number of token types.
+
+    Raises ValueError that names every contradiction.
     """
 
     family: str
@@ -93,78 +104,93 @@ class ModelConfig:
     remat: str = "none"
 
     def __post_init__(self):
-        problems = self._problems()
+        # each check takes for granted what the checks before it make sure of
+        problems = _check_values(self) or _check_owners(self)
+        if not problems:
+            _fill_in(self)
+            problems = _check_heads(self) + _FAMILY_CHECKS[self.family](self)
         if problems:
             raise ValueError(f"contradictory model config: {'; '.join(problems)}")
 
-    def _problems(self) -> list[str]:
-        """Fill in what follows from other fields; what is wrong, one line each."""
-        problems = []
-        if self.family not in FAMILIES:
-            problems.append(f"family is {self.family!r}, known are {FAMILIES}")
-        for name in ("vocabulary", "dim", "layers", "heads", "ffn", "max_positions"):
-            if getattr(self, name) < 1:
-                problems.append(f"{name} is {getattr(self, name)}, must be at least 1")
-        if not 0.0 <= self.dropout < 1.0:
-            problems.append(f"dropout is {self.dropout}, must be in [0, 1)")
-        for name, known in (
-            ("remat", REMAT),
-            ("attention", ("auto", *BACKENDS)),
-            ("dtype", DTYPES),
-            ("param_dtype", DTYPES),
-        ):
-            if getattr(self, name) not in known:
-                problems.append(f"{name} is {getattr(self, name)!r}, known are {known}")
-        if problems:
-            return problems
-        for field in dataclasses.fields(self):
-            owner = _OWN.get(field.name, self.family)
-            if owner != self.family and getattr(self, field.name) != field.default:
-                problems.append(
-                    f"{field.name} is {getattr(self, field.name)}, but is computed in "
-                    f"family {owner!r} alone, not in {self.family!r}"
-                )
-        if self.head_dim is None and self.dim % self.heads:
-            problems.append(f"heads = {self.heads} does not divide dim = {self.dim}")
-        if problems:
-            return problems
-        for name, value in (
-            ("kv_heads", self.heads),
-            ("head_dim", self.dim // self.heads),
-            ("norm_eps", _NORM_EPS[self.family]),
-        ):
-            if getattr(self, name) is None:
-                object.__setattr__(self, name, value)
-        if self.kv_heads < 1 or self.heads % self.kv_heads:
+
+def _check_values(config: ModelConfig) -> list[str]:
+    """Fields that are wrong on their own."""
+    problems = []
+    if config.family not in FAMILIES:
+        problems.append(f"family is {config.family!r}, known are {FAMILIES}")
+    for name in ("vocabulary", "dim", "layers", "heads", "ffn", "max_positions"):
+        if getattr(config, name) < 1:
+            problems.append(f"{name} is {getattr(config, name)}, must be at least 1")
+    if not 0.0 <= config.dropout < 1.0:
+        problems.append(f"dropout is {config.dropout}, must be in [0, 1)")
+    for name, known in (
+        ("remat", REMAT),
+        ("attention", ("auto", *BACKENDS)),
+        ("dtype", DTYPES),
+        ("param_dtype", DTYPES),
+    ):
+        if getattr(config, name) not in known:
+            problems.append(f"{name} is {getattr(config, name)!r}, known are {known}")
+    return problems
+
+
+def _check_owners(config: ModelConfig) -> list[str]:
+    """Fields that this family does not compute, and heads that do not divide."""
+    problems = []
+    for field in dataclasses.fields(config):
+        owner = _OWN.get(field.name, config.family)
+        if owner != config.family and getattr(config, field.name) != field.default:
             problems.append(
-                f"kv_heads = {self.kv_heads} does not divide heads = {self.heads}"
+                f"{field.name} is {getattr(config, field.name)}, but is computed in "
+                f"family {owner!r} alone, not in {config.family!r}"
             )
-        if self.head_dim < 1:
-            problems.append(f"head_dim is {self.head_dim}, must be at least 1")
-        if self.family == "opt":
-            problems += _even_heads(self)
-            if self.norm_eps != _NORM_EPS["opt"]:
-                problems.append(f"norm_eps is {self.norm_eps}, in OPT it is 1e-5")
-            if self.embed_dim is not None and self.embed_dim < 1:
-                problems.append(f"embed_dim is {self.embed_dim}, must be at least 1")
-        elif self.family == "llama":
-            problems += _llama_problems(self)
-        else:
-            problems += _even_heads(self)
-        return problems
+    if config.head_dim is None and config.dim % config.heads:
+        problems.append(f"heads = {config.heads} does not divide dim = {config.dim}")
+    return problems
 
 
-def _even_heads(config: ModelConfig) -> list[str]:
-    """OPT's and BERT's heads are all alike and share the width."""
+def _fill_in(config: ModelConfig) -> None:
+    """Set the fields that were left out and follow from others."""
+    for name, value in (
+        ("kv_heads", config.heads),
+        ("head_dim", config.dim // config.heads),
+        ("norm_eps", _NORM_EPS[config.family]),
+    ):
+        if getattr(config, name) is None:
+            object.__setattr__(config, name, value)
+
+
+def _check_heads(config: ModelConfig) -> list[str]:
+    problems = []
+    if config.kv_heads < 1 or config.heads % config.kv_heads:
+        problems.append(
+            f"kv_heads = {config.kv_heads} does not divide heads = {config.heads}"
+        )
+    if config.head_dim < 1:
+        problems.append(f"head_dim is {config.head_dim}, must be at least 1")
+    return problems
+
+
+def _check_even_heads(config: ModelConfig) -> list[str]:
+    """In OPT and BERT every head has its own key and an equal share of the width."""
     c = config
     if (c.kv_heads, c.heads * c.head_dim) == (c.heads, c.dim):
         return []
-    found = f"{c.kv_heads}, {c.heads}, {c.head_dim}, {c.dim}"
+    sizes = f"{c.kv_heads}, {c.heads}, {c.head_dim}, {c.dim}"
     name = c.family.upper()
-    return [f"{name} needs kv_heads = heads and head_dim * heads = dim, found {found}"]
+    return [f"{name} needs kv_heads = heads and head_dim * heads = dim, found {sizes}"]
 
 
-def _llama_problems(config: ModelConfig) -> list[str]:
+def _check_opt(config: ModelConfig) -> list[str]:
+    problems = _check_even_heads(config)
+    if config.norm_eps != _NORM_EPS["opt"]:
+        problems.append(f"norm_eps is {config.norm_eps}, in OPT it is 1e-5")
+    if config.embed_dim is not None and config.embed_dim < 1:
+        problems.append(f"embed_dim is {config.embed_dim}, must be at least 1")
+    return problems
+
+
+def _check_llama(config: ModelConfig) -> list[str]:
     c, problems = config, []
     if c.head_dim % 2:
         problems.append(f"head_dim = {c.head_dim} is odd, rotary halves it")
@@ -187,3 +213,6 @@ def _llama_problems(config: ModelConfig) -> list[str]:
                 "below high_frequency"
             )
     return problems
+
+
+_FAMILY_CHECKS = {"opt": _check_opt, "llama": _check_llama, "bert": _check_even_heads}

@@ -1,4 +1,4 @@
-"""The one check of a value against the type hint of a dataclass field."""
+"""A value against the type hint of a dataclass field."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 
 
 def expected_type(value: Any, hint: Any) -> str | None:
-    """What `hint` expects in words where `value` does not fit it, else None.
+    """None if `value` fits `hint`, else what `hint` expects, in words.
 
-    A hint is a type or a union of types. An int fits a float; a bool fits neither; a
-    float must be finite.
+    hint: a type, or a union of types. An int fits a float; a bool fits neither of them;
+    a float must be finite.
     """
     allowed = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
     fits = type(value) in allowed or (float in allowed and type(value) is int)

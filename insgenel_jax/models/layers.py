@@ -1,8 +1,9 @@
-"""The parts that the families share: projections, norms, rotary positions, the stack."""
+"""What the families share: projections, norms, rotary positions, stacked layers."""
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 
 import flax.linen as nn
 import jax
@@ -12,21 +13,27 @@ from jaxtyping import Array, Float, Int
 
 from insgenel_jax.models.config import ModelConfig
 from insgenel_jax.models.lora import Adapted
-from insgenel_jax.sharding import RULES, pin, pin_batch
+from insgenel_jax.sharding import RULES, AnyArray, pin, pin_batch
 
 _POLICIES = {
     "dots": jax.checkpoint_policies.checkpoint_dots_with_no_batch_dims,
     "full": jax.checkpoint_policies.nothing_saveable,
 }
+# The cosines and sines that `rotary_angles` makes.
+Angles = tuple[Float[Array, "B T H"], Float[Array, "B T H"]]
 
 
-def stack(layer: type[nn.Module], config: ModelConfig, deterministic: bool):
-    """`config.layers` layers as one scan: parameters stacked on a leading axis.
+def stack(
+    layer: type[nn.Module], config: ModelConfig, deterministic: bool
+) -> Callable[..., tuple]:
+    """`config.layers` layers as one nn.scan, their parameters on a leading axis.
 
-    Called as stack(...)((hidden, cache), layer numbers [L], *the same for all layers).
+    Called as stack(...)(carry, layer numbers [L], shared), where `shared` is the same
+    for all layers; each layer maps (carry, number, shared) to (carry, None). nn.remat
+    is applied as `config.remat` says.
     """
     if config.remat != "none":
-        # inside a scan common subexpressions cannot undo the recomputation
+        # prevent_cse is not needed inside a scan
         layer = nn.remat(layer, policy=_POLICIES[config.remat], prevent_cse=False)
     scanned = nn.scan(
         layer,
@@ -38,8 +45,15 @@ def stack(layer: type[nn.Module], config: ModelConfig, deterministic: bool):
     return scanned(config, deterministic, name="layers")
 
 
-def project(config: ModelConfig, features, name: str, *, axis=-1, bias=False):
-    """A linear map of the last axis (or of `axis`) to `features` axes."""
+def project(
+    config: ModelConfig,
+    features: int | tuple[int, ...],
+    name: str | None,
+    *,
+    axis: int | tuple[int, ...] = -1,
+    bias: bool = False,
+) -> nn.Module:
+    """A linear map of the axes `axis` to `features`, with LoRA if so configured."""
     lora = config.lora
     adapted = lora is not None and name in lora.targets
     linear = functools.partial(Adapted, lora=lora) if adapted else nn.DenseGeneral
@@ -57,7 +71,7 @@ def project(config: ModelConfig, features, name: str, *, axis=-1, bias=False):
 class Embed(nn.Module):
     """A table of `rows` vectors. A number outside of it gives NaN, so that it shows.
 
-    axis: the logical axis of the rows, as the family's table has it.
+    axis: the logical axis of the rows in the family's table of axes.
     """
 
     config: ModelConfig
@@ -66,17 +80,18 @@ class Embed(nn.Module):
     axis: str | None = None
 
     @nn.compact
-    def __call__(self, numbers: Int[Array, "B T"]) -> Float[Array, "B T D"]:
+    def __call__(self, numbers: Int[AnyArray, "B T"]) -> Float[Array, "B T D"]:
         c = self.config
         init, shape = nn.initializers.normal(c.init_std), (self.rows, self.dim)
         table = self.param("embedding", init, shape, c.param_dtype)
-        # gathered over D first, else XLA replicates what was looked up
-        table = pin(table.astype(c.dtype), RULES.get(self.axis), None)
+        # D is gathered before the lookup, else XLA replicates the result
+        split = None if self.axis is None else RULES[self.axis]
+        table = pin(jnp.asarray(table, c.dtype), split, None)
         return pin_batch(jnp.take(table, numbers, axis=0))
 
 
-def layer_norm(config: ModelConfig, name: str) -> nn.LayerNorm:
-    """Layer normalisation over D, its statistics in float32."""
+def layer_norm(config: ModelConfig, name: str | None) -> nn.LayerNorm:
+    """Layer normalisation over D, with statistics in float32."""
     return nn.LayerNorm(
         config.norm_eps,
         dtype=config.dtype,
@@ -92,7 +107,7 @@ class RMSNorm(nn.Module):
     config: ModelConfig
 
     @nn.compact
-    def __call__(self, x: Float[Array, "... D"]) -> Float[Array, "... D"]:
+    def __call__(self, x: Float[AnyArray, "*B D"]) -> Float[Array, "*B D"]:
         scale = self.param(
             "scale", nn.initializers.ones, (x.shape[-1],), self.config.param_dtype
         )
@@ -104,18 +119,18 @@ class RMSNorm(nn.Module):
         return x.astype(dtype) * scale.astype(dtype)
 
 
-def rotary_rates(config: ModelConfig) -> Float[np.ndarray, " H/2"]:
-    """Radians a position, of each pair, slowed down as `rope_scaling` says.
+def rotary_rates(config: ModelConfig) -> Float[np.ndarray, " pairs"]:
+    """Radians a position for each pair of a head's numbers, after RoPE scaling.
 
-    In float64 and rounded once: a rate's error is multiplied by the position. PyTorch's
-    are formed in float32, about one unit in the last place off, so that at positions of
-    thousands hidden states of transformers differ from ours by more than 1e-4 (by 3e-4
-    at 7000 with theta 5e5).
+    Computed in float64 and rounded once, because a rate's error is multiplied by the
+    position. PyTorch computes rates in float32, about one unit in the last place off.
+    At positions in the thousands the hidden states of transformers therefore differ
+    from ours by more than 1e-4 (by 3e-4 at 7000 with theta 5e5).
     """
     pair = np.arange(0, config.head_dim, 2) / config.head_dim
     rates = config.rope_theta**-pair
     if (rope := config.rope_scaling) is not None:
-        slow = 1.0  # how far a rate goes towards rate / factor
+        slow = np.ones_like(rates)  # 0 keeps a rate, 1 divides it by factor
         if rope.kind == "llama3":
             low, high = rope.low_frequency, rope.high_frequency
             turns = rates * rope.original_positions / (2 * np.pi)
@@ -124,19 +139,14 @@ def rotary_rates(config: ModelConfig) -> Float[np.ndarray, " H/2"]:
     return rates.astype(np.float32)
 
 
-def rotary_angles(
-    config: ModelConfig, positions: Int[Array, "B T"]
-) -> tuple[Float[Array, "B T H"], Float[Array, "B T H"]]:
-    """Cosines and sines of the rotary embedding, float32, halves alike."""
+def rotary_angles(config: ModelConfig, positions: Int[AnyArray, "B T"]) -> Angles:
+    """Cosines and sines of the rotary embedding, float32, the halves of H equal."""
     angles = positions[..., None].astype(jnp.float32) * rotary_rates(config)
     angles = jnp.concatenate([angles, angles], axis=-1)
     return jnp.cos(angles), jnp.sin(angles)
 
 
-def rotate(
-    x: Float[Array, "B T N H"],
-    angles: tuple[Float[Array, "B T H"], Float[Array, "B T H"]],
-) -> Float[Array, "B T N H"]:
+def rotate(x: Float[Array, "B T N H"], angles: Angles) -> Float[Array, "B T N H"]:
     """Turn the pairs (x[i], x[i + H/2]) by their angles (Hugging Face's layout)."""
     cos, sin = (a[:, :, None].astype(x.dtype) for a in angles)
     first, second = jnp.split(x, 2, axis=-1)

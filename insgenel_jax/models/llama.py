@@ -1,10 +1,12 @@
-"""LLaMA: tokens, positions, mask, cache -> hidden states of the last layer, cache.
+"""LLaMA: tokens, positions, mask and KV cache to hidden states and the cache.
 
-By fields of the config it is Mistral (sliding window), Qwen2 (bias on query, key and
-value) or Qwen3 (query and key normed) as well.
+Fields of the config make it Mistral (sliding window), Qwen2 (bias on query, key and
+value) or Qwen3 (query and key normed).
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -12,11 +14,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from insgenel_jax.models import attention, layers
+from insgenel_jax.models.attention import Mask
+from insgenel_jax.models.cache import extend_cache, extend_positions
 from insgenel_jax.models.config import ModelConfig
-from insgenel_jax.sharding import pin_batch
+from insgenel_jax.sharding import AnyArray, Axes, pin_batch
 
 # Parameter path -> logical axes (sharding.py places them on the mesh).
-AXES = {
+AXES: Axes = {
     "embed/embedding": ("vocabulary", "model"),
     "layers/attention_norm/scale": ("layers", None),
     "layers/attention/query/kernel": ("layers", "model", "heads", None),
@@ -37,13 +41,32 @@ AXES = {
 }
 
 
+class Shared(NamedTuple):
+    """What all layers get.
+
+    near: which keys are within the sliding window; None if no layer has one, or if it
+    holds every key.
+    """
+
+    angles: layers.Angles
+    mask: Mask | Bool[AnyArray, "#B T S"]
+    near: Bool[AnyArray, "B T S"] | None
+
+
 class Attention(nn.Module):
-    """Causal self-attention with rotary positions and grouped key heads."""
+    """Self-attention with a KV cache, rotary positions and grouped queries (GQA)."""
 
     config: ModelConfig
 
     @nn.compact
-    def __call__(self, x: Float[Array, "B T D"], cache, number, angles, mask):
+    def __call__(
+        self,
+        x: Float[AnyArray, "B T D"],
+        cache: dict | None,
+        number: Int[AnyArray, ""] | int,
+        angles: layers.Angles,
+        mask: Mask | Bool[AnyArray, "#B T S"],
+    ) -> tuple[Float[Array, "B T D"], dict | None]:
         c, bias = self.config, self.config.qkv_bias
         query = layers.project(c, (c.heads, c.head_dim), "query", bias=bias)(x)
         key = layers.project(c, (c.kv_heads, c.head_dim), "key", bias=bias)(x)
@@ -53,18 +76,18 @@ class Attention(nn.Module):
             key = layers.RMSNorm(c, name="key_norm")(key)
         query, key = layers.rotate(query, angles), layers.rotate(key, angles)
         if cache is not None:
-            cache, key, value = attention.extend_cache(cache, number, key, value)
+            cache, key, value = extend_cache(cache, number, key, value)
         x = attention.attend(query, key, value, mask, c.attention)
         return layers.project(c, c.dim, "output", axis=(-2, -1))(x), cache
 
 
 class MLP(nn.Module):
-    """SwiGLU."""
+    """down(silu(gate(x)) * up(x)), called SwiGLU."""
 
     config: ModelConfig
 
     @nn.compact
-    def __call__(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
+    def __call__(self, x: Float[AnyArray, "B T D"]) -> Float[Array, "B T D"]:
         gate = layers.project(self.config, self.config.ffn, "gate")(x)
         up = layers.project(self.config, self.config.ffn, "up")(x)
         return layers.project(self.config, self.config.dim, "down")(nn.silu(gate) * up)
@@ -77,7 +100,13 @@ class Layer(nn.Module):
     deterministic: bool
 
     @nn.compact
-    def __call__(self, carry, number, shared):
+    def __call__(
+        self,
+        carry: tuple[Float[AnyArray, "B T D"], dict | None],
+        number: Int[AnyArray, ""] | int,
+        shared: Shared,
+    ) -> tuple[tuple[Float[Array, "B T D"], dict | None], None]:
+        """carry: hidden states and the cache of all layers; number: the layer's."""
         (x, cache), (angles, mask, near) = carry, shared
         if near is not None:
             mask &= near | (number < self.config.window_from)
@@ -95,37 +124,30 @@ class Layer(nn.Module):
 
 
 class Llama(nn.Module):
-    """The decoder up to its last norm; `models.unembed` makes logits of that."""
+    """The decoder up to its last norm; `models.unembed` turns that into logits."""
 
     config: ModelConfig
 
     @nn.compact
     def __call__(
         self,
-        tokens: Int[Array, "B T"],
-        positions: Int[Array, "B T"],
-        mask: attention.Mask | Bool[Array, "B T S"],
+        tokens: Int[AnyArray, "B T"],
+        positions: Int[AnyArray, "B T"],
+        mask: Mask | Bool[AnyArray, "#B T S"],
         cache: dict | None = None,
         *,
         deterministic: bool = True,
     ) -> tuple[Float[Array, "B T D"], dict | None]:
-        """S = T without a cache, else the cache's slots.
+        """S is T without a cache, else the number of slots.
 
-        Without a cache the positions of tokens that see each other are consecutive.
+        Without a cache, tokens that see each other must have consecutive positions.
         """
         c = self.config
         with jax.named_scope("embed"):
             x = layers.Embed(c, c.vocabulary, c.dim, "vocabulary", name="embed")(tokens)
             x = nn.Dropout(c.dropout, deterministic=deterministic)(x)
-        near, seen = None, positions
-        # a window that holds all T keys hides none of them
-        if c.sliding_window is not None and (
-            cache is not None or tokens.shape[1] > c.sliding_window
-        ):
-            if cache is not None:
-                cache, seen = _place(cache, positions)
-            near = positions[:, :, None] - seen[:, None, :] < c.sliding_window
-        shared = layers.rotary_angles(c, positions), mask, near
+        near, cache = _sliding_window(c, positions, cache)
+        shared = Shared(layers.rotary_angles(c, positions), mask, near)
         (x, cache), _ = layers.stack(Layer, c, deterministic)(
             (x, cache), jnp.arange(c.layers), shared
         )
@@ -136,13 +158,16 @@ class Llama(nn.Module):
             return layers.RMSNorm(c, name="norm")(x), cache
 
 
-def _place(cache: dict, positions: Int[Array, "B T"]) -> tuple[dict, Int[Array, "B S"]]:
-    """Put the new tokens' positions where their keys go. -> cache, all slots' positions.
+def _sliding_window(
+    config: ModelConfig, positions: Int[AnyArray, "B T"], cache: dict | None
+) -> tuple[Bool[AnyArray, "B T S"] | None, dict | None]:
+    """Which keys the sliding window holds, and the cache with the new positions.
 
-    A slot's number is not its position: a tree's nodes stand in slots after each other,
-    at positions that are their depths.
+    None for the keys if the window hides none, so that a flash kernel may be chosen.
     """
-    rows = jnp.arange(positions.shape[0])[:, None]
-    slots = cache["length"][:, None] + jnp.arange(positions.shape[1])
-    held = cache["positions"].at[rows, slots].set(positions, mode="drop")
-    return cache | {"positions": held}, held
+    window, of_keys = config.sliding_window, positions
+    if window is None or (cache is None and positions.shape[1] <= window):
+        return None, cache
+    if cache is not None:
+        cache, of_keys = extend_positions(cache, positions)
+    return positions[:, :, None] - of_keys[:, None, :] < window, cache

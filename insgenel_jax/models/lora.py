@@ -2,8 +2,9 @@
 
     .../query/kernel [D N H]   .../query/lora_a [D R]   .../query/lora_b [R N H]
 
-and y = x W + alpha / R * (x A) B, with B = 0 at the start. (Hu et al. 2021.) Inside a
-stack of layers all three have a leading layer axis.
+y = x W + alpha / R * (x A) B, where B is 0 at the start (Hu et al. 2021, "LoRA").
+Inside a stack of layers all three have a leading layer axis. A parameter's path, joined
+by "/", is called its name here.
 """
 
 from __future__ import annotations
@@ -13,15 +14,18 @@ import json
 import math
 import os
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PRNGKeyArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
+
+from insgenel_jax.sharding import AnyArray, Axes
 
 LEAVES = ("lora_a", "lora_b")
 SETTINGS = "lora.json"
@@ -31,10 +35,12 @@ VERSION = 1
 
 @dataclasses.dataclass(frozen=True)
 class Lora:
-    """Which projections get additions of what rank; the defaults are the release's.
+    """Which projections get additions, of what rank; the defaults are the release's.
 
-    `dropout` is of their input alone, and acts wherever a dropout key is given: that is
-    in training, whatever the rest of the model drops.
+    dropout: applied to the input of A alone, and wherever a dropout key is given, that
+    is in training, whatever the rest of the model drops.
+
+    Raises ValueError that names every setting that is wrong.
     """
 
     rank: int = 8
@@ -57,12 +63,12 @@ class Lora:
 
 
 class Adapted(nn.DenseGeneral):
-    """A linear map and its addition."""
+    """A linear map with its addition."""
 
     lora: Lora = Lora()
 
     @nn.compact
-    def __call__(self, x: Float[Array, "*B I"]) -> Float[Array, "*B O"]:
+    def __call__(self, x: Float[AnyArray, ...]) -> Float[Array, ...]:
         axes = self.axis if isinstance(self.axis, tuple) else (self.axis,)
         out = self.features if isinstance(self.features, tuple) else (self.features,)
         ins, rank = tuple(x.shape[axis] for axis in axes), self.lora.rank
@@ -76,60 +82,63 @@ class Adapted(nn.DenseGeneral):
         return y + self.lora.alpha / rank * jnp.tensordot(low, b, 1)
 
 
-def _init_a(key, shape, dtype):
-    """Uniform to 1 / sqrt(inputs) on both sides, as PyTorch's linear maps start."""
+def _init_a(key: PRNGKeyArray, shape: tuple[int, ...], dtype: Any) -> Float[Array, ...]:
+    """Uniform within 1 / sqrt(inputs) of 0, as PyTorch's linear maps start."""
     bound = math.prod(shape[:-1]) ** -0.5
     return jax.random.uniform(key, shape, dtype, -bound, bound)
 
 
-def add_rows(axes: dict[str, tuple], params: dict) -> dict[str, tuple]:
-    """A table of logical axes with the rows of the LoRA leaves in `params` (or shapes).
+def add_rows(axes: Axes, params: dict) -> Axes:
+    """A table of logical axes with rows for the LoRA leaves in `params` (or shapes).
 
-    They follow from their kernels' rows; the rank lies whole on every device.
+    The rows follow from those of the kernels; the rank is not split.
     """
-    rows, found = dict(axes), flatten_dict(params, sep="/")
-    for kernel, (a, b) in _additions(found).items():
-        ins, stacked = _inputs(found[kernel], found[a], found[b])
+    rows, leaves = dict(axes), flatten_dict(params, sep="/")
+    for kernel, (a, b) in _additions(leaves).items():
+        stacked, inputs = _form(leaves[kernel], leaves[a], leaves[b])
         row = axes[kernel]
-        rows[a] = (*row[: stacked + ins], None)
-        rows[b] = (*row[:stacked], None, *row[stacked + ins :])
+        rows[a] = (*row[: stacked + inputs], None)
+        rows[b] = (*row[:stacked], None, *row[stacked + inputs :])
     return rows
 
 
 def split(params: dict) -> tuple[dict, dict]:
-    """A tree with LoRA leaves (of anything) -> the LoRA leaves, the base's."""
-    leaves = flatten_dict(params)
-    parts = (
-        {path: leaf for path, leaf in leaves.items() if (path[-1] in LEAVES) == own}
-        for own in (True, False)
-    )
-    return tuple(unflatten_dict(part) for part in parts)
+    """A tree with LoRA leaves, which may hold anything -> the LoRA leaves, the rest."""
+    additions, base = {}, {}
+    for path, leaf in flatten_dict(params).items():
+        (additions if path[-1] in LEAVES else base)[path] = leaf
+    return unflatten_dict(additions), unflatten_dict(base)
 
 
 def join(base: dict, additions: dict) -> dict:
-    """What `split` parted."""
+    """The tree that `split` took apart."""
     return unflatten_dict(flatten_dict(base) | flatten_dict(additions))
 
 
 def merge(lora: Lora, params: dict) -> dict:
-    """The base with its additions worked in: W + alpha / rank * A B, without LoRA leaves.
+    """The parameters of a plain model: each kernel W becomes W + alpha / rank * A B.
 
     Added in float32 and rounded once to the kernel's dtype.
     """
-    found = flatten_dict(params, sep="/")
+    leaves = flatten_dict(params, sep="/")
     merged = flatten_dict(split(params)[1], sep="/")
-    for kernel, (a, b) in _additions(found).items():
-        _, stacked = _inputs(found[kernel], found[a], found[b])
+    for kernel, (a, b) in _additions(leaves).items():
+        stacked, _ = _form(leaves[kernel], leaves[a], leaves[b])
         with jax.default_matmul_precision("highest"):
             multiply = jax.vmap(_multiply) if stacked else _multiply
-            addition = multiply(*(found[name].astype(jnp.float32) for name in (a, b)))
-        whole = found[kernel].astype(jnp.float32) + lora.alpha / lora.rank * addition
-        merged[kernel] = whole.astype(found[kernel].dtype)
+            addition = multiply(*(leaves[name].astype(jnp.float32) for name in (a, b)))
+        whole = leaves[kernel].astype(jnp.float32) + lora.alpha / lora.rank * addition
+        merged[kernel] = whole.astype(leaves[kernel].dtype)
     return unflatten_dict(merged, sep="/")
 
 
+def _multiply(a: AnyArray, b: AnyArray) -> Array:
+    """A B of one layer."""
+    return jnp.tensordot(a, b, 1)
+
+
 def save(path: str | os.PathLike, lora: Lora, params: dict) -> None:
-    """Write the settings and the LoRA leaves of `params` to a directory of their own."""
+    """Write the settings and the LoRA leaves of `params` to a directory."""
     path = Path(path)
     path.mkdir(parents=True, exist_ok=True)
     leaves = flatten_dict(split(params)[0], sep="/")
@@ -140,76 +149,85 @@ def save(path: str | os.PathLike, lora: Lora, params: dict) -> None:
 
 
 def load(path: str | os.PathLike, base: dict) -> tuple[Lora, dict]:
-    """The settings and the LoRA leaves (numpy) that `save` wrote, for this base.
+    """The settings and the LoRA leaves (numpy) that `save` wrote.
 
-    base: its parameters, or their shapes. Raises ValueError that names every leaf that
-    is missing, left over or does not fit the base's kernel.
+    base: the parameters of the model that they were made for, or their shapes. Raises
+    FileNotFoundError where a file is missing, ValueError where one is damaged, and
+    ValueError that names every leaf that is missing, left over or does not fit the
+    base's kernel.
     """
     path = Path(path)
     for name in (SETTINGS, WEIGHTS):
         if not (path / name).is_file():
             raise FileNotFoundError(f"{path / name}: no such file; expected saved LoRA")
-    try:
-        record = json.loads((path / SETTINGS).read_text())
-        if (version := record.pop("version")) != VERSION:
-            raise ValueError(f"version {version}, this release reads {VERSION}")
-        lora = Lora(**record | {"targets": tuple(record["targets"])})
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise ValueError(f"{path / SETTINGS}: {error!r}; save it again") from error
+    lora = _read_settings(path / SETTINGS)
     try:
         leaves = load_file(path / WEIGHTS)
     except SafetensorError as error:
         raise ValueError(
             f"{path / WEIGHTS}: {error}; damaged, save it again"
         ) from error
-    base, problems = flatten_dict(base, sep="/"), []
+    if problems := _check_leaves(lora, leaves, flatten_dict(base, sep="/")):
+        raise ValueError(f"{path}: not made for this base: {'; '.join(problems)}")
+    return lora, unflatten_dict(leaves, sep="/")
+
+
+def _read_settings(file: Path) -> Lora:
+    try:
+        record = json.loads(file.read_text())
+        if (version := record.pop("version")) != VERSION:
+            raise ValueError(f"version {version}, this release reads {VERSION}")
+        return Lora(**record | {"targets": tuple(record["targets"])})
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ValueError(f"{file}: {error!r}; save it again") from error
+
+
+def _check_leaves(lora: Lora, leaves: dict, base: dict) -> list[str]:
+    """Which leaves (name -> array) do not belong to the base (name -> array)."""
     expected = {
         kernel: [kernel.removesuffix("kernel") + leaf for leaf in LEAVES]
         for kernel in base
         if kernel.split("/")[-1] == "kernel" and kernel.split("/")[-2] in lora.targets
     }
     targets = {kernel.split("/")[-2] for kernel in expected}
-    problems += [f"the base has no {t}" for t in lora.targets if t not in targets]
+    problems = [f"the base has no {t}" for t in lora.targets if t not in targets]
     for kernel, names in expected.items():
         if missing := [name for name in names if name not in leaves]:
             problems += [f"{name} is missing" for name in missing]
             continue
-        shapes = [leaves[name].shape for name in names]
-        if _inputs(base[kernel], *(leaves[name] for name in names), lora.rank) is None:
+        a, b = (leaves[name] for name in names)
+        if a.shape[-1:] != (lora.rank,) or _form(base[kernel], a, b) is None:
             problems.append(
-                f"{names[0]} {shapes[0]} and {names[1]} {shapes[1]} of rank {lora.rank} "
+                f"{names[0]} {a.shape} and {names[1]} {b.shape} of rank {lora.rank} "
                 f"do not fit {kernel} {base[kernel].shape}"
             )
     known = {name for names in expected.values() for name in names}
-    problems += [f"{name} is left over" for name in sorted(set(leaves) - known)]
-    if problems:
-        raise ValueError(f"{path}: not made for this base: {'; '.join(problems)}")
-    return lora, unflatten_dict(leaves, sep="/")
+    return problems + [f"{name} is left over" for name in sorted(set(leaves) - known)]
 
 
 def _additions(leaves: dict) -> dict[str, tuple[str, str]]:
-    """Kernel's path -> those of its A and B, for all that have them."""
+    """Kernel's name -> the names of its A and B, for all kernels that have them."""
     stems = [n.removesuffix("lora_a") for n in leaves if n.split("/")[-1] == "lora_a"]
     return {s + "kernel": (s + "lora_a", s + "lora_b") for s in stems}
 
 
-def _multiply(a, b):
-    return jnp.tensordot(a, b, 1)
+class _Form(NamedTuple):
+    """How many axes of a kernel are layers (0 or 1), and how many next are inputs."""
+
+    stacked: int
+    inputs: int
 
 
-def _inputs(kernel, a, b, rank=None) -> tuple[int, int] | None:
-    """How many axes of a kernel are inputs, and how many before them are layers.
+def _form(kernel: Any, a: Any, b: Any) -> _Form | None:
+    """The form of a kernel with these A and B; None if they do not belong together.
 
-    None where the shapes do not belong together.
+    All three are arrays or their shapes.
     """
     for stacked in (0, 1):
-        ins = len(a.shape) - stacked - 1
+        inputs = len(a.shape) - stacked - 1
         layers, rest = kernel.shape[:stacked], kernel.shape[stacked:]
-        r = rank or a.shape[-1]
-        if a.shape == (*layers, *rest[:ins], r) and b.shape == (
-            *layers,
-            r,
-            *rest[ins:],
-        ):
-            return ins, stacked
+        rank = a.shape[-1]
+        shapes = (*layers, *rest[:inputs], rank), (*layers, rank, *rest[inputs:])
+        if (a.shape, b.shape) == shapes:
+            return _Form(stacked, inputs)
     return None

@@ -1,4 +1,4 @@
-"""OPT: tokens, positions, mask, cache -> hidden states of the last layer, cache."""
+"""OPT: tokens, positions, mask and KV cache to hidden states and the cache."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from insgenel_jax.models import attention, layers
+from insgenel_jax.models.attention import Mask
+from insgenel_jax.models.cache import extend_cache
 from insgenel_jax.models.config import ModelConfig
-from insgenel_jax.sharding import pin_batch
+from insgenel_jax.sharding import AnyArray, Axes, pin_batch
 
-OFFSET = 2  # the table of positions starts with two rows that no position has
+OFFSET = 2  # position 0 has row 2 of the table; no position has the first two rows
 
 # Parameter path -> logical axes (sharding.py places them on the mesh).
-AXES = {
+AXES: Axes = {
     "embed/embedding": ("vocabulary", "model"),
     "embed_position/embedding": (None, "model"),
     "project_in/kernel": (None, "model"),
@@ -42,30 +44,36 @@ AXES = {
 
 
 class Attention(nn.Module):
-    """Causal self-attention without positions of its own."""
+    """Self-attention with a KV cache; positions are in the embeddings alone."""
 
     config: ModelConfig
 
     @nn.compact
-    def __call__(self, x: Float[Array, "B T D"], cache, number, mask):
+    def __call__(
+        self,
+        x: Float[AnyArray, "B T D"],
+        cache: dict | None,
+        number: Int[AnyArray, ""] | int,
+        mask: Mask | Bool[AnyArray, "#B T S"],
+    ) -> tuple[Float[Array, "B T D"], dict | None]:
         c = self.config
         heads = (c.heads, c.head_dim)
         query = layers.project(c, heads, "query", bias=True)(x)
         key = layers.project(c, heads, "key", bias=True)(x)
         value = layers.project(c, heads, "value", bias=True)(x)
         if cache is not None:
-            cache, key, value = attention.extend_cache(cache, number, key, value)
+            cache, key, value = extend_cache(cache, number, key, value)
         x = attention.attend(query, key, value, mask, c.attention)
         return layers.project(c, c.dim, "output", axis=(-2, -1), bias=True)(x), cache
 
 
 class MLP(nn.Module):
-    """Two maps with a ReLU between them."""
+    """Two linear maps with a ReLU between them."""
 
     config: ModelConfig
 
     @nn.compact
-    def __call__(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
+    def __call__(self, x: Float[AnyArray, "B T D"]) -> Float[Array, "B T D"]:
         x = layers.project(self.config, self.config.ffn, "up", bias=True)(x)
         return layers.project(self.config, self.config.dim, "down", bias=True)(
             nn.relu(x)
@@ -75,14 +83,20 @@ class MLP(nn.Module):
 class Layer(nn.Module):
     """x + attention(norm(x)), then x + mlp(norm(x)).
 
-    The 350M is the other way round: norm(x + attention(x)), then norm(x + mlp(x)).
+    The 350M has the norms behind: norm(x + attention(x)), then norm(x + mlp(x)).
     """
 
     config: ModelConfig
     deterministic: bool
 
     @nn.compact
-    def __call__(self, carry, number, mask):
+    def __call__(
+        self,
+        carry: tuple[Float[AnyArray, "B T D"], dict | None],
+        number: Int[AnyArray, ""] | int,
+        mask: Mask | Bool[AnyArray, "#B T S"],
+    ) -> tuple[tuple[Float[Array, "B T D"], dict | None], None]:
+        """carry: hidden states and the cache of all layers; number: the layer's."""
         (x, cache), c = carry, self.config
         drop = nn.Dropout(c.dropout, deterministic=self.deterministic)
         with jax.named_scope("attention"):
@@ -101,21 +115,24 @@ class Layer(nn.Module):
 
 
 class Opt(nn.Module):
-    """The decoder up to its last norm, or to the map to `embed_dim` (350M: no norm)."""
+    """The decoder up to its last norm. The 350M has none, and maps to `embed_dim`."""
 
     config: ModelConfig
 
     @nn.compact
     def __call__(
         self,
-        tokens: Int[Array, "B T"],
-        positions: Int[Array, "B T"],
-        mask: Bool[Array, "B T S"],
+        tokens: Int[AnyArray, "B T"],
+        positions: Int[AnyArray, "B T"],
+        mask: Mask | Bool[AnyArray, "#B T S"],
         cache: dict | None = None,
         *,
         deterministic: bool = True,
     ) -> tuple[Float[Array, "B T D"], dict | None]:
-        """S = T without a cache, else the cache's slots. D is `embed_dim` if given."""
+        """S is T without a cache, else the number of slots. D is `embed_dim` if given.
+
+        A position beyond `max_positions` makes the hidden state NaN.
+        """
         c = self.config
         width = c.embed_dim or c.dim
         with jax.named_scope("embed"):

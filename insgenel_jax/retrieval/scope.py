@@ -6,30 +6,30 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float, Int
 
+from insgenel_jax.kb.entity_scores import EntityScores
 from insgenel_jax.retrieval.index import Index
 from insgenel_jax.retrieval.retriever import Retriever
 from insgenel_jax.text import chunking
-from insgenel_jax.text.document import normalise
-
-
-class Found(NamedTuple):
-    """Entities by number, ascending, with the best score of each: [N] each."""
-
-    entities: np.ndarray  # int32
-    scores: np.ndarray  # float32
 
 
 class Retrieved(NamedTuple):
-    """What the W windows of a text retrieve: K entities each."""
+    """What the W windows of one text retrieve: K entities each.
 
-    starts: np.ndarray  # int64 [W], ascending, as are the ends
-    ends: np.ndarray  # int64 [W]
-    entities: np.ndarray  # int32 [W, K]
-    scores: np.ndarray  # float32 [W, K]
+    starts, ends: the characters [start, end) of each window; both ascend.
+    """
 
-    def touching(self, start: int, end: int) -> Found:
-        """The entities of all windows that overlap the characters [start, end)."""
+    starts: Int[np.ndarray, " W"]
+    ends: Int[np.ndarray, " W"]
+    entities: Int[np.ndarray, "W K"]
+    scores: Float[np.ndarray, "W K"]
+
+    def touching(self, start: int, end: int) -> EntityScores:
+        """The entities of all windows that overlap the characters [start, end).
+
+        An entity that several of these windows retrieve keeps its best score.
+        """
         first = np.searchsorted(self.ends, start, side="right")
         last = np.searchsorted(self.starts, end, side="left")
         entities = self.entities[first:last].ravel()
@@ -37,7 +37,7 @@ class Retrieved(NamedTuple):
         order = np.lexsort((-scores, entities))
         entities, scores = entities[order], scores[order]
         best = np.diff(entities, prepend=-1) != 0
-        return Found(entities[best], scores[best])
+        return EntityScores(entities[best], scores[best])
 
 
 def retrieve(
@@ -49,18 +49,18 @@ def retrieve(
         for text in texts
     ]
     windows = [
-        normalise(text[slice(*span)])
-        for text, found in zip(texts, spans, strict=True)
-        for span in found
+        text[slice(*span)]
+        for text, of_text in zip(texts, spans, strict=True)
+        for span in of_text
     ]
     if windows:
         entities, scores = index.search(retriever.embed_windows(windows), top_k)
     else:
         entities, scores = np.zeros((0, 0), np.int32), np.zeros((0, 0), np.float32)
     retrieved, row = [], 0
-    for found in spans:
-        starts, ends = np.array(found, np.int64).reshape(-1, 2).T
-        rows = slice(row, row + len(found))
+    for of_text in spans:
+        starts, ends = np.array(of_text, np.int64).reshape(-1, 2).T
+        rows = slice(row, row + len(of_text))
         retrieved.append(Retrieved(starts, ends, entities[rows], scores[rows]))
-        row += len(found)
+        row += len(of_text)
     return retrieved

@@ -1,1 +1,5 @@
-"""Texts: documents and their files, cuts into windows and chunks, linked text."""
+"""Documents and their texts in; chunks, prompts, targets and files of documents out.
+
+`document` has Document and Mention. `chunking` cuts texts, `linked_text` turns text
+with links into token ids and back, `formats` reads and writes files.
+"""

@@ -1,6 +1,6 @@
-"""Document text in; windows for the retriever and chunks for the generator out.
+"""A text in; windows for the retriever and chunks for the generator out.
 
-Both are character spans of the document, so results need no mapping back.
+Windows and chunks are character spans [start, end) of the text.
 """
 
 from __future__ import annotations
@@ -11,14 +11,17 @@ import re
 from collections.abc import Iterable, Sequence
 
 import numpy as np
+from jaxtyping import Float, Int
 
 Span = tuple[int, int]
 
 _WORD = re.compile(r"\S+")
-# Possessive (++), so that no mark is looked at twice, however many stand in a row.
+# The quantifiers are possessive (++): without backtracking a long run of marks takes
+# linear time.
 _SENTENCE_END = re.compile(
     r"""(?P<mark>[.!?…。！？]++)["'”’»)\]]*+(?P<space>\s*+)|(?P<line>\n\s*+)"""
 )
+# A full stop after one of these abbreviations or initials ends no sentence.
 _NO_END = re.compile(
     r"(?:^|[\s(])(?:[A-Z]|(?:[A-Z]\.)+[A-Z]|Mr|Mrs|Ms|Dr|Prof|St|Sr|Jr|Gen|Col|Lt|Sgt|"
     r"Capt|Gov|Sen|Rep|Rev|Hon|No|Nos|vs|etc|e\.g|i\.e|cf|ca|approx|Inc|Corp|Ltd|Co|"
@@ -27,10 +30,11 @@ _NO_END = re.compile(
 
 
 def windows(text: str, length: int = 32, stride: int = 16) -> list[Span]:
-    """Spans of `length` whitespace words, a new one every `stride` words.
+    """Spans of `length` words, one starting every `stride` words (*paper*, 3.2).
 
-    Every word is in at least one; a text without a word has none. (*paper*, 3.2.)
-    Raises ValueError for a stride that would leave words out.
+    Words are separated by whitespace. Each word lies in at least one window; a text
+    without words has no windows. Raises ValueError for a stride that would leave words
+    out.
     """
     if not 1 <= stride <= length:
         raise ValueError(
@@ -44,7 +48,11 @@ def windows(text: str, length: int = 32, stride: int = 16) -> list[Span]:
 
 
 def sentences(text: str) -> list[Span]:
-    """Spans of the sentences: they tile the text, each with the spaces behind it."""
+    """Spans of the sentences, which tile the text: each includes the spaces after it.
+
+    A sentence ends at a line break or at one of `.!?…。！？`. A full stop after an
+    abbreviation or an initial, or before a small letter, ends no sentence.
+    """
     breaks = []
     for match in _SENTENCE_END.finditer(text):
         mark, space = match["mark"], match["space"]
@@ -63,31 +71,34 @@ def sentences(text: str) -> list[Span]:
 
 def chunks(
     text: str,
-    starts: Sequence[int],
-    costs: Sequence[float],
+    starts: Int[np.ndarray, " T"] | Sequence[int],
+    costs: Float[np.ndarray, " T"] | Sequence[float],
     budget: float,
     joined: Iterable[Span] = (),
 ) -> list[Span]:
     """Cut a text into spans of whole sentences whose tokens cost at most `budget`.
 
-    starts, costs: of the source tokens, [T] each. A sentence over the budget is cut at
-    spaces, a word over the budget between tokens. No span in `joined` (candidate
-    mentions) is cut, unless it is over the budget itself. A single token is never over
-    it. Spaces at the edges are left out.
+    starts, costs: the first character and the cost of each source token. A sentence
+    that exceeds the budget is cut at spaces, a word that exceeds it between tokens. A
+    span in `joined` (candidate mentions) is cut only if it exceeds the budget itself.
+    Each chunk has at least one token, whatever that costs. Spaces at its edges are left
+    out.
     """
     starts = np.asarray(starts, np.int64)
     total = np.concatenate([[0.0], np.cumsum(np.asarray(costs, np.float64))])
     count = len(starts)
     if not count:
         return []
-    whole = np.zeros(count + 1, bool)  # may a chunk start at token i?
+    # For each token, and for the end of the text: may a chunk start there?
+    whole = np.zeros(count + 1, bool)  # at a sentence
     whole[np.searchsorted(starts, [s for s, _ in sentences(text)])] = True
     spaced = np.array([s == 0 or text[s - 1 : s].isspace() for s in starts] + [True])
-    free = np.ones(count + 1, bool)
+    free = np.ones(count + 1, bool)  # outside all joined spans
     for start, end in joined:
         i, j = np.searchsorted(starts, [start + 1, end])
         free[i:j] = False
     anywhere = np.ones_like(free)
+    # from the best place to cut to the worst
     levels = [
         np.flatnonzero(level) for level in (whole & free, spaced & free, free, anywhere)
     ]
@@ -96,7 +107,8 @@ def chunks(
         last = int(np.searchsorted(total, total[first] + budget, side="right")) - 1
         last = max(last, first + 1)
         if last < count:
-            last = next(filter(None, (_last_in(at, first, last) for at in levels)))
+            cuts = (_last_within(level, first, last) for level in levels)
+            last = next(filter(None, cuts))
         end = int(starts[last]) if last < count else len(text)
         start = int(starts[first]) if first else 0
         piece = text[start:end]
@@ -108,6 +120,7 @@ def chunks(
     return spans
 
 
-def _last_in(at: np.ndarray, first: int, last: int) -> int | None:
+def _last_within(at: Int[np.ndarray, " N"], first: int, last: int) -> int | None:
+    """The last number in (first, last] of ascending ones, or None."""
     i = bisect.bisect_right(at, last)
     return int(at[i - 1]) if i and at[i - 1] > first else None

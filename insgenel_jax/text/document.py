@@ -1,6 +1,6 @@
-"""Document and Mention: text with entity links, and its one JSON form.
+"""A text with its entity links (Document, Mention), to JSON and back.
 
-Offsets count Unicode code points; a mention is the half-open span [start, end).
+Offsets count Unicode code points. A mention is the half-open span [start, end).
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import Any
 
 import regex
 
-# A word: letters, digits and combining marks. Everything else that is not a space is
-# punctuation. Word boundaries, cuts and windows all follow from this one definition.
+# A word: a run of letters, digits and combining marks. Every other character that is
+# not a space is punctuation. Word boundaries and the cuts of a target rest on this.
 WORD = regex.compile(r"[\p{L}\p{M}\p{N}]+")
 
 _NORMALISE = str.maketrans(
@@ -30,7 +30,7 @@ _NORMALISE = str.maketrans(
 
 @dataclasses.dataclass(frozen=True)
 class Candidate:
-    """An entity allowed for a mention, and the probability given to it."""
+    """An entity that a mention may refer to, and the probability that it does."""
 
     entity: str
     score: float
@@ -38,7 +38,7 @@ class Candidate:
 
 @dataclasses.dataclass(frozen=True)
 class Mention:
-    """A linked span [start, end). `entity` is a title, or None for NIL."""
+    """A linked span [start, end). `entity` is a title, or None for NIL (no entity)."""
 
     start: int
     end: int
@@ -61,13 +61,18 @@ class Document:
 def normalise(text: str) -> str:
     """Map braces and brackets to parentheses and every kind of space to a space.
 
-    One character for one, so offsets stay and no boundary token can occur in a text.
+    Each character becomes one character, so offsets stay the same. No boundary token
+    can occur in the result, since each of them holds a brace or a bracket.
     """
     return text.translate(_NORMALISE)
 
 
 def document_to_json(document: Document) -> dict[str, Any]:
-    """The JSON object of a document; absent fields are left out, `entity` never is."""
+    """The JSON object of a document.
+
+    Optional fields without a value are left out. A mention always has its `entity`,
+    since null means NIL there.
+    """
     record: dict[str, Any] = {"id": document.id, "text": document.text}
     if document.title is not None:
         record["title"] = document.title
@@ -76,7 +81,7 @@ def document_to_json(document: Document) -> dict[str, Any]:
 
 
 def document_from_json(record: Any) -> Document:
-    """Read the JSON object of a document.
+    """The document of a JSON object.
 
     Raises ValueError that names the field, what was expected and what was found.
     """
@@ -109,7 +114,7 @@ def dumps(document: Document) -> str:
 
 
 def loads(line: str | bytes) -> Document:
-    """Read one line of JSON. Raises ValueError that says what is wrong with it."""
+    """The document of one line of JSON. Raises ValueError that says what is wrong."""
     return document_from_json(json.loads(line))
 
 
@@ -177,7 +182,7 @@ def _check_string(value: Any, where: str, expected: str = "a string") -> None:
 
 
 def check_text(value: str, where: str) -> None:
-    """Raise ValueError for a string with a lone surrogate, which cannot be written."""
+    """Raise ValueError for a string with a lone surrogate, which UTF-8 cannot hold."""
     try:
         value.encode()
     except UnicodeEncodeError as error:
@@ -188,7 +193,8 @@ def check_text(value: str, where: str) -> None:
 
 
 def _is_number(value: Any) -> bool:
-    # Python compares these exactly; isfinite raises for an integer beyond all floats
+    # A bool is no number here. math.isfinite would raise for an integer that no float
+    # can hold; Python compares such an integer exactly. NaN compares false.
     return type(value) in (int, float) and abs(value) <= sys.float_info.max
 
 

@@ -1,11 +1,12 @@
-"""The grammar of linked text, on tokens, both ways; and the prompt.
+"""A text and its links in; the generator's prompt and target out, and back to links.
 
     prompt := BOS instruction source EOS
     target := { source_token | OPEN source_token+ CLOSE ENTITY title_token+ END } EOS
 
-The prompt holds the canonical tokens of the text. In the target the text is cut at
-fixed places that depend on the text alone, so that a link can start or end between a
-word and punctuation, and each piece is tokenised on its own.
+The source of the prompt is the text as the tokenizer usually encodes it. For the target
+the text is cut into pieces at fixed places, and each piece is tokenised on its own, so
+that a link can start or end between a word and punctuation. The places depend on the
+text alone, never on links or dictionaries: training and decoding cut alike.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 import regex
+from jaxtyping import Bool, Int, Int32
 
 from insgenel_jax.text.document import Mention, normalise
 from insgenel_jax.tokenizer import Tokenizer
@@ -24,52 +26,118 @@ INSTRUCTION = (
     "{ mention } [ Entity title ]."
 )
 
-# A piece holds no cut: its words and punctuation marks are set apart by spaces. A cut
-# lies where a word touches a punctuation mark, or two punctuation marks touch.
+# The text is cut where a word touches a punctuation mark and where two punctuation
+# marks touch. Within a piece spaces separate all words and punctuation marks.
 _ATOM = r"(?:[\p{L}\p{M}\p{N}]+|[^ \p{L}\p{M}\p{N}])"
-_PIECE = regex.compile(rf" *{_ATOM}(?: +{_ATOM})*| +")
+PIECE = regex.compile(rf" *{_ATOM}(?: +{_ATOM})*| +")
 
 Link = tuple[int, int, list[int]]  # token start, token end, title ids
 
 
 @dataclasses.dataclass(frozen=True)
 class Tokens:
-    """The source tokens of a target: ids, and characters [starts, ends) of each.
+    """The source tokens of a target, with the characters [starts, ends) of each.
 
-    Leading spaces lie outside; a token of spaces alone has start == end. All int32 [T].
+    Leading spaces are not among the characters of a token; a token of spaces alone has
+    start == end. can_begin, can_end: a slice of the text that begins, or ends, with
+    this token has the same tokens as here when it is encoded alone (see
+    `slice_source`).
     """
 
-    ids: np.ndarray
-    starts: np.ndarray
-    ends: np.ndarray
+    ids: Int32[np.ndarray, " T"]
+    starts: Int32[np.ndarray, " T"]
+    ends: Int32[np.ndarray, " T"]
+    can_begin: Bool[np.ndarray, " T"]
+    can_end: Bool[np.ndarray, " T"]
 
     def __len__(self) -> int:
         return len(self.ids)
 
 
 def encode_source(tokenizer: Tokenizer, text: str) -> Tokens:
-    """The tokens of `text` in a target: cut, each piece tokenised on its own."""
+    """The tokens of `text` in a target: each piece of it is tokenised on its own.
+
+    The first piece is encoded as after a space, like a word within a sentence.
+    """
     if not text:
-        return Tokens(*(np.zeros(0, np.int32) for _ in range(3)))
+        return Tokens(*(np.zeros(0, kind) for kind in ["int32"] * 3 + [bool] * 2))
     text = " " + normalise(text)
-    spans = [match.span() for match in _PIECE.finditer(text)]
+    spans = [match.span() for match in PIECE.finditer(text)]
     pieces = tokenizer.encode_raw([text[start:end] for start, end in spans])
+    counts = [len(piece[0]) for piece in pieces]
     ids = np.concatenate([piece[0] for piece in pieces])
-    shifts = np.repeat([start for start, _ in spans], [len(p[0]) for p in pieces])
+    shifts = np.repeat([start for start, _ in spans], counts)
     starts = np.concatenate([piece[1] for piece in pieces]) + shifts
     ends = np.concatenate([piece[2] for piece in pieces]) + shifts
-    # first character behind the leading spaces, for every position of the text
+    runs = [match.span() for match in regex.finditer(" +", text)]
+    can_begin, can_end = _find_cuts(
+        text, runs if tokenizer.splits_before_spaces else [], starts, ends
+    )
+    # A slice can end with the last token of a piece, whatever the tokenizer does.
+    can_end[[last - 1 for last in np.cumsum(counts) if last]] = True
+    # For every position of the text: the first character at or after it that is not a
+    # space. It moves the start of a token behind its leading spaces.
     behind = np.arange(len(text) + 1)
-    for match in regex.finditer(" +", text):
-        behind[match.start() : match.end()] = match.end()
+    for first, last in runs:
+        behind[first:last] = last
     starts = np.minimum(behind[starts], ends)
+    # back to the characters of the text without the space put before it
     back = np.maximum(np.stack([starts, ends]) - 1, 0).astype(np.int32)
-    return Tokens(ids.astype(np.int32), back[0], back[1])
+    return Tokens(ids.astype(np.int32), back[0], back[1], can_begin, can_end)
+
+
+def _find_cuts(
+    text: str,
+    runs: Sequence[tuple[int, int]],
+    starts: Int[np.ndarray, " T"],
+    ends: Int[np.ndarray, " T"],
+) -> tuple[Bool[np.ndarray, " T"], Bool[np.ndarray, " T"]]:
+    """can_begin and can_end of each token, by the runs of spaces [first, last) given.
+
+    The tokenizer splits before each run of spaces, so the text before it keeps its
+    tokens when it is encoded alone. The text after it does if the run is a single
+    space, because `encode_source` puts a single space before a text.
+    """
+    run, single = np.zeros((2, len(text) + 1), bool)
+    for first, last in runs:
+        if first and not text[first - 1].isspace():
+            run[first], single[first] = True, last == first + 1
+    # Does the token share no character with the one before?
+    apart = np.ones(len(starts), bool)
+    apart[1:] = ends[:-1] <= starts[1:]
+    can_end = np.ones(len(starts), bool)
+    can_end[:-1] = (run[starts] & apart)[1:]
+    return single[starts] & apart, can_end
+
+
+def slice_source(tokens: Tokens, start: int, end: int) -> Tokens | None:
+    """The tokens of characters [start, end) of a text, given the tokens of all of it.
+
+    The result equals `encode_source` of these characters alone. It is None where that
+    is not certain: where the slice starts or ends inside a word, or starts after
+    several spaces, or the tokenizer is not known to split before spaces.
+    """
+    first = int(np.searchsorted(tokens.starts, start, side="left")) if start else 0
+    last = int(np.searchsorted(tokens.ends, end, side="right"))
+    if first >= last or tokens.ends[last - 1] != end or not tokens.can_end[last - 1]:
+        return None
+    if start and not (tokens.starts[first] == start and tokens.can_begin[first]):
+        return None
+    return Tokens(
+        tokens.ids[first:last],
+        tokens.starts[first:last] - np.int32(start),
+        tokens.ends[first:last] - np.int32(start),
+        tokens.can_begin[first:last],
+        tokens.can_end[first:last],
+    )
 
 
 def encode_prompt(tokenizer: Tokenizer, instruction: str, text: str) -> list[int]:
-    """BOS instruction source EOS, with the canonical tokens of the text."""
-    # the instruction may hold braces: they stand in no target
+    """The ids of BOS instruction source EOS.
+
+    The text is normalised. The instruction is not: it may show braces and brackets,
+    because it is never part of a target.
+    """
     parts = [" " + part for part in (instruction, normalise(text)) if part]
     ids = [encoded[0] for encoded in tokenizer.encode_raw(parts)]
     return [
@@ -79,10 +147,10 @@ def encode_prompt(tokenizer: Tokenizer, instruction: str, text: str) -> list[int
 
 
 def encode_titles(tokenizer: Tokenizer, titles: Sequence[str]) -> list[list[int]]:
-    """The canonical tokens of each title, after a space.
+    """The ids of each title, encoded as after a space.
 
-    Not a token for a title that the tokenizer has no tokens for, or not for all of it:
-    what is left of it might be another entity's title.
+    A title that the tokenizer cannot encode completely gets an empty list, because the
+    rest of it might be the title of another entity.
     """
     texts = [" " + normalise(title) for title in titles]
     encoded = zip(
@@ -92,12 +160,12 @@ def encode_titles(tokenizer: Tokenizer, titles: Sequence[str]) -> list[list[int]
 
 
 def find_tokens(tokens: Tokens, start: int, end: int) -> tuple[int, int] | None:
-    """Tokens [i, j) that cover characters [start, end) exactly, or None."""
+    """The tokens [i, j) that cover the characters [start, end) exactly, or None."""
     i = int(np.searchsorted(tokens.starts, start, side="left"))
     j = int(np.searchsorted(tokens.ends, end, side="right"))
     if i >= j or tokens.ends[j - 1] != end or tokens.starts[j - 1] == end:
         return None
-    word = i  # the first token that is not of spaces alone
+    word = i  # becomes the first token that is not of spaces alone
     while tokens.starts[word] == tokens.ends[word]:
         word += 1
     if tokens.starts[word] != start or (i and tokens.ends[i - 1] > start):
@@ -110,10 +178,10 @@ def find_tokens(tokens: Tokens, start: int, end: int) -> tuple[int, int] | None:
 def align(
     tokens: Tokens, mentions: Iterable[Mention]
 ) -> tuple[list[tuple[int, int, Mention]], int]:
-    """Put mentions on tokens: (token start, token end, mention) each, in order.
+    """Find the tokens of mentions: (first token, end token, mention) of each, in order.
 
-    The second value counts the mentions dropped because they start or end inside a
-    token or overlap the one before.
+    The second value is the number of mentions that were dropped, because they start or
+    end inside a token or overlap the mention before.
     """
     aligned, dropped, reached = [], 0, 0
     for mention in sorted(mentions, key=lambda m: (m.start, -m.end)):
@@ -129,7 +197,10 @@ def align(
 def format_target(
     tokenizer: Tokenizer, tokens: Tokens, links: Iterable[Link]
 ) -> list[int]:
-    """The target ids of source tokens with links (in order, not overlapping)."""
+    """The ids of the target: the source tokens with links, then EOS.
+
+    Raises ValueError where the links are not in order, overlap or exceed the source.
+    """
     source, target, pointer = tokens.ids.tolist(), [], 0
     for start, end, title in links:
         if not pointer <= start < end <= len(source):
@@ -147,48 +218,56 @@ def format_target(
 def parse_target(
     tokenizer: Tokenizer, tokens: Tokens, ids: Sequence[int]
 ) -> list[Link]:
-    """Read the links off target ids; the inverse of `format_target`.
+    """The links of a target, given its ids and source tokens. Inverts `format_target`.
 
     Raises ValueError that names the first position that breaks the grammar.
     """
-    source, links, pointer, at = tokens.ids.tolist(), [], 0, 0
-    ids = list(ids)
-
-    def expect(expected: int, what: str) -> None:
-        nonlocal at
-        found = ids[at] if at < len(ids) else None
-        if found != expected:
-            raise ValueError(
-                f"target position {at}: expected {what} ({expected}), found {found}"
-            )
-        at += 1
-
+    source, links = tokens.ids.tolist(), []
+    pointer = at = 0  # the next source token; the next position of the target
     while at < len(ids) and ids[at] != tokenizer.eos:
-        if ids[at] != tokenizer.open or pointer == len(source):
-            expect(source[pointer] if pointer < len(source) else tokenizer.eos, "copy")
+        if ids[at] == tokenizer.open and pointer < len(source):
+            link, at = _parse_link(tokenizer, source, ids, pointer, at)
+            links.append(link)
+            pointer = link[1]
+        else:
+            copied = source[pointer] if pointer < len(source) else tokenizer.eos
+            at = _expect(ids, at, copied, "copy")
             pointer += 1
-            continue
-        at += 1
-        start = pointer
-        while pointer < len(source) and at < len(ids) and ids[at] != tokenizer.close:
-            expect(source[pointer], "copy")
-            pointer += 1
-        if pointer == start:
-            raise ValueError(f"target position {at}: expected a mention, found none")
-        expect(tokenizer.close, "CLOSE")
-        expect(tokenizer.entity, "ENTITY")
-        title = []
-        while at < len(ids) and ids[at] not in (tokenizer.end, tokenizer.eos):
-            title.append(ids[at])
-            at += 1
-        if not title:
-            raise ValueError(f"target position {at}: expected a title, found none")
-        expect(tokenizer.end, "END")
-        links.append((start, pointer, title))
     if pointer < len(source):
         raise ValueError(
             f"target position {at}: expected source token {pointer} of {len(source)}, "
             "found the end"
         )
-    expect(tokenizer.eos, "EOS")
+    _expect(ids, at, tokenizer.eos, "EOS")
     return links
+
+
+def _parse_link(
+    tokenizer: Tokenizer, source: list[int], ids: Sequence[int], pointer: int, at: int
+) -> tuple[Link, int]:
+    """The link that opens at position `at` of the target, and the position after it."""
+    start, at = pointer, at + 1
+    while pointer < len(source) and at < len(ids) and ids[at] != tokenizer.close:
+        at = _expect(ids, at, source[pointer], "copy")
+        pointer += 1
+    if pointer == start:
+        raise ValueError(f"target position {at}: expected a mention, found none")
+    at = _expect(ids, at, tokenizer.close, "CLOSE")
+    at = _expect(ids, at, tokenizer.entity, "ENTITY")
+    title = []
+    while at < len(ids) and ids[at] not in (tokenizer.end, tokenizer.eos):
+        title.append(ids[at])
+        at += 1
+    if not title:
+        raise ValueError(f"target position {at}: expected a title, found none")
+    return (start, pointer, title), _expect(ids, at, tokenizer.end, "END")
+
+
+def _expect(ids: Sequence[int], at: int, expected: int, what: str) -> int:
+    """The position after `at`, where the id `expected` has to stand."""
+    actual = ids[at] if at < len(ids) else None
+    if actual != expected:
+        raise ValueError(
+            f"target position {at}: expected {what} ({expected}), found {actual}"
+        )
+    return at + 1

@@ -1,13 +1,13 @@
 """A tokenizer directory of any family in; the content of one `tokenizer.json` out.
 
-    tokenizer.json                    as it stands (Llama-3, Qwen, Mistral, ours)
+    tokenizer.json                    unchanged (Llama-3, Qwen, Mistral, ours)
     tokenizer.model, SentencePiece    LLaMA 1 and 2
     tokenizer.model, tiktoken         Llama-3's raw file
     vocab.json + merges.txt           OPT
     vocab.txt                         BERT
 
-The content is what Hugging Face's library would hold: it begins a text with BOS and,
-where the family does so, a dummy prefix. `make_literal` takes both away.
+The content is what transformers expects of the family: BOS is put before a text and,
+where the family does so, a space ("dummy prefix"). `literal.py` takes both away.
 """
 
 from __future__ import annotations
@@ -16,38 +16,28 @@ import json
 import re
 from pathlib import Path
 
-import tokenizers
-
-from insgenel_jax.tokenizer.families import (
-    Family,
-    added_token,
-    byte_letters,
-    read_byte_bpe,
-    read_sentencepiece,
-    read_tiktoken,
-    read_wordpiece,
-)
+from insgenel_jax.tokenizer.families import read_byte_bpe, read_tiktoken, read_wordpiece
+from insgenel_jax.tokenizer.literal import Family, added_token
+from insgenel_jax.tokenizer.sentencepiece import read_sentencepiece
 
 ROLES = ("bos_token", "eos_token", "pad_token")
-# a token that no text holds
-_UNKNOWN, _UNKNOWN_ID = "\0unknown", (1 << 31) - 1
 _TIKTOKEN_LINE = re.compile(rb"[A-Za-z0-9+/]+=* \d+\r?\n")
 
 
 def read_files(path: Path) -> Family:
     """The content of a `tokenizer.json`, and the token of each of `ROLES` or None.
 
-    Raises FileNotFoundError where no family's files are there, ValueError that names
-    the file where one cannot be used.
+    Raises FileNotFoundError where the directory has no family's files, ValueError that
+    names the file where one cannot be used.
     """
     if (path / "tokenizer.json").is_file():
-        content, special = read_json(path / "tokenizer.json"), {}
+        content = read_json(path / "tokenizer.json")
         if not isinstance(content.get("model"), dict):
             raise ValueError(
                 f"{path}/tokenizer.json: expected a 'model' with the vocabulary, found "
                 "none"
             )
-        return content, special | _named(path)
+        return content, _named(path)
     if (path / "tokenizer.model").is_file():
         data = (path / "tokenizer.model").read_bytes()
         read = read_tiktoken if _TIKTOKEN_LINE.match(data) else read_sentencepiece
@@ -60,60 +50,17 @@ def read_files(path: Path) -> Family:
     else:
         raise FileNotFoundError(
             f"{path}: expected the tokenizer of a model directory (tokenizer.json, "
-            "tokenizer.model, or vocab.json and merges.txt, or BERT's vocab.txt), found "
-            "no such file"
+            "tokenizer.model, or vocab.json and merges.txt, or BERT's vocab.txt), "
+            "found no such file"
         )
     special |= _named(path)
     _add_tokens(content, path)
     bos = special["bos_token"] or special["eos_token"]
     ids = {t["content"]: t["id"] for t in content["added_tokens"]}
     ids = content["model"]["vocab"] | ids
-    if bos in ids:
+    if bos is not None and bos in ids:
         content["post_processor"] = _begin_with(bos, ids[bos])
     return content, special
-
-
-def make_literal(content: dict, where: Path) -> tokenizers.Tokenizer:
-    """The tokenizer of `content` that adds nothing to a text and finds no specials."""
-    content = content | {
-        "truncation": None,
-        "padding": None,
-        # adds BOS, and may trim the offsets of spaces
-        "post_processor": None,
-        "normalizer": _without_prefix(content.get("normalizer")),
-        "pre_tokenizer": _without_prefix(content.get("pre_tokenizer")),
-    }
-    try:
-        backend = tokenizers.Tokenizer.from_str(json.dumps(content))
-    except Exception as error:  # noqa: BLE001 (the library raises nothing narrower)
-        raise ValueError(
-            f"{where}: expected a tokenizer of Hugging Face's library, found {error}"
-        ) from None
-    # "</s>" spelled out in a document is text, not the end of it
-    backend.encode_special_tokens = True
-    return backend
-
-
-def mark_unknown(content: dict) -> tuple[dict, int] | None:
-    """The content of a tokenizer that writes what `content`'s has no token for.
-
-    -> it, and the id that it writes then; None where there is a token for every text.
-    """
-    model = content["model"]
-    vocabulary = model["vocab"]
-    unigram = isinstance(vocabulary, list)  # of [piece, score]
-    pieces = {piece for piece, _ in vocabulary} if unigram else vocabulary.keys()
-    fallback = {f"<0x{byte:02X}>" for byte in range(256)}
-    if model.get("byte_fallback") and pieces >= fallback:
-        return None
-    cuts = json.dumps([content.get("normalizer"), content.get("pre_tokenizer")])
-    if '"ByteLevel"' in cuts and pieces >= set(byte_letters().values()):
-        return None
-    if unigram:  # drops nothing: without an unknown piece it refuses the text
-        unknown = model.get("unk_id")
-        return None if unknown is None else (content, unknown)
-    marked = {"vocab": vocabulary | {_UNKNOWN: _UNKNOWN_ID}, "unk_token": _UNKNOWN}
-    return content | {"model": model | marked}, _UNKNOWN_ID
 
 
 def read_json(file: Path) -> dict:
@@ -150,23 +97,8 @@ def _config(path: Path, name: str) -> dict:
     return read_json(path / name) if (path / name).is_file() else {}
 
 
-def _without_prefix(part: dict | None) -> dict | None:
-    """A normalizer or pre-tokenizer that puts nothing before a text."""
-    if part is None or part["type"] == "Prepend":
-        return None
-    if part["type"] == "Metaspace":
-        return part | {"prepend_scheme": "never"}
-    if part["type"] == "ByteLevel":
-        return part | {"add_prefix_space": False}
-    for key in ("normalizers", "pretokenizers"):
-        if key in part:
-            inner = [_without_prefix(p) for p in part[key]]
-            return part | {key: [p for p in inner if p is not None]}
-    return part
-
-
 def _named(path: Path) -> dict[str, str | None]:
-    """The special tokens that the directory's configs name; the last one counts."""
+    """The special tokens that configs name, those of tokenizer_config.json first."""
     named = {}
     for file in ("special_tokens_map.json", "tokenizer_config.json"):
         config = _config(path, file)
@@ -178,7 +110,7 @@ def _named(path: Path) -> dict[str, str | None]:
 
 
 def _add_tokens(content: dict, path: Path) -> None:
-    """Add the tokens that the directory's configs give ids behind the vocabulary."""
+    """Add the tokens to which the directory's configs give ids after the vocabulary."""
     added: dict[str, int] = _config(path, "added_tokens.json")
     decoder = _config(path, "tokenizer_config.json").get("added_tokens_decoder", {})
     added |= {token["content"]: int(token_id) for token_id, token in decoder.items()}
@@ -198,6 +130,7 @@ def _add_tokens(content: dict, path: Path) -> None:
 
 
 def _begin_with(bos: str, bos_id: int) -> dict:
+    """The post-processor that puts BOS before a text."""
     sequence = [
         {"SpecialToken": {"id": bos, "type_id": 0}},
         {"Sequence": {"id": "A", "type_id": 0}},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ FORGET_BEST = "delete this folder: the best so far is forgotten, training goes o
 
 
 class Place(grain.DatasetIterator):
-    """A state that an iterator had, to be saved in its stead."""
+    """The state that an iterator had before, saved in place of the iterator."""
 
     def __init__(self, state: dict[str, Any]):
         super().__init__()
@@ -42,8 +43,8 @@ def open_checkpoints(
 ) -> Iterator[ocp.training.Checkpointer]:
     """The checkpoints under `path`, of which the last `keep` stay.
 
-    Nothing is saved unless asked for; what a killed process left half-written is
-    cleared away. Raises ArtifactError where they cannot be listed.
+    Nothing is saved unless `save` is called. What a killed process left half-written
+    is removed. Raises ArtifactError where the checkpoints cannot be listed.
     """
     with contextlib.ExitStack() as stack:
         with _readable(path, "move this folder away to begin without it"):
@@ -62,10 +63,13 @@ def open_checkpoints(
 def save(
     checkpoints: ocp.training.Checkpointer,
     step: int,
-    state,
+    state: Any,
     data: grain.DatasetIterator,
 ) -> None:
-    """Save the state after `step` steps and the place of the data; returns when done."""
+    """Save the state after `step` steps and the place of the data, unless it is saved.
+
+    Returns when all is written.
+    """
     if checkpoints.latest is None or checkpoints.latest.step != step:
         checkpoints.save_checkpointables(
             step, {"state": state, "data": data}, force=True
@@ -74,22 +78,23 @@ def save(
 
 def restore(
     checkpoints: ocp.training.Checkpointer,
-    abstract_state,
+    abstract_state: Any,
     data: grain.DatasetIterator,
-):
-    """The latest state, born in the shardings of `abstract_state`; sets `data` back.
+) -> Any:
+    """The latest state, or None where there is no checkpoint; sets `data` back.
 
-    Returns None where there is no checkpoint. Raises ArtifactError where it is damaged.
+    Its arrays are born in the shardings of `abstract_state`. Raises ArtifactError where
+    the checkpoint is damaged.
     """
     if not checkpoints.checkpoints:
         return None
     *before, latest = checkpoints.checkpoints
     goes_on = f"from step {before[-1].step}" if before else "from the beginning"
     with _readable(latest.path, f"delete this folder and the run goes on {goes_on}"):
-        found = checkpoints.load_checkpointables(
+        loaded = checkpoints.load_checkpointables(
             latest.step, {"state": abstract_state, "data": data}
         )
-    return found["state"]
+    return loaded["state"]
 
 
 def save_best(
@@ -112,15 +117,17 @@ def best_loss(best: ocp.training.Checkpointer) -> float:
 def restore_best(best: ocp.training.Checkpointer, abstract_params: dict) -> dict:
     """The parameters kept as best."""
     with _readable(best.latest.path, FORGET_BEST):
-        found = best.load_checkpointables(best.latest.step, {"params": abstract_params})
-    return found["params"]
+        abstract = {"params": abstract_params}
+        loaded = best.load_checkpointables(best.latest.step, abstract)
+    return loaded["params"]
 
 
 @contextlib.contextmanager
-def _readable(path: Path, remedy: str) -> Iterator[None]:
+def _readable(path: os.PathLike, remedy: str) -> Iterator[None]:
     """Any error becomes an ArtifactError that names the folder and what to do.
 
-    orbax raises whatever the file format beneath it raises, and the reason last.
+    orbax raises whatever the file format beneath it raises; the reason is the innermost
+    cause.
     """
     try:
         yield
@@ -135,10 +142,12 @@ def _readable(path: Path, remedy: str) -> Iterator[None]:
 
 
 def check_same_config(file: Path, record: dict[str, Any]) -> None:
-    """Write the settings and the identities of a new workdir; refuse to go on with others.
+    """Record what a new workdir is begun with; refuse to go on with anything else.
 
-    A workdir without checkpoints is new, whatever was tried in it: a first start that
-    failed is mended and started again. record: nested dicts of JSON values.
+    record: the settings and the identities of the data, as nested dicts of JSON values.
+    A workdir without checkpoints is new, whatever was tried in it, so that a first
+    start that failed can be fixed and started again.
+    Raises ConfigError that names every setting that differs.
     """
     record = json.loads(json.dumps(record))  # as it is read back: no tuples
     saved = (

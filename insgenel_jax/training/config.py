@@ -19,6 +19,7 @@ from typing import Any
 
 import ml_collections
 
+from insgenel_jax.models.fields import expected_type
 from insgenel_jax.models.lora import Lora
 from insgenel_jax.text.linked_text import INSTRUCTION
 
@@ -32,17 +33,18 @@ class ConfigError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class ModelSettings:
-    """The model (both encoders of a retriever), from scratch or pretrained.
+    """The model (for a retriever: each of its encoders), from scratch or pretrained.
 
-    From scratch: family, dim, layers, heads and ffn say its shape; kv_heads,
-    tie_embeddings and init_std (of fresh weights) may be said too. `tokenizer` is the
-    directory of one, the vocabulary is its size.
+    From scratch: family, dim, layers, heads and ffn give its shape; kv_heads,
+    tie_embeddings and init_std (of fresh weights) are optional. tokenizer: the
+    directory of its tokenizer, whose size is the size of the vocabulary.
 
-    pretrained: a model directory as Hugging Face writes it, that both encoders of a
-    retriever begin with. It says the shape, and has the tokenizer where none is named.
+    pretrained: a model directory as Hugging Face writes it; both encoders of a
+    retriever begin with it. It gives the shape, and the tokenizer if none is named.
 
-    lora: what is trained in the place of a pretrained model's own parameters, which
-    stay as they are, kept in `param_dtype`. The others: see models.config.ModelConfig.
+    lora: additions that are trained in place of a pretrained model's own parameters;
+    those stay as they are, kept in `param_dtype`. The other settings are those of
+    models.config.ModelConfig.
     """
 
     pretrained: str = ""
@@ -63,13 +65,13 @@ class ModelSettings:
     remat: str = "none"
 
     @property
-    def shape(self) -> dict[str, str | int | bool]:
-        """What a model from scratch is told, as far as it is: name -> value."""
-        found = {name: getattr(self, name) for name in (*_SHAPE, *_MORE_SHAPE)}
-        return {name: value for name, value in found.items() if value is not None}
+    def shape(self) -> dict[str, Any]:
+        """The settings of a model from scratch that are given: name -> value."""
+        shape = {name: getattr(self, name) for name in (*_SHAPE, *_MORE_SHAPE)}
+        return {name: value for name, value in shape.items() if value is not None}
 
 
-# what a model from scratch has to say of its shape, and what it may
+# settings of a model from scratch: those it needs, and those that are optional
 _SHAPE = ("family", "dim", "layers", "heads", "ffn")
 _MORE_SHAPE = ("kv_heads", "tie_embeddings", "init_std")
 
@@ -78,15 +80,16 @@ _MORE_SHAPE = ("kv_heads", "tie_embeddings", "init_std")
 class GeneratorData:
     """What the generator reads.
 
-    documents: a training-documents artifact; kb: the knowledge base; dev: Document
-    JSON lines to measure on ("" measures nothing, and the last parameters are kept).
-    batch rows of max_length tokens are packed with examples.
+    documents: a training-documents artifact. kb: the knowledge base. dev: Document JSON
+    lines to evaluate on; "" evaluates nothing, and the last parameters are kept. batch:
+    rows of max_length tokens, each packed with examples.
 
-    copy_loss_weight: weight of tokens where nothing is to be decided (*paper*: 1).
-    mask_unlabelled_matches: no loss where the dictionary knows a mention and the labels
-    do not (*paper*: off). word_noise: the share of words outside of mentions that are
-    replaced (*paper*: 0). All three need `kb`. scored: positions of a row at which
-    logits are formed, 0 for all; what weighs more than nothing beyond them is counted.
+    copy_loss_weight: weight of the loss at forced tokens (*paper*: 1).
+    mask_unlabelled_matches: no loss where the dictionary knows a mention that is not
+    labelled (*paper*: off). word_noise: the share of words outside of mentions that are
+    replaced (*paper*: 0). All three need `kb`. scored: how many positions of a row
+    logits are formed at, those of highest weight; 0 for all. Further positions with
+    weight add no loss; their number is reported.
     """
 
     documents: str
@@ -106,10 +109,13 @@ class GeneratorData:
 class RetrieverData:
     """What the retriever reads; `documents`, `kb` and `dev` as for the generator.
 
-    batch windows share `negatives` entities, of which mined_share (*paper*: 0.1) are
-    mined with the current parameters every refresh_steps, the others drawn evenly from
-    the knowledge base. A batch names at most `golds` entities. in_batch_negatives
-    (*paper*: off): the golds of other windows are negatives too.
+    batch: windows, which share `negatives` entities. mined_share (*paper*: 0.1): the
+    share of these that are hard negatives, at most mined_per_window for a window, mined
+    with the current parameters every refresh_steps; the others are drawn evenly from
+    the knowledge base. golds: the most entities that mentions of a batch may name;
+    further golds are left out and counted. in_batch_negatives (*paper*: off): the golds
+    of other windows are negatives too. window_length, stride: of windows, in words.
+    window_tokens, entity_tokens: where the encoders' inputs are cut.
     """
 
     documents: str
@@ -131,7 +137,10 @@ class RetrieverData:
 
 @dataclasses.dataclass(frozen=True)
 class OptimizerSettings:
-    """AdamW: linear warm-up to learning_rate, linear decay to 0. clip 0 means none."""
+    """AdamW: linear warm-up to learning_rate, then linear decay to 0.
+
+    clip: the largest global norm of a gradient; 0 clips nothing.
+    """
 
     learning_rate: float
     warmup_steps: int
@@ -144,7 +153,12 @@ class OptimizerSettings:
 
 @dataclasses.dataclass(frozen=True)
 class LoopSettings:
-    """How long, how often, and on how many devices: data x fsdp x tensor."""
+    """How long, how often, and on how many devices: data x fsdp x tensor.
+
+    steps: of the optimizer. microbatches: parts of a batch that are run one after the
+    other (gradient accumulation). log_steps, evaluate_steps, checkpoint_steps: after
+    how many steps each is done again.
+    """
 
     steps: int
     microbatches: int = 1
@@ -178,7 +192,7 @@ def load(config: str, overrides: Iterable[str] = ()) -> Config:
 
 
 def _run_config_file(path: str, arg: str) -> ml_collections.ConfigDict:
-    """What get_config(arg) of a python file gives. Its own errors become ours."""
+    """The result of get_config(arg) of a python file, whose errors are ConfigErrors."""
     if not Path(path).is_file():
         raise ConfigError(f"{path}: no such config file")
     loader = importlib.machinery.SourceFileLoader("insgenel_jax_config", path)
@@ -200,7 +214,7 @@ def _run_config_file(path: str, arg: str) -> ml_collections.ConfigDict:
 
 
 def parse(record: dict[str, Any]) -> Config:
-    """Check a nested dict against the dataclasses. Raises ConfigError that names keys."""
+    """The settings in a nested dict. Raises ConfigError that names what is wrong."""
     task = record.get("task")
     if task not in TASKS:
         raise ConfigError(f"task: expected one of {TASKS}, found {task!r}")
@@ -226,12 +240,12 @@ def _too_small(config: Config) -> Iterable[str]:
 
 
 def _contradictions(config: Config) -> Iterable[str]:
-    """Settings that are fine alone and not together."""
+    """Settings that contradict each other."""
     data, loop, model = config.data, config.loop, config.model
     if model.pretrained and model.shape:
         yield (
-            f"{', '.join(f'model.{name}' for name in model.shape)}: the shape is that of "
-            "model.pretrained; leave them out"
+            f"{', '.join(f'model.{name}' for name in model.shape)}: the shape is that "
+            "of model.pretrained; leave them out"
         )
     elif model.shape:
         if missing := [f"model.{name}" for name in _SHAPE if name not in model.shape]:
@@ -272,7 +286,7 @@ def check_paths(config: Config) -> None:
         and not data.mask_unlabelled_matches
         and not data.word_noise
     )
-    if not paper:  # what is to be decided, only the knowledge base knows
+    if not paper:  # only the knowledge base knows where there is something to decide
         needed["data.kb"] = data.kb
     if missing := [name for name, path in needed.items() if not path]:
         flags = " ".join(f"--set {name}=PATH" for name in missing)
@@ -297,7 +311,8 @@ def _override(tree: ml_collections.ConfigDict, override: str) -> None:
         at[name] = value
 
 
-def _build(cls, record: dict[str, Any], where: str, data: type):
+def _build(cls: type, record: dict[str, Any], where: str, data: type) -> Any:
+    """The dataclass `cls` of a record. `where`: the keys above it, for errors."""
     fields = {field.name: field for field in dataclasses.fields(cls)}
     for key in record:
         if key not in fields:
@@ -305,38 +320,37 @@ def _build(cls, record: dict[str, Any], where: str, data: type):
     hints, values = typing.get_type_hints(cls), {}
     for name, field in fields.items():
         hint = data if (cls, name) == (Config, "data") else hints[name]
-        if name not in record:
-            if field.default is dataclasses.MISSING:
-                raise ConfigError(f"{where}{name}: missing")
-        elif section := next(filter(dataclasses.is_dataclass, _choices(hint)), None):
-            if record[name] is None and types.NoneType in _choices(hint):
-                continue
-            if not isinstance(record[name], dict):
-                raise ConfigError(f"{where}{name}: expected a section of keys")
-            values[name] = _build(section, record[name], f"{where}{name}.", data)
-        else:
-            values[name] = _check_type(record[name], hint, where + name)
+        if name in record:
+            values[name] = _read(record[name], hint, where + name, data)
+        elif field.default is dataclasses.MISSING:
+            raise ConfigError(f"{where}{name}: missing")
     try:
         return cls(**values)
     except ValueError as error:  # of a section that checks itself
         raise ConfigError(f"{where.rstrip('.')}: {error}") from error
 
 
-def _choices(hint: Any) -> tuple:
-    return typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-
-
-def _check_type(value: Any, hint: Any, where: str) -> Any:
-    allowed = _choices(hint)
+def _read(value: Any, hint: Any, where: str, data: type) -> Any:
+    """A value of a config as the type hint of its field wants it."""
+    choices = _choices(hint)
+    if value is None and types.NoneType in choices:
+        return None
+    if section := next(filter(dataclasses.is_dataclass, choices), None):
+        if not isinstance(value, dict):
+            raise ConfigError(f"{where}: expected a section of keys")
+        return _build(section, value, f"{where}.", data)
     if hint == tuple[str, ...] and isinstance(value, list | tuple):
-        return tuple(_check_type(item, str, where) for item in value)
-    if type(value) in allowed or (value is None and types.NoneType in allowed):
-        return value
-    if float in allowed and type(value) is int:
-        return float(value)
-    if str in allowed and isinstance(value, int | float):
+        return tuple(_read(item, str, where, data) for item in value)
+    if str in choices and isinstance(value, int | float) and type(value) not in choices:
         return str(value)  # a path that reads like a number
-    raise ConfigError(f"{where}: expected {hint}, found {value!r}")
+    if expected := expected_type(value, hint):
+        raise ConfigError(f"{where}: expected {expected}, found {value!r}")
+    return float(value) if float in choices and type(value) is int else value
+
+
+def _choices(hint: Any) -> tuple:
+    """The types that a hint is a union of, or the one that it is."""
+    return typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
 
 
 def _unknown(part: str, key: str, known: Iterable[str]) -> ConfigError:

@@ -1,4 +1,4 @@
-"""What a run tells: a header before step 1, a progress bar, and metrics.jsonl."""
+"""What training tells: a header before step 1, a progress bar, and metrics.jsonl."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import contextlib
 import json
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import rich.console
@@ -19,10 +19,14 @@ from jax.sharding import Mesh
 CONSOLE = rich.console.Console(stderr=True)
 
 
+class NotFinite(ArithmeticError):
+    """A loss or gradient became NaN or infinite; nothing was saved after it."""
+
+
 class MetricsLog:
     """Appends JSON lines {"step", ...} to a file; lines past `step` are dropped first.
 
-    Those are of steps that a killed run had done after its last checkpoint.
+    A killed process leaves such lines, of steps done after its last checkpoint.
     """
 
     def __init__(self, path: Path, step: int):
@@ -45,7 +49,9 @@ class MetricsLog:
 
 
 @contextlib.contextmanager
-def show_progress(step: int, steps: int) -> Iterator:
+def show_progress(
+    step: int, steps: int
+) -> Iterator[Callable[[int, float, float], None]]:
     """A bar with loss, tokens/s and ETA; yields update(step, loss, tokens a second)."""
     columns = (
         rich.progress.TextColumn("step {task.completed}/{task.total}"),
@@ -70,7 +76,7 @@ def show_progress(step: int, steps: int) -> Iterator:
 class Rate:
     """Tokens a second since the last time it was asked."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._tokens, self._since = 0, time.perf_counter()
 
     def add(self, tokens: int) -> None:
@@ -83,12 +89,76 @@ class Rate:
         return rate
 
 
-def print_header(
-    params, frozen, mesh: Mesh, compiled, seconds: float
-) -> dict[str, Any]:
-    """Say what is about to run: parameters, mesh, memory and FLOPs of the step.
+class Dispatched(NamedTuple):
+    """A step that the device may still be working on, and the examples it read."""
 
-    params are those that are trained, frozen the others.
+    step: int
+    ids: list[list[str]]
+    metrics: dict[str, jax.Array]
+
+
+class LateMetrics:
+    """Reads the metrics of each step one step late.
+
+    Reading waits for the step, so the device works on a step while the host reads the
+    metrics of the one before.
+    """
+
+    def __init__(
+        self,
+        log: MetricsLog,
+        show: Callable[[int, float, float], None],
+        rate: Rate,
+        log_steps: int,
+        steps: int,
+    ):
+        self._log, self._show, self._rate = log, show, rate
+        self._log_steps, self._steps = log_steps, steps
+        self._pending: Dispatched | None = None
+
+    def add(self, dispatched: Dispatched) -> None:
+        """Take a step just dispatched, and read the one before."""
+        self.settle()
+        self._pending = dispatched
+
+    def settle(self) -> None:
+        """Wait for the step that is pending, if any, and log its metrics.
+
+        Raises NotFinite that names the examples of the step.
+        """
+        if self._pending is None:
+            return
+        (step, ids, metrics), self._pending = self._pending, None
+        values = {name: float(value) for name, value in metrics.items()}
+        require_finite(values, step, ids)
+        if step % self._log_steps == 0 or step == self._steps:
+            values["tokens/s"] = self._rate.take()
+            self._show(step, values["loss"], values["tokens/s"])
+            self._log.write(step, **values)
+
+
+def require_finite(values: dict[str, float], step: int, ids: list[list[str]]) -> None:
+    """Raise NotFinite, with the examples of the step, for a NaN or an infinity."""
+    wrong = [name for name, value in values.items() if not math.isfinite(value)]
+    if wrong:
+        names = [name for row in ids for name in row]
+        raise NotFinite(
+            f"step {step}: {', '.join(wrong)} not finite; nothing was saved after it. "
+            f"Examples of this batch: {' '.join(names)}"
+        )
+
+
+def print_header(
+    params: dict,
+    frozen: dict,
+    mesh: Mesh,
+    compiled: jax.stages.Compiled,
+    seconds: float,
+) -> dict[str, Any]:
+    """Tell what is about to run: parameters, mesh, memory and FLOPs of the step.
+
+    params: the parameters that are trained; frozen: the others; seconds: that compiling
+    took. Returns what it prints.
     """
     leaves = jax.tree.leaves((params, frozen))
     split = sum(not leaf.sharding.is_fully_replicated for leaf in leaves)
@@ -116,8 +186,8 @@ def print_header(
     return facts
 
 
-def print_evaluation(step: int, found: dict[str, float]) -> None:
-    """One line a development-set evaluation."""
+def print_evaluation(step: int, values: dict[str, float]) -> None:
+    """Print an evaluation on the development set in one line."""
     if jax.process_index() == 0:
-        shown = "  ".join(f"{name} {value:.4f}" for name, value in found.items())
+        shown = "  ".join(f"{name} {value:.4f}" for name, value in values.items())
         CONSOLE.print(f"step {step}: {shown}", highlight=False)

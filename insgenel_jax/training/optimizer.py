@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import optax
+from jax.sharding import Mesh
 
 from insgenel_jax.sharding import replicated
 from insgenel_jax.training.config import OptimizerSettings
@@ -12,7 +15,7 @@ from insgenel_jax.training.config import OptimizerSettings
 def schedule(settings: OptimizerSettings, steps: int) -> optax.Schedule:
     """Step (from 0) -> learning rate: up to the peak, then down to 0 at `steps`."""
     warmup = min(settings.warmup_steps, steps - 1)
-    # the first step learns already: its rate is peak / warmup, not 0
+    # the rate of step 0 is peak / warmup and not 0, so that it learns already
     peak, tail = settings.learning_rate, max(steps - warmup, 1)
     rise = optax.linear_schedule(peak / max(warmup, 1), peak, max(warmup - 1, 1))
     return optax.join_schedules([rise, optax.linear_schedule(peak, 0, tail)], [warmup])
@@ -32,8 +35,16 @@ def build(settings: OptimizerSettings, steps: int) -> optax.GradientTransformati
     return optax.chain(optax.clip_by_global_norm(settings.clip), adamw)
 
 
-def state_shardings(optimizer, abstract_params, param_shardings, mesh):
-    """Moments lie where their parameters lie; counters are whole everywhere."""
+def state_shardings(
+    optimizer: optax.GradientTransformation,
+    abstract_params: dict,
+    param_shardings: dict,
+    mesh: Mesh,
+) -> Any:
+    """The shardings of the optimizer's state, a tree like that of `optimizer.init`.
+
+    Moments lie where their parameters lie; counters are whole on every device.
+    """
     state = jax.eval_shape(optimizer.init, abstract_params)
     return optax.tree_map_params(
         optimizer,

@@ -1,7 +1,8 @@
-"""What a model begins with, and which of it is trained.
+"""What a model begins with, and which of its parameters are trained.
 
-All of it is: fresh, or as a pretrained directory has it. With LoRA its additions alone
-are; the base is the pretrained directory's and stays.
+Without LoRA all of them are trained, from fresh values or from those of a pretrained
+directory. With LoRA only its additions are; the base is the pretrained directory's and
+stays as it is.
 """
 
 from __future__ import annotations
@@ -21,7 +22,10 @@ from insgenel_jax.training.config import ConfigError
 def init(
     config: ModelConfig, pretrained: str, key: PRNGKeyArray, shardings: dict | None
 ) -> dict:
-    """What is trained, at its start, born in `shardings`."""
+    """The parameters that are trained, at their start, born in `shardings`.
+
+    Raises ConfigError for a directory or LoRA targets that do not fit the model.
+    """
     if config.lora is not None:
         with _blaming("model.lora.targets"):
             return models.init_lora(config, key, shardings)
@@ -31,14 +35,14 @@ def init(
 
 
 def load_frozen(config: ModelConfig, pretrained: str, shardings: dict) -> dict:
-    """What is not trained: nothing, or the base beneath LoRA."""
+    """The parameters that are not trained: the base beneath LoRA, or none."""
     if config.lora is None:
         return {}
     return _read(pretrained, dataclasses.replace(config, lora=None), shardings)
 
 
 def split(config: ModelConfig, tree: dict) -> tuple[dict, dict]:
-    """A tree with a leaf for each parameter -> those trained, those not."""
+    """A tree with a leaf for each parameter -> leaves of those trained, of others."""
     return (tree, {}) if config.lora is None else lora.split(tree)
 
 
@@ -49,7 +53,7 @@ def _read(pretrained: str, config: ModelConfig, shardings: dict | None) -> dict:
 
 @contextlib.contextmanager
 def _blaming(key: str) -> Iterator[None]:
-    """A ValueError is the user's to mend, at this key of the config."""
+    """A ValueError is the user's to fix, at this key of the config."""
     try:
         yield
     except ValueError as error:

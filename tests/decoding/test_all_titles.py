@@ -7,15 +7,18 @@ import jax
 import numpy as np
 import pytest
 
-from insgenel_jax.decoding import beam, step, tree
-from insgenel_jax.decoding import speculative as verify
+from insgenel_jax.decoding import beam, speculative, step, tree
+from insgenel_jax.decoding.chunk import Chunk
 from insgenel_jax.decoding.mentions import CandidateMention, allow_any_title
-from insgenel_jax.decoding.table import Weights, build_table, read_links
+from insgenel_jax.decoding.options import Options
+from insgenel_jax.decoding.path import read_links
+from insgenel_jax.decoding.table import Weights, build_table
 from insgenel_jax.decoding.title_trie import build_title_trie
 from insgenel_jax.text.linked_text import encode_prompt, encode_source, find_tokens
-from tests.decoding.test_table import candidate, legal_outputs
 from tests.helpers.marks import slow
-from tests.helpers.oracle import Oracle, small_model
+from tests.helpers.oracle import Oracle
+from tests.helpers.random_chunks import candidate, legal_outputs
+from tests.helpers.small_models import small_model
 
 WORDS = ["York", "New", "City", "mayor", "in", "the", "1999", "'s", ",", "of"]
 
@@ -26,7 +29,7 @@ def generator(tokenizer):
 
 
 def draw_titles(tokenizer, rng, count, letters):
-    """Token sequences of few letters: shared beginnings, prefixes of each other."""
+    """Titles of few different tokens: they share beginnings, some are prefixes."""
     own = (tokenizer.open, tokenizer.close, tokenizer.entity, tokenizer.end)
     letters = [t for t in range(tokenizer.size - letters, tokenizer.size)]
     letters = [t for t in letters if t not in own]
@@ -37,7 +40,7 @@ def draw_titles(tokenizer, rng, count, letters):
 
 
 def grow(tokenizer, titles):
-    """-> the tree of all titles on the host, and on the device."""
+    """The prefix tree of all titles on the host, and on the device."""
     ids = np.array([token for title in titles for token in title])
     lengths = np.array([len(title) for title in titles])
     trie = build_title_trie(ids, lengths, tokenizer.size, tokenizer.end)
@@ -47,7 +50,8 @@ def grow(tokenizer, titles):
 class Case:
     """A chunk whose mentions may take any title, each with probability `share`.
 
-    table: in the tree of all titles. listed: with all titles as candidates.
+    table: its mentions lead into the tree of all titles. listed: they have all titles
+    as candidates instead.
     """
 
     def __init__(self, tokenizer, rng, titles, trie, share, weights=None, mentions=4):
@@ -88,21 +92,23 @@ class Case:
         return (*self.table.token_ids(path.edges), *self.tokens.ids[last:].tolist())
 
 
-def decode(generator, cases, listed=False, **options):
-    tables = [case.listed if listed else case.table for case in cases]
-    prompts = [case.prompt for case in cases]
-    return step.decode(*generator, prompts, tables, **options)
+def decode(generator, cases, *, batch, listed=False, titles=None):
+    chunks = [
+        Chunk(case.prompt, [], case.listed if listed else case.table) for case in cases
+    ]
+    return step.decode(*generator, chunks, batch=batch, options=Options(titles=titles))
 
 
-@pytest.mark.parametrize("block", [slow(1), 8])
-def test_greedy_over_legal_outputs(generator, tokenizer, block):
-    """A batch of chunks with the tree, with their own candidates, and with both."""
+@pytest.mark.parametrize("tokens_per_call", [slow(1), 8])
+def test_greedy_over_legal_outputs(generator, tokenizer, monkeypatch, tokens_per_call):
+    """A batch of chunks with the tree of all titles, with own candidates, and both."""
     rng = np.random.default_rng(0)
     titles = draw_titles(tokenizer, rng, 16, 6)
     trie, titles_on_device = grow(tokenizer, titles)
     shares = [1, 0, 0.5, 1, 0, 0.5, 1, 1]
     cases = [Case(tokenizer, rng, titles, trie, share, mentions=2) for share in shares]
-    paths = decode(generator, cases, batch=8, block=block, titles=titles_on_device)
+    monkeypatch.setattr(step, "TOKENS_PER_CALL", tokens_per_call)
+    paths = decode(generator, cases, batch=8, titles=titles_on_device)
     for case, path in zip(cases, paths, strict=True):
         links = legal_outputs(tokenizer, case.tokens, case.known, titles, True)
         oracle = Oracle(
@@ -123,7 +129,7 @@ def test_greedy_over_legal_outputs(generator, tokenizer, block):
 
 @pytest.mark.slow
 def test_probabilities_of_all_titles_sum_to_one(generator, tokenizer):
-    """Those of the oracle, which the decoder's agree with."""
+    """The oracle's do, and the decoder's agree with them."""
     rng = np.random.default_rng(1)
     titles = draw_titles(tokenizer, rng, 30, 5)
     trie, titles_on_device = grow(tokenizer, titles)
@@ -132,11 +138,15 @@ def test_probabilities_of_all_titles_sum_to_one(generator, tokenizer):
     table = build_table(tokenizer, tokens, [mention], None, Weights(), trie)
     prompt = encode_prompt(tokenizer, "link it", "in York")
     (path,) = step.decode(
-        *generator, [prompt], [table], batch=1, titles=titles_on_device
+        *generator,
+        [Chunk(prompt, [], table)],
+        batch=1,
+        options=Options(titles=titles_on_device),
     )
     (link,) = read_links(table, path.edges, path.log_probs)
     every = np.arange(len(titles))
-    listed = dataclasses.replace(mention, entities=every, any_title=False)
+    alike = np.zeros(len(titles))
+    listed = CandidateMention(3, 7, every, alike, alike, optional=False)
     outputs = legal_outputs(tokenizer, tokens, [listed], titles, True)
     oracle = Oracle(generator, prompt, outputs, lambda ids, token: 0.0)
     log_probs = {
@@ -169,11 +179,11 @@ def test_as_with_all_titles_for_candidates(
     links, inside = 0, 0
     for case, a, b in zip(cases, found, expected, strict=True):
         assert case.table.longest == case.listed.longest
-        if min(a.gap, b.gap) < 1e-4:
+        if min(a.margin, b.margin) < 1e-4:
             continue
         assert case.table.token_ids(a.edges) == case.listed.token_ids(b.edges)
         np.testing.assert_allclose(a.log_probs, b.log_probs, atol=1e-5)
-        assert a.gap == pytest.approx(b.gap, abs=1e-4)
+        assert a.margin == pytest.approx(b.margin, abs=1e-4)
         assert (a.calls, a.tokens) == (b.calls, b.tokens)
         one, two = (
             [
@@ -190,34 +200,39 @@ def test_as_with_all_titles_for_candidates(
 
 @pytest.mark.slow
 def test_one_title(generator, tokenizer):
-    """All of it is forced: a single call, for the root."""
+    """It is forced, so there is a single call, for the root."""
     trie, titles_on_device = grow(tokenizer, [[9, 8, 7]])
     tokens = encode_source(tokenizer, "in York")
     mention = dataclasses.replace(allow_any_title(3, 7), optional=False)
     table = build_table(tokenizer, tokens, [mention], None, Weights(), trie)
-    (path,) = step.decode(*generator, [[1]], [table], batch=1, titles=titles_on_device)
+    options = Options(titles=titles_on_device)
+    (path,) = step.decode(*generator, [Chunk([1], [], table)], batch=1, options=options)
     assert table.token_ids(path.edges)[-4:] == [9, 8, 7, tokenizer.end]
-    assert (path.calls, sum(path.log_probs), path.gap) == (1, 0, float("inf"))
+    assert (path.calls, sum(path.log_probs), path.margin) == (1, 0, float("inf"))
     assert table.longest == len(path.edges)
     assert read_links(table, path.edges, path.log_probs)[0].entity == 0
 
 
 @pytest.mark.slow
 def test_new_documents_compile_nothing(generator, tokenizer):
-    """With the tree or without it, where their shapes are those of another."""
+    """With or without the tree, if an earlier chunk was padded to the same sizes."""
     rng = np.random.default_rng(3)
     titles = draw_titles(tokenizer, rng, 20, 5)
     trie, titles_on_device = grow(tokenizer, titles)
     cases = [Case(tokenizer, rng, titles, trie, share / 8) for share in range(8)]
-    alike = {step.shape(case.prompt, case.table) for case in cases}
+    sizes = {
+        step.shape(Chunk(case.prompt, [], case.table), Options()) for case in cases
+    }
     before = step._decode._cache_size()
     for i in range(0, 8, 2):
         decode(generator, cases[i : i + 2], batch=2, titles=titles_on_device)
-    assert step._decode._cache_size() - before <= len(alike)
+    assert step._decode._cache_size() - before <= len(sizes)
     _, other = grow(tokenizer, titles[::-1])
     compiled = step._decode._cache_size()
     decode(generator, cases[:2], batch=2, titles=other)
-    assert step._decode._cache_size() == compiled  # the tree is no constant
+    assert (
+        step._decode._cache_size() == compiled
+    )  # the tree is an argument, not a constant
 
 
 def test_who_cannot_refuses(generator, tokenizer):
@@ -228,11 +243,10 @@ def test_who_cannot_refuses(generator, tokenizer):
     )
     with pytest.raises(ValueError, match="give the tree of all titles, or cand"):
         build()
-    args = *generator, [[1]], [build(titles=trie)]
-    for name, decoder in (("tree", tree), ("verify", verify)):
+    source = [*tokens.ids.tolist(), tokenizer.eos]
+    args = *generator, [Chunk([1], source, build(titles=trie))]
+    for name, decoder in (("tree", tree), ("speculative", speculative), ("beam", beam)):
         with pytest.raises(ValueError, match=f'{name} decoder .*decoder="step"'):
-            decoder.decode(*args, batch=1)
-    with pytest.raises(ValueError, match='beam decoder .*decoder="step"'):
-        beam.decode(*args, [[*tokens.ids.tolist(), tokenizer.eos]], batch=1)
+            decoder.decode(*args, batch=1, options=Options())
     with pytest.raises(ValueError, match="give decode the tree of all titles"):
-        step.decode(*args, batch=1)
+        step.decode(*args, batch=1, options=Options())

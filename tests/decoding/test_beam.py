@@ -1,5 +1,6 @@
 """Beam search against a plain one over legal outputs, each hypothesis run anew."""
 
+import dataclasses
 import functools
 
 import jax
@@ -10,24 +11,25 @@ import pytest
 from insgenel_jax.decoding import beam, step
 from insgenel_jax.decoding.forward import Model
 from insgenel_jax.decoding.mentions import CandidateMention, merge_spans
-from insgenel_jax.decoding.table import Weights, build_table, read_links
+from insgenel_jax.decoding.options import Options
+from insgenel_jax.decoding.path import read_links
+from insgenel_jax.decoding.table import Weights
 from insgenel_jax.decoding.whole_target import extend
-from insgenel_jax.text.linked_text import encode_prompt, encode_source, encode_titles
-from tests.decoding.test_table import (
+from insgenel_jax.text.linked_text import encode_source, encode_titles
+from tests.helpers.marks import slow
+from tests.helpers.oracle import Search
+from tests.helpers.random_chunks import (
     TITLES,
     candidate,
-    legal_outputs,
+    chunks_with_targets,
+    make_case,
+    make_chunk,
     random_candidates,
+    random_chunk,
+    target_of,
+    targets_of,
 )
-from tests.helpers.marks import slow
-from tests.helpers.oracle import (
-    LENGTH,
-    Search,
-    cases,
-    random_case,
-    small_model,
-    whole,
-)
+from tests.helpers.small_models import LENGTH, small_model, whole
 
 TEXTS = [
     "York New York New York City",
@@ -44,27 +46,8 @@ def generator(tokenizer):
     return small_model(tokenizer.size, 3.0)
 
 
-def chunks_of(tokenizer, seed, count, weights=None):
-    """Prompts, tables, sources, and all legal targets."""
-    chunks = list(
-        cases(tokenizer, np.random.default_rng(seed), count, weights or Weights())
-    )
-    return (
-        [prompt for *_, prompt in chunks],
-        [table for _, table, *_ in chunks],
-        [[*tokens.ids.tolist(), tokenizer.eos] for tokens, *_ in chunks],
-        [{(*ids, tokenizer.eos) for ids in outputs} for *_, outputs, _ in chunks],
-    )
-
-
-def target_of(table, source, path):
-    """The tokens up to EOS that a path stands for."""
-    last = len(table.span_end) - 1
-    return (*table.token[path.edges].tolist(), *source[last:])
-
-
 def run_anew(generator, prompt):
-    """ids -> ln p of every token behind prompt and ids, without a cache."""
+    """A function: ids -> ln p of every token behind prompt and ids, uncached."""
     model, params = generator
 
     @functools.cache
@@ -79,32 +62,36 @@ def run_anew(generator, prompt):
 
 
 @pytest.mark.parametrize(
-    ("beams", "block"), [slow(1, 8), slow(2, 1), (2, 3), slow(2, 8), (6, 8)]
+    ("beams", "tokens_per_call"), [slow(1, 8), slow(2, 1), (2, 3), slow(2, 8), (6, 8)]
 )
-def test_over_legal_outputs(generator, tokenizer, beams, block):
-    """Targets and scores, with biases, whether forced tokens ride along or not."""
+def test_over_legal_outputs(generator, tokenizer, monkeypatch, beams, tokens_per_call):
+    """Targets and scores, with biases, however many forced tokens a call runs."""
     weights = Weights(mention_bias=4.0)
-    *args, targets = chunks_of(tokenizer, 0, 8, weights)
-    found = beam.decode(*generator, *args, batch=8, beams=beams, block=block)
+    chunks, targets = chunks_with_targets(tokenizer, 0, 8, weights)
+    monkeypatch.setattr(beam, "TOKENS_PER_CALL", tokens_per_call)
+    found = beam.decode(*generator, chunks, batch=8, options=Options(beams=beams))
     links = 0
-    for prompt, table, source, legal, path in zip(*args, targets, found, strict=True):
+    for chunk, legal, path in zip(chunks, targets, found, strict=True):
         search = Search(
-            run_anew(generator, prompt),
+            run_anew(generator, chunk.prompt),
             legal,
             bias=lambda i, t: 4.0 * (t == tokenizer.open),
         )
         expected, target = search.find(beams)
-        assert path.gap > 1e-4
-        assert target_of(table, source, path) == target
+        assert path.margin > 1e-4
+        assert target_of(chunk, path) == target
         assert path.score == pytest.approx(expected, abs=1e-4)
         full = [search.log_probs(target[:n])[t] for n, t in enumerate(target)]
         np.testing.assert_allclose(path.vocabulary, full[: len(path.edges)], atol=1e-4)
-        links += len(read_links(table, path.edges, path.log_probs))
+        links += len(read_links(chunk.table, path.edges, path.log_probs))
     assert links > 4
 
 
 def toy_model(vocabulary, scale):
-    """Logits by the last token and its position alone: sharp, and soon compiled."""
+    """A model whose logits depend on the last token and its position alone.
+
+    So they differ widely, and the model compiles fast.
+    """
     rng = np.random.default_rng(0)
     params = {
         "hidden": rng.normal(size=(vocabulary, 8, 16)).astype(np.float32),
@@ -128,78 +115,67 @@ def toy_model(vocabulary, scale):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("beams", [1, 2, 3])
-def test_when_the_search_ends(tokenizer, beams):
-    """On 128 chunks: targets, scores, calls and tokens, where ln p varies widely.
+def test_when_the_search_ends(tokenizer, monkeypatch, beams):
+    """On 128 chunks: targets, scores, calls and tokens.
 
-    So hypotheses are lost, finish late, and would still get better behind the end.
+    ln p varies widely, so that hypotheses are lost, finish late, and would still get
+    better after the search has ended.
     """
-    titles = encode_titles(tokenizer, TITLES)
     rng = np.random.default_rng(beams)
     model, params = toy_model(tokenizer.size, 1.0)
     for _ in range(8):
-        chunks, targets = [], []
-        for i in range(16):
-            text = TEXTS[i % len(TEXTS)]
-            tokens = encode_source(tokenizer, text)
-            candidates = random_candidates(tokens, rng, int(rng.integers(1, 4)))
-            if rng.random() < 0.5:  # a mention that is given: its OPEN is forced
-                c = candidates[0]
-                candidates[0] = candidate(c.start, c.end, [0, 1], rng, optional=False)
-            table = build_table(
-                tokenizer,
-                tokens,
-                candidates,
-                titles.__getitem__,
-                Weights(mention_bias=BIAS),
-            )
-            source = [*tokens.ids.tolist(), tokenizer.eos]
-            chunks.append((encode_prompt(tokenizer, "link it", text), table, source))
-            outputs = legal_outputs(tokenizer, tokens, candidates, titles, True)
-            targets.append({(*ids, tokenizer.eos) for ids in outputs})
-        args = [list(x) for x in zip(*chunks, strict=True)]
-        one, eight = (
-            beam.decode(model, params, *args, batch=16, beams=beams, block=block)
-            for block in (1, 8)
-        )
-        for (prompt, table, source), legal, a, b in zip(
-            chunks, targets, one, eight, strict=True
-        ):
+        cases = [random_case(tokenizer, rng, TEXTS[i % len(TEXTS)]) for i in range(16)]
+        chunks = [case.chunk for case in cases]
+        found = []
+        for tokens_per_call in (1, 8):
+            monkeypatch.setattr(beam, "TOKENS_PER_CALL", tokens_per_call)
+            options = Options(beams=beams)
+            found.append(beam.decode(model, params, chunks, batch=16, options=options))
+        for case, a, b in zip(cases, *found, strict=True):
+            chunk = case.chunk
 
-            def log_probs(ids, prompt=prompt):
+            def log_probs(ids, prompt=chunk.prompt):
                 sequence = [*prompt, *ids]
                 hidden = params["hidden"][sequence[-1], (len(sequence) - 1) % 8]
                 return np.asarray(jax.nn.log_softmax(params["unembed"] @ hidden))
 
             search = Search(
                 functools.cache(log_probs),
-                legal,
+                targets_of(case, tokenizer),
                 bias=lambda i, t: BIAS * (t == tokenizer.open),
             )
             expected, target = search.find(beams)
             for path in (a, b):
-                assert path.gap > 1e-5
-                assert target_of(table, source, path) == target
+                assert path.margin > 1e-5
+                assert target_of(chunk, path) == target
                 assert path.score == pytest.approx(expected, abs=1e-4)
             assert a.calls == search.calls
-            assert a.tokens == len(prompt) + search.tokens
+            assert a.tokens == len(chunk.prompt) + search.tokens
             assert b.calls <= a.calls and b.tokens >= a.tokens
             assert b.tokens - a.tokens < beams * 8
 
 
+def random_case(tokenizer, rng, text):
+    """One to three mentions; in every second case the first of them is given."""
+    tokens = encode_source(tokenizer, text)
+    candidates = random_candidates(tokens, rng, int(rng.integers(1, 4)))
+    if rng.random() < 0.5:  # a given mention: its OPEN is forced
+        c = candidates[0]
+        candidates[0] = candidate(c.start, c.end, [0, 1], rng, optional=False)
+    return make_case(tokenizer, text, candidates, Weights(mention_bias=BIAS))
+
+
 def test_one_beam_is_greedy(tokenizer):
-    """With one beam the whole vocabulary's sum changes no choice: `step`, with biases."""
+    """With one beam the vocabulary's sum changes no choice: the answer is `step`'s."""
     generator = small_model(tokenizer.size, 8.0)
     rng = np.random.default_rng(0)
-    prompts, tables = zip(
-        *(random_case(tokenizer, rng) for _ in range(48)), strict=True
-    )
-    sources = [[0] * (len(table.span_end) - 1) + [tokenizer.eos] for table in tables]
-    expected = step.decode(*generator, prompts, tables, batch=64)
-    found = beam.decode(*generator, prompts, tables, sources, batch=64, beams=1)
+    chunks = [random_chunk(tokenizer, rng) for _ in range(48)]
+    expected = step.decode(*generator, chunks, batch=64, options=Options())
+    found = beam.decode(*generator, chunks, batch=64, options=Options(beams=1))
     same = 0
     for a, b in zip(expected, found, strict=True):
-        assert a.gap == pytest.approx(b.gap, abs=1e-4)
-        if a.gap > 1e-4:
+        assert a.margin == pytest.approx(b.margin, abs=1e-4)
+        if a.margin > 1e-4:
             assert a.edges == b.edges
             np.testing.assert_allclose(a.log_probs, b.log_probs, atol=1e-5)
             same += 1
@@ -207,10 +183,10 @@ def test_one_beam_is_greedy(tokenizer):
 
 
 def test_batch_and_padding_change_nothing(generator, tokenizer):
-    *args, _ = chunks_of(tokenizer, 1, 6)
-    together = beam.decode(*generator, *args, batch=8)
-    for i, expected in enumerate(together):
-        (alone,) = beam.decode(*generator, *(x[i : i + 1] for x in args), batch=1)
+    chunks, _ = chunks_with_targets(tokenizer, 1, 6)
+    together = beam.decode(*generator, chunks, batch=8, options=Options())
+    for chunk, expected in zip(chunks, together, strict=True):
+        (alone,) = beam.decode(*generator, [chunk], batch=1, options=Options())
         assert alone.edges == expected.edges
         np.testing.assert_allclose(alone.log_probs, expected.log_probs, atol=1e-5)
         np.testing.assert_allclose(alone.vocabulary, expected.vocabulary, atol=1e-5)
@@ -219,15 +195,16 @@ def test_batch_and_padding_change_nothing(generator, tokenizer):
 
 
 @pytest.mark.parametrize("optional", [True, False])
-def test_calls_and_tokens_are_counted(generator, tokenizer, optional):
-    """ "in York" and one entity: prompt; in; York and OPEN; the rest of the link."""
+def test_calls_and_tokens_are_counted(generator, tokenizer, monkeypatch, optional):
+    """The text "in York" with one entity takes four calls.
+
+    They run the prompt; "in"; "York" in one beam and OPEN in the other; the rest of the
+    link.
+    """
     titles = encode_titles(tokenizer, TITLES)
-    tokens = encode_source(tokenizer, "in York")
-    assert len(tokens) == 2
     one = CandidateMention(3, 7, np.array([0]), np.zeros(1), np.zeros(1), optional)
-    table = build_table(tokenizer, tokens, [one], titles.__getitem__, Weights())
-    prompt = encode_prompt(tokenizer, "link it", "in York")
-    source = [*tokens.ids.tolist(), tokenizer.eos]
+    chunk = make_chunk(tokenizer, "in York", [one], titles, Weights())
+    assert len(chunk.source) == 3
     link = 2 + 1 + 1 + len(titles[0]) + 1  # { York } [ title ]
     counts = {
         (1, True): (1 + 1 + link, 1 + 2 + (link - 1)),
@@ -236,37 +213,28 @@ def test_calls_and_tokens_are_counted(generator, tokenizer, optional):
         (8, False): (1 + 1, 1 + link),
     }
     assert link + 1 <= 8
-    for block in (1, 8):
-        (path,) = beam.decode(
-            *generator, [prompt], [table], [source], batch=8, block=block
-        )
-        calls, ran = counts[block, optional]
-        assert (path.calls, path.tokens) == (calls, len(prompt) + ran)
+    for tokens_per_call in (1, 8):
+        monkeypatch.setattr(beam, "TOKENS_PER_CALL", tokens_per_call)
+        (path,) = beam.decode(*generator, [chunk], batch=8, options=Options())
+        calls, ran = counts[tokens_per_call, optional]
+        assert (path.calls, path.tokens) == (calls, len(chunk.prompt) + ran)
 
 
 def looser_cases(tokenizer, count):
-    """Prompts, tables, sources; legal targets; what is walked into at dead ends."""
-    titles = encode_titles(tokenizer, TITLES)
+    """Chunks, their legal targets, and the outputs that are dead ends."""
     rng = np.random.default_rng(1)
     for i in range(count):
-        tokens = encode_source(tokenizer, TEXTS[i % len(TEXTS)])
+        text = TEXTS[i % len(TEXTS)]
+        tokens = encode_source(tokenizer, text)
         n, candidates = len(tokens), {}
         for start in rng.choice(n, 3, replace=False).tolist():
             end = int(rng.integers(start, n))
             span = int(tokens.starts[start]), int(tokens.ends[end])
             candidates[span] = candidate(*span, [0, 1], rng)
-        candidates = list(candidates.values())
-        table = build_table(
-            tokenizer,
-            tokens,
-            candidates,
-            titles.__getitem__,
-            Weights(mention_bias=BIAS),
-        )
-        outputs = legal_outputs(tokenizer, tokens, candidates, titles, True)
-        source = [*tokens.ids.tolist(), tokenizer.eos]
-        dead = set()
-        spans = [mention[:2] for mention in table.mentions]
+        weights = Weights(mention_bias=BIAS)
+        case = make_case(tokenizer, text, list(candidates.values()), weights)
+        source, dead = case.chunk.source, set()
+        spans = [mention[:2] for mention in case.chunk.table.mentions]
         for start, end in merge_spans(spans):
             within = [source[s:e] for s, e in spans if start <= s < end]
             for p in range(start, end):
@@ -277,15 +245,13 @@ def looser_cases(tokenizer, count):
                     if n:
                         dead |= {
                             (*before, tokenizer.open, *source[p : p + n])
-                            for before in copies(outputs, source, p, tokenizer)
+                            for before in copies(case.outputs, source, p, tokenizer)
                         }
-        targets = {(*ids, tokenizer.eos) for ids in outputs}
-        prompt = encode_prompt(tokenizer, "link it", TEXTS[i % len(TEXTS)])
-        yield prompt, table, source, targets, dead
+        yield case.chunk, targets_of(case, tokenizer), dead
 
 
 def copies(outputs, source, p, tokenizer):
-    """What legal outputs have written when all source tokens before p are, no link open."""
+    """The beginnings of legal outputs up to source token p, with no link open."""
     found = set()
     for ids in outputs:
         pointer, kind = 0, None
@@ -302,16 +268,18 @@ def copies(outputs, source, p, tokenizer):
 
 
 def test_the_longer_table(tokenizer):
-    """Every way through it is a legal target, or with "first_token" a dead end."""
+    """Every way through it is a legal target or, with "first_token", a dead end."""
     ends = 0
-    for prompt, table, source, targets, dead in looser_cases(tokenizer, 30):
+    for chunk, targets, dead in looser_cases(tokenizer, 30):
+        table = chunk.table
         for openings, expected in (
             ("candidates", targets),
             ("first_token", targets | dead),
         ):
-            longer, known = extend(table, source, openings)
-            static = beam.shape(prompt, table, source, openings)
-            assert static.prompt >= len(prompt)
+            longer, known = extend(table, chunk.source, openings)
+            static = beam.shape(chunk, Options(openings=openings))
+            assert static[0] == static.prompt + 2 * static.longest
+            assert static.prompt >= len(chunk.prompt)
             assert static.longest >= longer.longest >= max(map(len, expected))
             assert static.width >= np.diff(longer.indptr).max()
             assert static.states >= len(longer.indptr)
@@ -341,48 +309,52 @@ def test_the_longer_table(tokenizer):
 
 @pytest.mark.parametrize("beams", [1, 2])
 def test_dead_ends(generator, tokenizer, beams):
-    """Beams walk into them and are dropped; the others, if there are any, go on."""
-    *args, targets, dead = zip(*looser_cases(tokenizer, 24), strict=True)
+    """Beams that walk into dead ends are dropped; the others, if any, go on."""
+    chunks, targets, dead = zip(*looser_cases(tokenizer, 24), strict=True)
 
     def search(openings):
+        options = Options(beams=beams, openings=openings)
         return [
             found
             for i in range(0, 24, 8)
             for found in beam.decode(
-                *generator,
-                *(x[i : i + 8] for x in args),
-                batch=8,
-                beams=beams,
-                openings=openings,
+                *generator, chunks[i : i + 8], batch=8, options=options
             )
         ]
 
     found, plain = search("first_token"), search("candidates")
     lost = differ = 0
-    for prompt, table, source, legal, ends, path, usual in zip(
-        *args, targets, dead, found, plain, strict=True
+    for chunk, legal, ends, path, usual in zip(
+        chunks, targets, dead, found, plain, strict=True
     ):
         expected, target = Search(
-            run_anew(generator, prompt),
+            run_anew(generator, chunk.prompt),
             legal,
             ends,
             lambda i, t: BIAS * (t == tokenizer.open),
         ).find(beams)
-        assert path.gap > 1e-4
+        assert path.margin > 1e-4
         assert path.score == pytest.approx(expected, abs=1e-4)
         if not target:
             lost += 1
             assert not path.edges
             continue
-        assert target_of(table, source, path) == target
+        assert target_of(chunk, path) == target
         differ += path.edges != usual.edges
     assert lost if beams == 1 else differ > 3
 
 
 def test_a_source_that_is_too_short(generator, tokenizer):
-    (prompt,), (table,), (source,), _ = chunks_of(tokenizer, 0, 1)
-    last = len(table.span_end) - 1
+    (chunk,), _ = chunks_with_targets(tokenizer, 0, 1)
+    last = len(chunk.table.span_end) - 1
+    short = dataclasses.replace(chunk, source=chunk.source[:last])
     with pytest.raises(ValueError, match="then EOS"):
-        beam.decode(*generator, [prompt], [table], [source[:last]], batch=1)
-    with pytest.raises(ValueError, match="first_token"):
-        beam.decode(*generator, [prompt], [table], [source], batch=1, openings="any")
+        beam.decode(*generator, [short], batch=1, options=Options())
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"selection": "any"}, {"openings": "any"}, {"beams": 0}]
+)
+def test_options_that_do_not_exist(wrong):
+    with pytest.raises(ValueError, match=f"{next(iter(wrong))} = .*expected"):
+        Options(**wrong)

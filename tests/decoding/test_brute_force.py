@@ -5,40 +5,37 @@ import functools
 import numpy as np
 import pytest
 
-from insgenel_jax.decoding import blocks, step, tree
-from insgenel_jax.decoding import speculative as verify
+from insgenel_jax.decoding import blocks, selection, speculative, step, tree
 from insgenel_jax.decoding.mentions import merge_spans
-from insgenel_jax.decoding.table import OPEN, follow
+from insgenel_jax.decoding.options import Options
+from insgenel_jax.decoding.path import follow
+from insgenel_jax.decoding.table import OPEN
 from tests.helpers.marks import slow
-from tests.helpers.oracle import (
-    Oracle,
-    ids_of,
-    random_case,
-    small_model,
-    varied_case,
-)
+from tests.helpers.oracle import Oracle
+from tests.helpers.random_chunks import random_chunk, target_of, varied_case
+from tests.helpers.small_models import small_model
 
 DECODERS = {
-    "step of 1": functools.partial(step.decode, block=1),
-    "step of 3": functools.partial(step.decode, block=3),
-    "step": step.decode,
-    "tree": tree.decode,
-    "tree, whole": functools.partial(tree.decode, vocabulary=True),
-    "verify": verify.decode,
+    "step, 1 token a call": (step, Options()),
+    "step, 3 tokens a call": (step, Options()),
+    "step": (step, Options()),
+    "tree": (tree, Options()),
+    "tree, whole": (tree, Options(vocabulary=True)),
+    "speculative": (speculative, Options()),
 }
-DEFAULT = ("step", "tree", "verify")  # the variants wait for the slow run
+DEFAULT = ("step", "tree", "speculative")  # only the slow run has the variants
 BATCH = 64
 SEEDS = [0, *(slow(seed) for seed in range(1, 8))]
 
 
 @functools.cache
 def chunks(tokenizer, seed):
-    """64 chunks with their oracles, half of a clear LLaMA, half of a less clear OPT."""
+    """64 chunks with their oracles: half of a sharp LLaMA, half of a flatter OPT."""
     rng = np.random.default_rng(seed)
     cases = [varied_case(tokenizer, rng) for _ in range(BATCH)]
     models = [small_model(tokenizer.size, 8.0), small_model(tokenizer.size, 3.0, "opt")]
     return [
-        (case, Oracle(models[i % 2], case.prompt, case.outputs, case.bias))
+        (case, Oracle(models[i % 2], case.chunk.prompt, case.outputs, case.bias))
         for i, case in enumerate(cases)
     ]
 
@@ -48,17 +45,17 @@ def greedy(tokenizer, seed):
     return [oracle.greedy() for _, oracle in chunks(tokenizer, seed)]
 
 
-def decode(decoder, found):
+def decode(decoder, found, options):
     """The paths of chunks, each decoded with its own model."""
     paths = [None] * len(found)
     for odd in (0, 1):
         own = found[odd::2]
-        paths[odd::2] = decoder(
+        paths[odd::2] = decoder.decode(
             own[0][-1].model,
             own[0][-1].params,
-            [case.prompt for case, _ in own],
-            [case.table for case, _ in own],
+            [case.chunk for case, _ in own],
             batch=BATCH // 2,
+            options=options,
         )
     return paths
 
@@ -71,16 +68,20 @@ def decode(decoder, found):
         for name in DECODERS
     ],
 )
-def test_greedy(tokenizer, name, seed):
+def test_greedy(tokenizer, monkeypatch, name, seed):
     found, ties = chunks(tokenizer, seed), 0
-    paths = decode(DECODERS[name], found)
+    decoder, options = DECODERS[name]
+    if "a call" in name:
+        tokens = int(name.split()[1])
+        monkeypatch.setattr(step, "TOKENS_PER_CALL", tokens)
+    paths = decode(decoder, found, options)
     for (case, _), path, (expected, log_prob) in zip(
         found, paths, greedy(tokenizer, seed), strict=True
     ):
-        if path.gap < 1e-4:
+        if path.margin < 1e-4:
             ties += 1
             continue
-        assert ids_of(case.tokens, case.table, path) == expected
+        assert target_of(case.chunk, path)[:-1] == expected
         assert sum(path.log_probs) == pytest.approx(log_prob, abs=1e-4)
     assert ties < 3
     assert sum(np.count_nonzero(path.log_probs) for path in paths) > BATCH
@@ -89,38 +90,38 @@ def test_greedy(tokenizer, name, seed):
 @pytest.mark.parametrize("seed", SEEDS)
 def test_marginal(tokenizer, seed):
     found, ties = chunks(tokenizer, seed), 0
-    paths = decode(functools.partial(tree.decode, selection="marginal"), found)
+    paths = decode(tree, found, Options(selection="marginal"))
     for (case, oracle), path in zip(found, paths, strict=True):
-        spans = merge_spans([mention[:2] for mention in case.table.mentions])
+        spans = merge_spans([mention[:2] for mention in case.chunk.table.mentions])
         expected, sums = oracle.marginal(tokenizer, spans)
         np.testing.assert_allclose(sums, 1, atol=1e-6)
-        if path.gap < 1e-4:
+        if path.margin < 1e-4:
             ties += 1
             continue
-        assert ids_of(case.tokens, case.table, path) == expected
+        assert target_of(case.chunk, path)[:-1] == expected
         log_prob = oracle.log_prob(expected, 0)
         assert sum(path.log_probs) == pytest.approx(log_prob, abs=1e-4)
     assert ties < 3
 
 
 def test_the_chunks_have_all_kinds(tokenizer):
-    """What brute force is meant to check does occur: else it proves nothing."""
+    """Everything occurs that brute force is meant to check."""
     cases = [case for case, _ in chunks(tokenizer, 0)]
     given = weighted = passing = unweighted = 0
     for case in cases:
-        mentions, title = case.table.mentions, case.table.kind > OPEN
+        mentions, title = case.chunk.table.mentions, case.chunk.table.kind > OPEN
         given += not all(candidate.optional for *_, candidate in mentions)
-        weighted += bool(np.abs(case.table.bias[title]).max() > 0.1)
-        unweighted += not case.table.bias[title].any()
+        weighted += bool(np.abs(case.chunk.table.bias[title]).max() > 0.1)
+        unweighted += not case.chunk.table.bias[title].any()
         # a link after which some of its decision span is left
-        ends = case.table.span_end
+        ends = case.chunk.table.span_end
         short = any(end < ends[start] for start, end, _ in mentions)
         passing += short and not case.weights.rest_of_span
     assert min(given, weighted, passing, unweighted) >= 8
 
 
 def sums_along(block, log_probs):
-    """ln p of the path to each edge, and the edges that nothing hangs on."""
+    """ln p of the path to each edge, and the leaves: edges with none below them."""
     total = {-1: 0.0}
     for i, up in enumerate(block.parent.tolist()):  # pre-order: the parent comes first
         total[i] = total[up] + log_probs[i]
@@ -129,14 +130,14 @@ def sums_along(block, log_probs):
 
 
 def sum_block_by_block(table, rng, state, known, whole):
-    """Of all paths to the end: the sum of p, by random logits, and how many."""
+    """The sum of p over all paths to the end, by random logits, and their number."""
     state, _ = follow(table, state, links=not whole)
     if not table.degree(state):
         return 1.0, 1
     if state not in known:
         block = blocks.find_block(table, state, whole=whole)
         logits = rng.normal(0, 4, len(block.edge))
-        total, leaves = sums_along(block, blocks.log_probs(table, block, logits))
+        total, leaves = sums_along(block, selection.log_probs(table, block, logits))
         probs = np.exp([total[i] for i in leaves])
         assert probs.sum() == pytest.approx(1, abs=1e-9)
         behind = [
@@ -149,7 +150,7 @@ def sum_block_by_block(table, rng, state, known, whole):
 
 
 def count_paths(table):
-    """From the start to the end, edge by edge."""
+    """The number of paths from the start to the end."""
 
     @functools.cache
     def count(state):
@@ -161,11 +162,11 @@ def count_paths(table):
 
 @pytest.mark.parametrize("whole", [False, True])
 def test_the_paths_of_every_block_sum_to_1(tokenizer, whole):
-    """Of random tables and logits; and those of a chunk, each of its paths once."""
+    """Over random tables and logits. Through its blocks, a chunk has each path once."""
     rng = np.random.default_rng(8)
     seen = 0
     for _ in range(60):
-        _, table = random_case(tokenizer, rng)
+        table = random_chunk(tokenizer, rng).table
         known = {}
         total, count = sum_block_by_block(table, rng, 0, known, whole)
         assert total == pytest.approx(1, abs=1e-9)
@@ -174,26 +175,25 @@ def test_the_paths_of_every_block_sum_to_1(tokenizer, whole):
     assert seen > 60
 
 
-@pytest.mark.parametrize("selection", ["greedy", "marginal"])
-def test_the_probabilities_of_a_run_sum_to_1(tokenizer, monkeypatch, selection):
-    """Those that `tree.decode` chose by, and those that it hands out."""
-    found, seen, select = chunks(tokenizer, 0), 0, blocks.select
+@pytest.mark.parametrize("rule", ["greedy", "marginal"])
+def test_the_probabilities_of_a_document_sum_to_1(tokenizer, monkeypatch, rule):
+    """Both those that `tree.decode` chooses by and those that it returns."""
+    found, seen, select = chunks(tokenizer, 0), 0, selection.select
 
-    def checked(table, block, logits, log_probs, selection):
+    def checked(table, block, logits, log_probs, rule):
         nonlocal seen
         total, leaves = sums_along(block, log_probs)
         once = sum(np.exp(total[i]) for i in leaves)
         assert once == pytest.approx(1, abs=1e-9)
         seen += 1
-        return select(table, block, logits, log_probs, selection)
+        return select(table, block, logits, log_probs, rule)
 
-    monkeypatch.setattr(blocks, "select", checked)
-    run = functools.partial(tree.decode, selection=selection, unlinked=True)
-    paths = decode(run, found)
+    monkeypatch.setattr(selection, "select", checked)
+    paths = decode(tree, found, Options(selection=rule, unlinked=True))
     assert seen > BATCH
     passed = 0
     for (case, _), path in zip(found, paths, strict=True):
-        table = case.table
+        table = case.chunk.table
         source = np.repeat(np.arange(len(table.indptr) - 1), np.diff(table.indptr))
         taken = {
             int(source[edge]): log_prob

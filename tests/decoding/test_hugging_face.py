@@ -5,31 +5,31 @@ import functools
 import pytest
 
 from insgenel_jax import models
-from insgenel_jax.decoding import beam, step, tree
-from insgenel_jax.decoding import speculative as verify
+from insgenel_jax.decoding import beam, speculative, step, tree
 from insgenel_jax.decoding.forward import Model
-from insgenel_jax.decoding.table import read_links
-from tests.decoding.test_beam import chunks_of, target_of
+from insgenel_jax.decoding.options import Options
+from insgenel_jax.decoding.path import read_links
+from tests.helpers.random_chunks import chunks_with_targets, target_of
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
-from tests.helpers.torch_models import write
+write = pytest.importorskip("tests.helpers.torch_models").write
 
 pytestmark = pytest.mark.torch
 
 CHUNKS = 48
-SHARP = 4
+SHARP = 4  # factor of the logits: hypotheses finish late, and are lost
 
 
 @pytest.fixture(scope="module")
 def chunks(tokenizer):
-    """Prompts, tables without biases, sources, and all legal targets."""
-    return chunks_of(tokenizer, 0, CHUNKS)
+    """Chunks without biases, and all legal targets of each."""
+    return chunks_with_targets(tokenizer, 0, CHUNKS)
 
 
 @pytest.fixture(scope="module")
 def generators(tokenizer, tmp_path_factory):
-    """A random LLaMA that transformers wrote: theirs, and (model, params) of ours."""
+    """A random LLaMA that transformers wrote: its model, and ours with params."""
     config = transformers.LlamaConfig(
         vocab_size=tokenizer.size,
         hidden_size=32,
@@ -45,7 +45,6 @@ def generators(tokenizer, tmp_path_factory):
     theirs, _, config, params = write(
         transformers.LlamaForCausalLM(config), tmp_path_factory.mktemp("llama")
     )
-    # sharp, so that hypotheses finish late, and are lost
     with torch.no_grad():
         theirs.lm_head.weight *= SHARP
     params["unembed"] = params["unembed"] * SHARP
@@ -61,9 +60,9 @@ def generators(tokenizer, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def generated(tokenizer, chunks, generators):
-    """Beams -> of each chunk their target and its score (None of one beam)."""
-    tries = list(map(_trie, chunks[3]))
-    longest = max(len(target) for targets in chunks[3] for target in targets)
+    """Number of beams -> for each chunk their target and score (None for one)."""
+    tries = list(map(_trie, chunks[1]))
+    longest = max(len(target) for targets in chunks[1] for target in targets)
 
     @functools.cache
     def generate(beams):
@@ -72,7 +71,7 @@ def generated(tokenizer, chunks, generators):
             part = slice(i, i + 16)
             found += _generate(
                 generators[0],
-                chunks[0][part],
+                [chunk.prompt for chunk in chunks[0][part]],
                 tries[part],
                 eos_token_id=tokenizer.eos,
                 max_new_tokens=longest,
@@ -93,7 +92,7 @@ def _trie(targets):
 
 
 def _generate(model, prompts, tries, *, eos_token_id, num_beams, **options):
-    """Prompts are padded on the left, as transformers wants them."""
+    """What `generate` gives for prompts, padded on the left as transformers expects."""
     width, eos = max(map(len, prompts)), eos_token_id
     real = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts])
 
@@ -101,7 +100,7 @@ def _generate(model, prompts, tries, *, eos_token_id, num_beams, **options):
         node = tries[row]
         for token in ids[width:].tolist():
             node = node.get(token, {})
-        return list(node) or [eos]  # behind EOS, and of beams that are of no use
+        return list(node) or [eos]  # behind EOS, and in empty beams
 
     out = model.generate(
         torch.tensor([[eos] * (width - len(p)) + p for p in prompts]),
@@ -122,44 +121,38 @@ def _generate(model, prompts, tries, *, eos_token_id, num_beams, **options):
 
 
 @pytest.mark.parametrize("batch", [1, 8])
-@pytest.mark.parametrize("decoder", [step, tree, verify])
+@pytest.mark.parametrize("decoder", [step, tree, speculative])
 def test_greedy(chunks, generators, generated, decoder, batch):
-    """At zero biases a decoder is greedy `generate`, token for token."""
-    prompts, tables, sources, _ = chunks
+    """Without biases a decoder gives what greedy `generate` does, token for token."""
+    chunks, _ = chunks
     links = 0
     for i in range(0, CHUNKS, batch):
-        part = slice(i, i + batch)
-        paths = decoder.decode(*generators[1], prompts[part], tables[part], batch=batch)
+        paths = decoder.decode(
+            *generators[1], chunks[i : i + batch], batch=batch, options=Options()
+        )
         for j, path in enumerate(paths, i):
-            assert path.gap > 1e-4
+            assert path.margin > 1e-4
             target, _ = generated(1)[j]
-            assert target_of(tables[j], sources[j], path) == target
-            links += len(read_links(tables[j], path.edges, path.log_probs))
+            assert target_of(chunks[j], path) == target
+            links += len(read_links(chunks[j].table, path.edges, path.log_probs))
     assert links > CHUNKS / 2
 
 
 @pytest.mark.parametrize("batch", [1, 8])
 @pytest.mark.parametrize("beams", [2, 6])
 def test_beam(chunks, generators, generated, beams, batch):
-    """`beam` is `generate(num_beams=...)`: tokens, and scores to 1e-4."""
-    prompts, tables, sources, _ = chunks
+    """`beam` gives the tokens of `generate(num_beams=...)`, and its scores to 1e-4."""
+    chunks, _ = chunks
     differ = links = 0
     for i in range(0, CHUNKS, batch):
-        part = slice(i, i + batch)
-        found = beam.decode(
-            *generators[1],
-            prompts[part],
-            tables[part],
-            sources[part],
-            batch=batch,
-            beams=beams,
-        )
+        part, options = chunks[i : i + batch], Options(beams=beams)
+        found = beam.decode(*generators[1], part, batch=batch, options=options)
         for j, path in enumerate(found, i):
-            assert path.gap > 1e-4
+            assert path.margin > 1e-4
             target, expected = generated(beams)[j]
-            assert target_of(tables[j], sources[j], path) == target
+            assert target_of(chunks[j], path) == target
             assert path.score == pytest.approx(expected, abs=1e-4)
             differ += target != generated(1)[j][0]
-            links += len(read_links(tables[j], path.edges, path.log_probs))
+            links += len(read_links(chunks[j].table, path.edges, path.log_probs))
     assert differ > CHUNKS / 8
     assert links > CHUNKS / 8

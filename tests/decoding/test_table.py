@@ -1,76 +1,23 @@
-"""The transition table against the policy written out, and against brute force."""
+"""The transition table against the policy written out, by brute force."""
 
 import math
 
 import numpy as np
 import pytest
 
-from insgenel_jax.decoding.mentions import CandidateMention, merge_spans
+from insgenel_jax.decoding.mentions import merge_spans
 from insgenel_jax.decoding.table import Weights, build_table
-from insgenel_jax.text.linked_text import Tokens, encode_source, encode_titles
-
-TITLES = ["York", "New York", "New York City", "New York (state)", "City", "York City"]
-
-
-def candidate(start, end, entities, rng, optional=True):
-    n = len(entities)
-    prior, retriever = (np.log(rng.dirichlet(np.ones(n))) for _ in range(2))
-    return CandidateMention(
-        start, end, np.array(entities, np.int32), prior, retriever, optional
-    )
-
-
-def random_candidates(tokens: Tokens, rng, count):
-    """Random, overlapping candidate mentions on token boundaries."""
-    candidates = {}
-    for _ in range(count):
-        i = int(rng.integers(len(tokens)))
-        j = int(min(len(tokens), i + rng.integers(1, 4)))
-        span = int(tokens.starts[i]), int(tokens.ends[j - 1])
-        entities = rng.choice(len(TITLES), int(rng.integers(1, 4)), replace=False)
-        candidates[span] = candidate(*span, sorted(entities.tolist()), rng)
-    return list(candidates.values())
-
-
-def legal_outputs(tokenizer, tokens, candidates, titles, rest_of_span):
-    """Every legal output, straight from section 6 of the design: {ids: links}."""
-    source = tokens.ids.tolist()
-    starts, ends = tokens.starts.tolist(), tokens.ends.tolist()
-    spans = [(starts.index(c.start), ends.index(c.end) + 1, c) for c in candidates]
-    merged = merge_spans([span[:2] for span in spans])
-
-    def outputs(p):
-        if p == len(source):
-            yield (), ()
-            return
-        here = [(end, c) for start, end, c in spans if start == p]
-        if all(c.optional for _, c in here):
-            for ids, links in outputs(p + 1):
-                yield (source[p], *ids), links
-        for end, c in here:
-            resume = end
-            if not rest_of_span:
-                resume = next(b for a, b in merged if a <= p < b)
-            for entity in c.entities.tolist():
-                link = (
-                    tokenizer.open,
-                    *source[p:end],
-                    tokenizer.close,
-                    tokenizer.entity,
-                    *titles[entity],
-                    tokenizer.end,
-                )
-                for ids, links in outputs(resume):
-                    yield (
-                        (*link, *source[end:resume], *ids),
-                        ((p, end, entity), *links),
-                    )
-
-    return dict(outputs(0))
+from insgenel_jax.text.linked_text import encode_source, encode_titles
+from tests.helpers.random_chunks import (
+    TITLES,
+    candidate,
+    legal_outputs,
+    random_candidates,
+)
 
 
 def table_outputs(table, source):
-    """Every path of a table as token ids: {ids: links}."""
+    """Every path of a table, as pairs of token ids and links."""
 
     def outputs(state):
         edges = range(table.indptr[state], table.indptr[state + 1])

@@ -1,4 +1,4 @@
-"""The biases on title edges, edge by edge: a dict of prefixes, and by hand."""
+"""The biases on title edges, edge by edge, against a dict of prefixes and by hand."""
 
 import dataclasses
 import math
@@ -9,8 +9,7 @@ import pytest
 from insgenel_jax.decoding.mentions import CandidateMention
 from insgenel_jax.decoding.table import END, TITLE, Weights, build_table
 from insgenel_jax.text.linked_text import encode_source, encode_titles
-from tests.decoding.test_table import TITLES
-from tests.helpers.oracle import varied_case
+from tests.helpers.random_chunks import TITLES, varied_case
 
 
 def along(table, output):
@@ -31,7 +30,7 @@ def test_every_edge_has_the_bias_of_the_dict(tokenizer):
     for _ in range(60):
         case = varied_case(tokenizer, rng)
         for output in case.outputs:
-            for n, (_, found) in enumerate(along(case.table, output)):
+            for n, (_, found) in enumerate(along(case.chunk.table, output)):
                 expected = case.bias(output[:n], output[n])
                 assert found == pytest.approx(expected, abs=1e-5)
                 seen += found != 0
@@ -61,7 +60,9 @@ def test_by_hand(tokenizer):
     The root's mean is 1/4, that below "New" and "New York" 1/6.
     """
     entities, probabilities = [0, 1, 2, 3], [0.5, 0.2, 0.2, 0.1]
-    found, titles = in_york(tokenizer, entities, probabilities, Weights(prior_weight=1))
+    found, titles = in_york(
+        tokenizer, entities, probabilities, Weights(prior_weight=1.0)
+    )
     assert [len(titles[e]) for e in entities[:3]] == [1, 2, 3]
     state = [0.0] * (len(titles[3]) - 2)  # one way on: "state", ")", END
     expected = {
@@ -77,19 +78,19 @@ def test_by_hand(tokenizer):
 
 def test_weights_square_and_share(tokenizer):
     """prior_weight 2 squares p; equal retriever scores change nothing."""
-    weights = Weights(prior_weight=2, retriever_weight=3)
+    weights = Weights(prior_weight=2.0, retriever_weight=3.0)
     found, _ = in_york(tokenizer, [0, 4], [0.75, 0.25], weights)
     assert found["York"] == pytest.approx([math.log(1.8), 0], abs=1e-6)
     assert found["City"] == pytest.approx([math.log(0.2), 0], abs=1e-6)
 
 
 def test_the_retriever_weighs_alone(tokenizer):
-    """With prior_weight 0 the prior has no say."""
+    """With prior_weight 0 the prior has no influence."""
     found, _ = in_york(
         tokenizer,
         [0, 4],
         [0.75, 0.25],
-        Weights(retriever_weight=1),
+        Weights(retriever_weight=1.0),
         log_retriever=np.log([0.1, 0.9]),
     )
     assert found["York"] == pytest.approx([math.log(0.2), 0], abs=1e-6)
@@ -97,12 +98,12 @@ def test_the_retriever_weighs_alone(tokenizer):
 
 
 def test_along_a_title_they_telescope(tokenizer):
-    """Each sum is ln of the weight over the mean weight; zero on weights of zero."""
+    """Their sum is ln of the weight over the mean weight; with Weights() it is zero."""
     rng = np.random.default_rng(1)
     for _ in range(20):
         entities = sorted(rng.choice(len(TITLES), 4, replace=False).tolist())
         p = rng.dirichlet(np.ones(4))
-        found, _ = in_york(tokenizer, entities, p, Weights(prior_weight=1))
+        found, _ = in_york(tokenizer, entities, p, Weights(prior_weight=1.0))
         for entity, probability in zip(entities, p, strict=True):
             total = math.log(probability / p.mean())
             assert sum(found[TITLES[entity]]) == pytest.approx(total, abs=1e-5)

@@ -8,22 +8,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from insgenel_jax import artifact
-from insgenel_jax.decoding import title_trie
-from insgenel_jax.decoding.title_trie import build_title_trie, children, walk
+from insgenel_jax.decoding import title_choice, title_trie
+from insgenel_jax.decoding.title_trie import build_title_trie, children
 from insgenel_jax.decoding.trie import build_forest
+from tests.helpers.tries import find_title
 
 END, VOCABULARY = 3, 50
 MADE_FROM = {"knowledge-base": "a", "tokenizer": "b"}
 
 unhurried = settings(deadline=None)  # other jobs on the machine slow single examples
 
-# few letters and short titles: shared prefixes, prefixes of each other, equal titles
+# few tokens and short titles, so that some share a prefix, some are one, some are equal
 TITLE = st.lists(st.sampled_from([0, 1, 2, 7, 49]), min_size=1, max_size=6)
 TITLES = st.lists(TITLE, min_size=1, max_size=30)
 
 
 def nest(titles):
-    """The oracle: token -> child, END -> the first title with these tokens."""
+    """The oracle: a dict from token to child, from END to the first such title."""
     root = {}
     for i, title in enumerate(titles):
         node = root
@@ -50,18 +51,18 @@ def as_nested(trie, node=0):
     }
 
 
-def measure(nested):
-    """Edges, and those on the longest path."""
+def count_edges(nested):
+    """How many edges a nested trie has, and how many its longest path has."""
     if not isinstance(nested, dict):
         return 0, 0
-    edges, depths = zip(*map(measure, nested.values()), strict=True)
+    edges, depths = zip(*map(count_edges, nested.values()), strict=True)
     return len(nested) + sum(edges), 1 + max(depths)
 
 
 @unhurried
 @given(st.lists(st.tuples(st.integers(0, 2), TITLE), max_size=30))
 def test_forest_is_the_dict_tries(rows):
-    """Tree by tree: tokens, sums of weights, numbers of sequences, first of equals."""
+    """At each node: tokens, sum of weights, number of sequences, the one that ends."""
     groups = np.array([group for group, _ in rows], np.int64)
     titles = [[*title, END] for _, title in rows]
     weights = np.arange(1.0, len(rows) + 1)
@@ -95,7 +96,7 @@ def test_forest_is_the_dict_tries(rows):
 def test_title_trie_is_the_dict_trie(titles):
     trie, expected = build(titles), nest(titles)
     assert as_nested(trie) == expected
-    assert (len(trie.token), trie.longest) == measure(expected)
+    assert (len(trie.token), trie.longest) == count_edges(expected)
     assert len(trie.indptr) == len(trie.token) + 2
     assert trie.repeated == len(titles) - len({tuple(title) for title in titles})
     degree = np.diff(trie.indptr)
@@ -107,23 +108,24 @@ def test_title_trie_is_the_dict_trie(titles):
 
 @unhurried
 @given(TITLES, TITLES)
-def test_walk(titles, others):
+def test_a_title_ends_at_its_entity(titles, others):
     trie = build(titles)
     for title in [*titles, *others, [], [0, END], [END], [VOCABULARY]]:
-        assert walk(trie, title) == (titles.index(title) if title in titles else None)
+        expected = titles.index(title) if title in titles else None
+        assert find_title(trie, title) == expected
 
 
 def test_one_title():
     trie = build([[5]])
     assert (trie.indptr.tolist(), trie.token.tolist()) == ([0, 1, 2, 2], [5, END])
-    assert (walk(trie, [5]), walk(trie, [4])) == (0, None)
+    assert (find_title(trie, [5]), find_title(trie, [4])) == (0, None)
 
 
 @pytest.mark.parametrize("vocabulary, dtype", [(1 << 16, "u2"), ((1 << 16) + 1, "i4")])
 def test_tokens_take_two_bytes_where_they_fit(vocabulary, dtype):
     trie = build([[vocabulary - 1, 7], [vocabulary - 1]], vocabulary)
     assert trie.token.dtype == dtype
-    assert walk(trie, [vocabulary - 1, 7]) == 0
+    assert find_title(trie, [vocabulary - 1, 7]) == 0
 
 
 @pytest.mark.parametrize(
@@ -154,7 +156,7 @@ def random_titles(seed, count, vocabulary):
 
 
 def wide_titles(width):
-    """A node of thousands of children below the root, another below that."""
+    """A node with thousands of children below the root, and another below it."""
     tokens = [t for t in range(width) if t != END]
     return [[1, t] for t in tokens] + [[1, 5, t] for t in tokens] + [[1], [9]]
 
@@ -173,51 +175,20 @@ def case(request):
     return build(titles, vocabulary), nest(titles), titles, vocabulary
 
 
-def random_paths(nested, vocabulary, rng, count, length):
-    """Token paths, mostly along the trie; and, by the oracle, what each one meets."""
-    tokens = rng.integers(vocabulary, size=(count, length)).astype(np.int32)
-    nodes = [[nested] for _ in range(count)]
-    for row in range(count):
-        for i in range(length):
-            node = nodes[row][-1]
-            if isinstance(node, dict) and rng.random() < 0.9:
-                tokens[row, i] = rng.choice(list(node))
-            inner = isinstance(node, dict)
-            nodes[row].append(node.get(int(tokens[row, i])) if inner else None)
-    return tokens, nodes
-
-
-def test_step_and_find_entity_on_random_walks(case):
-    """A state is dead, a leaf with its entity, or inner, where the dict trie says so."""
-    trie, nested, _, vocabulary = case
-    tokens, nodes = random_paths(nested, vocabulary, np.random.default_rng(1), 200, 8)
-    device = jax.device_put(trie)
-    step, find = jax.jit(title_trie.step), jax.jit(title_trie.find_entity)
-    state = jnp.zeros(len(tokens), jnp.int32)
-    assert find(device, state).tolist() == [-1] * len(tokens)
-    for i in range(tokens.shape[1]):
-        state = step(device, state, tokens[:, i])
-        expected = [path[i + 1] for path in nodes]
-        assert [s == -1 for s in state.tolist()] == [n is None for n in expected]
-        entities = [n if isinstance(n, int) else -1 for n in expected]
-        assert find(device, state).tolist() == entities
-        for s, n in zip(state.tolist(), expected, strict=True):
-            if isinstance(n, dict):
-                assert children(trie, s)[0].tolist() == sorted(n)
-
-
 def test_allowed_goes_through_all_children(case):
     trie, _, _, _ = case
     device, width = jax.device_put(trie), 16
     degree = np.diff(trie.indptr)
     nodes = np.array([0, *np.argsort(degree)[-3:], len(degree) - 1], np.int32)
-    allowed = jax.jit(title_trie.allowed, static_argnames="width")
+    allowed = jax.jit(title_choice.allowed, static_argnames="width")
     found = [[] for _ in nodes]
     for skip in range(0, int(degree.max()), width):
         tokens, states, mask = allowed(device, nodes, width=width, skip=skip)
         for row in range(len(nodes)):
             kept = mask[row]
-            found[row] += zip(tokens[row][kept].tolist(), states[row][kept].tolist())
+            found[row] += zip(
+                tokens[row][kept].tolist(), states[row][kept].tolist(), strict=True
+            )
     for node, pairs in zip(nodes.tolist(), found, strict=True):
         tokens, states = children(trie, node)
         assert pairs == list(zip(tokens.tolist(), states, strict=True))
@@ -226,9 +197,9 @@ def test_allowed_goes_through_all_children(case):
 
 @pytest.mark.parametrize("draw", ["ties", "rising", "normal"])
 def test_choose_is_the_best_child(case, draw):
-    """A batch of any nodes, root and leaves among them; finished rows stay.
+    """In a batch of any nodes, root and leaves among them; finished rows stay.
 
-    With all logits, with those that are asked for, and with more than there are tokens.
+    The same holds with logits formed as needed, and with more logits than tokens.
     """
     trie, nested, titles, vocabulary = case
     rng = np.random.default_rng(2)
@@ -242,56 +213,56 @@ def test_choose_is_the_best_child(case, draw):
     states = np.array([state for state, _ in rows], np.int32)
     # whole numbers: ties, and they go to the smallest token
     logits = rng.integers(-2, 3, (len(rows), vocabulary)).astype(np.float32)
-    if draw == "rising":  # each block of a wide node has a higher best than the last
+    if draw == "rising":  # each stretch of a wide node has a higher best than the last
         logits = 10 * np.arange(vocabulary, dtype=np.float32) / vocabulary + logits / 8
-    if draw == "normal":  # the second is in any block
+    if draw == "normal":  # the second best is in any stretch
         logits = rng.normal(size=logits.shape).astype(np.float32)
     device = jax.device_put(trie)
     more = np.pad(logits, ((0, 0), (0, 5)), constant_values=99)
     found = [
-        jax.jit(title_trie.choose)(device, states, given) for given in (logits, more)
+        jax.jit(title_choice.choose)(device, states, given) for given in (logits, more)
     ]
     found.append(jax.jit(choose_from)(device, states, logits, logits))
-    for chosen, log_probs, leads in found:
+    for choice in found:
         for i, (state, node) in enumerate(rows):
             expected = best(trie, state, node, logits[i])
-            assert chosen[i] == expected[0]
-            assert log_probs[i] == pytest.approx(expected[1], abs=1e-5)
-            assert leads[i] == pytest.approx(expected[2], abs=1e-5)
+            assert choice.state[i] == expected[0]
+            assert choice.log_prob[i] == pytest.approx(expected[1], abs=1e-5)
+            assert choice.margin[i] == pytest.approx(expected[2], abs=1e-5)
 
 
 def best(trie, state, node, logits):
-    """By the oracle: the state behind the best allowed token, ln of its p, its lead."""
+    """By the oracle: the state behind the best token, ln of its p, its margin."""
     if not isinstance(node, dict):
         return state, 0, np.inf
     tokens, nodes = children(trie, state)
     assert tokens.tolist() == sorted(node)
     allowed = logits[tokens].astype(np.float64)
     i = int(np.argmax(allowed))
-    lead = allowed[i] - np.delete(allowed, i).max(initial=-np.inf)
-    return nodes[i], allowed[i] - np.log(np.exp(allowed).sum()), lead
+    margin = allowed[i] - np.delete(allowed, i).max(initial=-np.inf)
+    return nodes[i], allowed[i] - np.log(np.exp(allowed).sum()), margin
 
 
-def choose_from(device, states, logits, vocabulary, width=title_trie.NARROW):
-    """`title_trie.choose_from` of given logits, of the whole vocabulary's others."""
+def choose_from(device, states, logits, vocabulary, width=title_choice.NARROW):
+    """`choose_from` with given logits, and others for the whole vocabulary."""
 
     def unembed(token_ids):
         if token_ids is None:
             return vocabulary
         return jnp.take_along_axis(logits, token_ids, axis=1, mode="clip")
 
-    return title_trie.choose_from(device, states, unembed, width)
+    return title_choice.choose_from(device, states, unembed, width)
 
 
 def test_narrow_states_need_no_vocabulary(case):
-    """Rows of at most `width` edges: as `choose`, though the vocabulary's are nonsense."""
+    """Rows of at most `width` edges never look at the vocabulary's logits."""
     trie, _, _, vocabulary = case
     degree = np.diff(trie.indptr)
     (states,) = np.nonzero(degree <= 6)
     states = states[:200].astype(np.int32)
     logits = np.random.default_rng(3).normal(size=(len(states), vocabulary))
     device, logits = jax.device_put(trie), jnp.asarray(logits, jnp.float32)
-    expected = jax.jit(title_trie.choose)(device, states, logits)
+    expected = jax.jit(title_choice.choose)(device, states, logits)
     nonsense = jnp.full_like(logits, jnp.nan)
     found = jax.jit(choose_from, static_argnames="width")(
         device, states, logits, nonsense, width=6

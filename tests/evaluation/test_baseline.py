@@ -10,7 +10,7 @@ from insgenel_jax.kb import Entity, KnowledgeBase
 from insgenel_jax.kb.build.entity_list import build_from_entities
 from insgenel_jax.kb.occurrences import stop_words
 from insgenel_jax.text.document import Document, Mention
-from insgenel_jax.text.formats.documents import Rejects
+from insgenel_jax.text.formats.rejects import Rejects
 
 # surface form -> entity, for those linked more often than any other of that form
 MOST_FREQUENT = {

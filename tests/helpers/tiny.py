@@ -1,4 +1,4 @@
-"""Models of a few thousand parameters, no two of them alike."""
+"""Configs of models with a few thousand parameters, and random parameters."""
 
 import dataclasses
 
@@ -34,7 +34,7 @@ BERT = ModelConfig(
 
 
 def random_params(config: ModelConfig) -> dict:
-    """Large enough that attention is far from uniform; norms and biases random too."""
+    """So large that attention is far from uniform; norms and biases random too."""
     leaves, tree = jax.tree.flatten(models.abstract_params(config))
     rng = np.random.default_rng(0)
     return tree.unflatten(
@@ -43,14 +43,14 @@ def random_params(config: ModelConfig) -> dict:
 
 
 def cached_mask(length, tokens: int, slots: int):
-    """As the decoder does: new token t of row b, at slot length[b] + t, sees the slots
-    up to its own. [B tokens slots]
+    """The mask [B tokens slots] with which the decoder runs new tokens over a cache.
 
+    New token t of row b goes to slot length[b] + t and sees the slots up to its own.
     length 2, 3 new tokens, 6 slots:      1 1 1 . . .
                                           1 1 1 1 . .
                                           1 1 1 1 1 .
-    Padding at the end of a chunk is harmless: no real token sees it, and once `length`
-    is advanced by the real tokens alone the next chunk writes over it.
+    Padding behind the new tokens is harmless: no real token sees it, and `length` is
+    advanced by the real tokens alone, so that the next tokens overwrite it.
     """
     last = length[:, None] + jnp.arange(tokens)
     return jnp.arange(slots) <= last[:, :, None]

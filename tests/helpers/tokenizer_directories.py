@@ -1,7 +1,7 @@
-"""Small tokenizer directories of every family, and what each family's own library says.
+"""Small tokenizer directories of every family, and oracles for their ids.
 
-A `Family` has the ids that a text has literally (nothing put before it) according to
-the family's own library, and the bytes of each token: the oracles of the tests.
+A `Family` encodes a text with the family's own library, with nothing put before it, and
+gives the bytes of each token.
 """
 
 import base64
@@ -53,7 +53,7 @@ HOSTILE = [
 
 @dataclasses.dataclass(frozen=True)
 class Family:
-    """`encode` maps texts to ids, `token_bytes` an id to the UTF-8 it stands for."""
+    """`encode` maps texts to ids, `token_bytes` an id to its bytes in UTF-8."""
 
     kind: str  # a key of MAKERS
     path: Path
@@ -62,9 +62,9 @@ class Family:
 
 
 def make_sentencepiece(path: Path) -> None:
-    """A tokenizer.model of LLaMA's kind: BPE, byte fallback, text as it is.
+    """Write a tokenizer.model of LLaMA's kind: BPE, byte fallback, no normalisation.
 
-    All runs of spaces have one score, the lowest, as in LLaMA's own.
+    As in LLaMA's own, all runs of spaces have the same score, which is the lowest.
     """
     sentencepiece = pytest.importorskip("sentencepiece")
     from sentencepiece import sentencepiece_model_pb2
@@ -93,10 +93,10 @@ def make_sentencepiece(path: Path) -> None:
 
 
 def make_tiktoken(path: Path) -> None:
-    """A raw file of Llama-3's size: all bytes, all pairs and many triples of bytes.
+    """Write a raw file of Llama-3's size: all bytes, all pairs of them, many triples.
 
-    Its last token is one that merges never reach: "qz" is merged first, and "zqz" is no
-    token.
+    No sequence of merges makes its last token "zqzq": "qz" is merged first, and "zqz"
+    is no token.
     """
     runs = itertools.chain.from_iterable(
         itertools.product(range(256), repeat=n) for n in (1, 2, 3)
@@ -110,7 +110,7 @@ def make_tiktoken(path: Path) -> None:
 
 
 def make_byte_bpe(path: Path) -> None:
-    """A vocab.json and merges.txt with OPT's special tokens."""
+    """Write a vocab.json and merges.txt with OPT's special tokens."""
     backend = Tokenizer(models.BPE())
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     trainer = trainers.BpeTrainer(
@@ -134,7 +134,7 @@ MAKERS = {
 
 
 def sentencepiece_family(path: Path) -> Family:
-    """The oracle of a SentencePiece model, told to put no space before a text."""
+    """The oracle of a SentencePiece model: sentencepiece without the dummy prefix."""
     sentencepiece = pytest.importorskip("sentencepiece")
     from sentencepiece import sentencepiece_model_pb2
 
@@ -153,7 +153,7 @@ def sentencepiece_family(path: Path) -> Family:
 
 
 def tiktoken_family(path: Path) -> Family:
-    """The oracle of a raw tiktoken file, with the pattern that transformers knows."""
+    """The oracle of a raw tiktoken file: tiktoken with the pattern of transformers."""
     from transformers.convert_slow_tokenizer import TikTokenConverter
 
     lines = (path / "tokenizer.model").read_bytes().splitlines()
@@ -169,7 +169,7 @@ def byte_bpe_family(path: Path) -> Family:
     vocabulary = json.loads((path / "vocab.json").read_text())
     merges = (path / "merges.txt").read_text().split("\n")[1:]
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    # printable bytes are themselves; the others follow each other from U+0100 on
+    # A printable byte is written as itself, the others in order as U+0100, U+0101 ...
     others = iter(c for c in letters if ord(c) >= 256)
     byte_of = {}
     for byte in range(256):
@@ -203,12 +203,12 @@ READERS = {
     "tiktoken": tiktoken_family,
     "byte_bpe": byte_bpe_family,
 }
-# the real ones, folders of the data
+# the folders of real tokenizers in the data folder, and the family of each
 REAL = {"llama2": "sentencepiece", "llama3": "tiktoken", "opt": "byte_bpe"}
 
 
 def family_path(name: str, request, tmp_path_factory) -> Path:
-    """The directory of one of MAKERS or REAL, made or found in the data folder."""
+    """The directory of a name in REAL, or a new one of a name in MAKERS."""
     if name in REAL:
         return request.getfixturevalue("data") / "tokenizers" / name
     path = tmp_path_factory.mktemp(name)

@@ -1,4 +1,4 @@
-"""Small models of transformers, random in every tensor, and the same as read here."""
+"""Small models of transformers, random in every tensor, and the same read by us."""
 
 from typing import Any, NamedTuple
 
@@ -10,6 +10,8 @@ from insgenel_jax.models.config import ModelConfig
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
+# models as small as these are slower on several threads, and tests run in parallel
+torch.set_num_threads(1)
 
 SHAPE = {
     "vocab_size": 97,
@@ -29,7 +31,7 @@ LLAMA3 = {
     "original_max_position_embeddings": 32,
 }
 QWEN_WINDOW = {"use_sliding_window": True, "sliding_window": 4, "max_window_layers": 1}
-# name -> transformers' class, what differs from SHAPE
+# name -> start of transformers' class names, changes to SHAPE
 DECODERS: dict[str, tuple[str, dict[str, Any]]] = {
     "opt": ("OPT", OPT),
     "opt-350m": (
@@ -71,7 +73,7 @@ CAUSAL = np.tril(np.ones((LENGTH, LENGTH), bool))[None].repeat(2, 0)
 
 
 class Pair(NamedTuple):
-    """A model of transformers, and the same read from where it was saved."""
+    """A model of transformers, where it was saved, and the same as read by us."""
 
     theirs: Any
     path: Any
@@ -80,9 +82,10 @@ class Pair(NamedTuple):
 
 
 def write(model, path) -> Pair:
-    """Random in every tensor (transformers starts biases at 0, norms at 1), saved.
+    """Make every tensor random, save the model to `path`, and read it.
 
-    So wide that attention is far from uniform and greedy text does not stand still.
+    transformers starts biases at 0 and norms at 1, which would hide errors. The spread
+    is so wide that attention is far from uniform and greedy text varies.
     """
     torch.manual_seed(1)
     with torch.no_grad():
@@ -102,7 +105,7 @@ def build(name: str, path) -> Pair:
     return write(getattr(transformers, f"{kind}ForCausalLM")(config), path)
 
 
-def close(found, expected, bound, name=""):
-    """Within `bound`, and of values that are not all small."""
+def close(actual, expected, bound, name=""):
+    """Assert that the two are within `bound`, and not all small."""
     assert np.abs(expected).max() > 0.9, name
-    np.testing.assert_allclose(found, expected, rtol=0, atol=bound, err_msg=name)
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=bound, err_msg=name)

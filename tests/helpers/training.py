@@ -1,14 +1,14 @@
-"""A little of the mini world, prepared: knowledge base, documents, tokenizers."""
+"""A little of the mini world, prepared for training, and configs of tiny models."""
 
 from pathlib import Path
 
 import pytest
 
-from insgenel_jax import artifact, mini_world
-from insgenel_jax.kb.build import training_documents
+from insgenel_jax import mini_world
 from insgenel_jax.kb.build.entity_list import build_from_entities
-from insgenel_jax.text.document import dumps
-from insgenel_jax.text.formats.documents import Rejects, write_documents
+from insgenel_jax.kb.build.training_documents import write_training_documents
+from insgenel_jax.text.formats.documents import write_documents
+from insgenel_jax.text.formats.rejects import Rejects
 from insgenel_jax.tokenizer import train_bpe, train_wordpiece
 from insgenel_jax.training import config
 
@@ -18,20 +18,14 @@ def prepared(tmp_path_factory) -> Path:
     """kb, train, dev.jsonl, generator and retriever tokenizers in one folder."""
     root = tmp_path_factory.mktemp("prepared")
     documents = mini_world.paragraphs("train", 60)
-    names = mini_world.aliases()
     with Rejects(None) as rejects:
         build_from_entities(
             root / "kb",
-            [(entity, names.get(entity.title, ())) for entity in mini_world.entities()],
+            mini_world.entities(),
             rejects,
             documents=documents,
         )
-    kind, version = training_documents.KIND, training_documents.VERSION
-    with artifact.create(root / "train", kind, version) as draft:
-        training_documents.write_shards(
-            draft.path, (dumps(document).encode() for document in documents)
-        )
-        draft.made_from["knowledge-base"] = artifact.identity(root / "kb")
+    write_training_documents(root / "train", documents, root / "kb")
     write_documents(root / "dev.jsonl", mini_world.paragraphs("dev", 8))
     texts = [document.text for document in documents]
     train_bpe(texts, 600, root / "generator")

@@ -1,13 +1,11 @@
-"""Documents cut into chunks: bounds, filters, parts of names."""
-
-import collections
+"""Documents cut into chunks: bounds, filters, parts of names, what is tokenised."""
 
 import pytest
 
 from insgenel_jax import mini_world
 from insgenel_jax.kb.occurrences import find_occurrences
 from insgenel_jax.linker import Linker
-from insgenel_jax.linker.chunks import add_name_parts, make_chunks
+from insgenel_jax.linker.mentions import find_name_parts
 from insgenel_jax.text.document import Document, Mention
 from insgenel_jax.text.linked_text import encode_source
 from insgenel_jax.tokenizer import train_bpe
@@ -23,13 +21,13 @@ def link_against(path, entities, **settings):
 
 
 def fits(linker, chunk):
-    size = len(chunk.prompt) + chunk.table.longest
+    size = len(chunk.chunk.prompt) + chunk.chunk.table.longest
     return size <= linker.generator.max_positions
 
 
 @pytest.fixture(scope="module")
 def linker(linker_path):
-    return Linker.from_pretrained(linker_path, mention_bias=3.0, decoder="verify")
+    return Linker.from_pretrained(linker_path, mention_bias=3.0, decoder="speculative")
 
 
 def test_chunks_hold_whatever_is_decided(linker_path, linker):
@@ -37,16 +35,17 @@ def test_chunks_hold_whatever_is_decided(linker_path, linker):
     text = " ".join(d.text for d in mini_world.paragraphs("dev", 12))
     lazy = "Jordan and Paris and Apollo " * 90  # one sentence over any chunk
     documents = [Document("0", text), Document("1", lazy)]
-    lost = collections.Counter()
-    chunks = make_chunks(linker._parts, documents, None, lost)
-    assert len(chunks) > 10 and not lost["cut"]
+    chunks = linker.chunks(documents)
+    assert len(chunks) > 10
     assert all(fits(linker, chunk) for chunk in chunks)
-    found = [
+    spans = [
         (chunk.document, c.start, c.end) for chunk in chunks for c in chunk.candidates
     ]
-    assert len(found) == len(set(found))
+    assert len(spans) == len(set(spans))
+    linker(documents)
+    assert not linker.stats["cut"]
     whole = Linker.from_pretrained(linker_path, chunk_tokens=60, scope="document")
-    for number, document in enumerate(documents):
+    for document in documents:
         matches = find_occurrences(linker.kb, document.text)
         retrieved = whole.candidates([document])[0]
         assert {(c.start, c.end) for c in retrieved} <= set(
@@ -58,14 +57,14 @@ def test_chunks_hold_whatever_is_decided(linker_path, linker):
 
 
 def test_chunks_are_as_long_as_those_trained_on(linker_path):
-    """As many source tokens as insgenel.json says, but where a setting does."""
+    """The setting chunk_tokens wins over what insgenel.json says."""
     text = "Nothing of Paris is known. " * 100
     for chunk_tokens, expected in ((None, 175), (40, 40)):
         linker = Linker.from_pretrained(
             linker_path, system="insgenel", chunk_tokens=chunk_tokens
         )
         assert linker.generator.chunk_tokens == 175
-        chunks = make_chunks(linker._parts, [Document("", text)], None)
+        chunks = linker.chunks([Document("", text)])
         lengths = [
             len(encode_source(linker.generator.tokenizer, text[c.start : c.end]))
             for c in chunks
@@ -74,7 +73,7 @@ def test_chunks_are_as_long_as_those_trained_on(linker_path):
 
 
 def test_names_linked_before_lend_their_parts(linker_path):
-    """Behind a linked "Leonhard Euler" also "Leonhard", which no dictionary knows."""
+    """After a linked "Leonhard Euler", "Leonhard" is a candidate mention too."""
     text = "Leonhard saw Leonhard Euler. Leonhard left; Leonhards too, (Leonhard)."
     sure = {"system": "insgenel", "mention_bias": 40.0}
     plain = Linker.from_pretrained(linker_path, **sure)(text)
@@ -87,7 +86,7 @@ def test_names_linked_before_lend_their_parts(linker_path):
 
 
 def test_name_parts_do_not_outgrow_the_model(linker_path):
-    """Chunks that had nothing to decide have some, too; what has no room is counted."""
+    """Chunks without a decision get parts of names; those without room are counted."""
     linker = Linker.from_pretrained(
         linker_path,
         system="insgenel",
@@ -96,35 +95,32 @@ def test_name_parts_do_not_outgrow_the_model(linker_path):
         chunk_tokens=4000,
     )
     text = "Leonhard Euler " + "Leonhard " * 200
-    document, lost = Document("", text), collections.Counter()
-    chunks = make_chunks(linker._parts, [document], None)
-    found = [[Mention(0, 14, "Leonhard Euler")]]
-    again = add_name_parts(linker._parts, [document], chunks, found, lost)
-    assert len(again) == len(chunks) > 1
-    for chunk in again.values():
-        assert fits(linker, chunk)
-        assert len(chunk.candidates) >= 8
-    before, after = (
-        sum(len(chunk.candidates) for chunk in some)
-        for some in (chunks, again.values())
-    )
-    added = after - before
-    assert lost["cut"] == 200 - added
-    assert len(linker(text).mentions) == 1 + added
-    assert linker.stats["cut"] == 200 - added
+    chunks = linker.chunks([Document("", text)])
+    assert len(chunks) > 1 and all(fits(linker, chunk) for chunk in chunks)
+    spans = [(c.start, c.end) for chunk in chunks for c in chunk.candidates]
+    assert spans == [(0, 14), (9, 14)]
+    mentions = linker(text).mentions
+    assert 1 + 8 * len(chunks) <= len(mentions) < 201
+    assert linker.stats["cut"] == 201 - len(mentions)
 
 
-def test_initials_and_stop_words_are_no_parts_of_names(linker_path):
-    linker = Linker.from_pretrained(linker_path, system="insgenel")
+def parts_of(linker, text, *names):
+    """The texts of the name parts that linked names lend the rest of a text."""
+    linked = [
+        Mention(text.index(name), text.index(name) + len(name), name) for name in names
+    ]
+    taken = [(m.start, m.end) for m in linked]
+    parts = find_name_parts(linker.kb, text, linked, taken)
+    return [
+        (text[p.start : p.end], p.start, linker.kb.title(p.entities[0])) for p in parts
+    ]
+
+
+def test_initials_and_stop_words_are_no_parts_of_names(linker):
     text = "The L. Leonhard of Paris: The L Leonhard"
-    document = Document("", text)
-    chunks = make_chunks(linker._parts, [document], None)
-    (again,) = add_name_parts(
-        linker._parts, [document], chunks, [[Mention(0, 15, "Leonhard Euler")]]
-    ).values()
-    new = again.candidates[-1]
-    assert len(again.candidates) == 1 + len(chunks[0].candidates)
-    assert text[new.start : new.end] == "Leonhard" and new.start > 15
+    name = Mention(0, 15, "Leonhard Euler")
+    (part,) = find_name_parts(linker.kb, text, [name], [(0, 15)])
+    assert text[part.start : part.end] == "Leonhard" and part.start > 15
 
 
 def test_what_no_chunk_can_hold_is_counted(linker_path):
@@ -133,16 +129,19 @@ def test_what_no_chunk_can_hold_is_counted(linker_path):
     assert linker.stats["cut"] > 0
 
 
-def test_parts_of_two_names_are_nobodys(linker_path):
-    linker = Linker.from_pretrained(linker_path, system="insgenel")
-    document = Document("", "Michael Jordan, Michael Jackson. Michael!")
-    chunks = make_chunks(linker._parts, [document], None)
-    two = [Mention(0, 14, "Michael Jordan"), Mention(16, 31, "Michael Jackson")]
-    assert not add_name_parts(linker._parts, [document], chunks, [two])
-    (again,) = add_name_parts(linker._parts, [document], chunks, [two[1:]]).values()
-    new = again.candidates[-1]
-    assert (new.start, new.end) == (33, 40)
-    assert linker.kb.title(new.entities[0]) == "Michael Jackson"
+def test_parts_of_two_names_are_nobodys(linker):
+    text = "Michael Jordan, Michael Jackson. Michael! Jordan!"
+    both = parts_of(linker, text, "Michael Jordan", "Michael Jackson")
+    assert both == [("Jordan", 42, "Michael Jordan")]
+    one = parts_of(linker, text, "Michael Jackson")
+    assert one == [("Michael", 33, "Michael Jackson")]
+
+
+def test_parts_do_not_overlap_candidate_mentions(linker):
+    text = "Leonhard Euler; Leonhard Leonhard"
+    name = Mention(0, 14, "Leonhard Euler")
+    (part,) = find_name_parts(linker.kb, text, [name], [(0, 14), (14, 17)])
+    assert part.start == 25
 
 
 def test_filters(linker_path):
@@ -164,13 +163,13 @@ def test_filters(linker_path):
 
 @pytest.mark.parametrize("decoder", ["tree", slow("beam")])
 def test_a_title_that_no_chunk_can_hold_is_left_out(tmp_path, decoder):
-    """And counted; its mentions keep their other entities."""
+    """The entity is counted, and its mentions keep their other entities."""
     far = "".join(map(chr, range(0x4E00, 0x4E00 + 195)))  # three tokens a character
     entities = {"York": ["New York"], far: ["York", "New York", "Sun"]}
     bias = {} if decoder == "beam" else {"mention_bias": 40.0}
     linker = link_against(tmp_path, entities, decoder=decoder, **bias)
     text = "I saw York, New York and the Sun."
-    (chunk,) = make_chunks(linker._parts, [Document("", text)], None)
+    (chunk,) = linker.chunks([Document("", text)])
     assert fits(linker, chunk)
     assert len(chunk.candidates) == 3  # York, New York, and York within it
     links = linker(text).mentions
@@ -180,11 +179,11 @@ def test_a_title_that_no_chunk_can_hold_is_left_out(tmp_path, decoder):
 
 
 def test_mentions_that_exclude_each_other_share_their_room(tmp_path):
-    """Where one link fits, overlapping candidate mentions of it are not cut apart."""
+    """A chunk with room for one link may hold overlapping candidate mentions."""
     long = "".join(map(chr, range(0x4E00, 0x4E00 + 120)))
     linker = link_against(tmp_path, {long: ["York", "New York"]})
-    (chunk,) = make_chunks(linker._parts, [Document("", "New York")], None)
+    (chunk,) = linker.chunks([Document("", "New York")])
     assert len(chunk.candidates) == 2 and fits(linker, chunk)
-    chunks = make_chunks(linker._parts, [Document("", "New York. " * 5)], None)
+    chunks = linker.chunks([Document("", "New York. " * 5)])
     assert [len(chunk.candidates) for chunk in chunks] == [2] * 5
     assert all(fits(linker, chunk) for chunk in chunks)

@@ -1,4 +1,4 @@
-"""The linker directory: settings, and parts that fit each other or are refused."""
+"""The linker directory: parts that fit each other, or are refused."""
 
 import json
 import shutil
@@ -9,45 +9,6 @@ from insgenel_jax import artifact
 from insgenel_jax.artifact import ArtifactError
 from insgenel_jax.generator import load_generator
 from insgenel_jax.linker import Linker, assemble
-
-
-def test_the_papers_preset(linker_path):
-    """Sets back every departure, whatever the linker keeps; what is given goes before."""
-    settings = Linker.from_pretrained(linker_path, preset="paper").settings
-    assert (settings.case, settings.chunk_tokens) == ("capitalised", 175)
-    assert (settings.rest_of_span, settings.decoder) == (False, "auto")
-    settings = Linker.from_pretrained(
-        linker_path, preset="paper", system="insgenel", case="any"
-    ).settings
-    assert (settings.case, settings.decoder, settings.beams) == ("any", "beam", 2)
-    with pytest.raises(ValueError, match="preset: expected one of .* found 'papers'"):
-        Linker.from_pretrained(linker_path, preset="papers")
-
-
-def test_settings_are_checked(linker_path):
-    with pytest.raises(ValueError, match="unknown settings \\['top_kk'\\]"):
-        Linker.from_pretrained(linker_path, top_kk=1)
-    with pytest.raises(ValueError, match="scope: expected one of .* found 'all'"):
-        Linker.from_pretrained(linker_path, scope="all")
-    with pytest.raises(ValueError, match="batch: expected at least 1, found 0"):
-        Linker.from_pretrained(linker_path, batch=0)
-    with pytest.raises(ValueError, match="rest_of_span: expected bool, found 'false'"):
-        Linker.from_pretrained(linker_path, rest_of_span="false")
-    with pytest.raises(ValueError, match="top_k: expected int, found True"):
-        Linker.from_pretrained(linker_path, top_k=True)
-    with pytest.raises(ValueError, match="threshold: expected float, found nan"):
-        Linker.from_pretrained(linker_path, threshold=float("nan"))
-    with pytest.raises(ValueError, match="mention_bias: expected float, found -inf"):
-        Linker.from_pretrained(linker_path, mention_bias=-float("inf"))
-    with pytest.raises(
-        ValueError, match="prior_weight: expected at most 1,000,000 eit"
-    ):
-        Linker.from_pretrained(linker_path, prior_weight=1e308)
-    with pytest.raises(
-        ValueError, match="expected .tree. or .auto. with selection = 'marginal'"
-    ):
-        Linker.from_pretrained(linker_path, selection="marginal", decoder="step")
-    assert Linker.from_pretrained(linker_path, threshold=0).settings.threshold == 0
 
 
 def test_parts_that_do_not_fit_are_refused(linker_path, tmp_path):
@@ -61,7 +22,7 @@ def test_parts_that_do_not_fit_are_refused(linker_path, tmp_path):
 
 
 def test_a_part_put_in_later_is_refused(linker_path, tmp_path):
-    """Of the same sizes, but not the one that the linker was put together from."""
+    """A part of the same size with another identity is refused."""
     copy = tmp_path / "linker"
     shutil.copytree(linker_path, copy)
     file = copy / "generator" / "manifest.json"
@@ -74,6 +35,7 @@ def test_a_part_put_in_later_is_refused(linker_path, tmp_path):
 
 def test_a_generator_without_settings_is_refused(linker_path, tmp_path):
     shutil.copytree(linker_path / "generator", tmp_path / "generator")
+    (tmp_path / "generator" / "manifest.json").unlink()
     file = tmp_path / "generator" / "insgenel.json"
     for wrong in ({}, {"chunk_tokens": 0}, {"chunk_tokens": 1.5}):
         file.write_text(json.dumps({"instruction": "link"} | wrong))
@@ -97,8 +59,9 @@ def test_a_truncated_part_is_refused(linker_path, tmp_path):
 
 
 def test_generator_with_a_larger_tokenizer(linker_path, tmp_path):
-    """Ids without a row in the embedding: both sizes are named."""
+    """An error names the size of the tokenizer and that of the embedding."""
     shutil.copytree(linker_path / "generator", tmp_path / "generator")
+    (tmp_path / "generator" / "manifest.json").unlink()
     file = tmp_path / "generator" / "config.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"vocab_size": 10}))
     with pytest.raises(ValueError, match=r"tokenizer has \d+ ids, .* has 10 rows"):

@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec as P
 
-from insgenel_jax import mini_world
-from insgenel_jax.decoding import forward as call
-from insgenel_jax.decoding import speculative as verify
+from insgenel_jax import mini_world, models
+from insgenel_jax.decoding import forward, speculative
 from insgenel_jax.decoding.mentions import merge_spans
-from insgenel_jax.decoding.table import Path
+from insgenel_jax.decoding.path import Path
 from insgenel_jax.linker import Linker
 from insgenel_jax.sharding import make_mesh
 from insgenel_jax.text.document import Document, Mention
+from tests.helpers.linked import check, same
 from tests.helpers.marks import slow
 
 HARD = [
@@ -34,7 +34,7 @@ HARD = [
 def linker(linker_path):
     # of all decoders the one with the fewest static shapes
     return Linker.from_pretrained(
-        linker_path, mention_bias=3.0, decoder="verify", batch=4
+        linker_path, mention_bias=3.0, decoder="speculative", batch=4
     )
 
 
@@ -43,27 +43,10 @@ def texts():
     return [d.text for d in mini_world.paragraphs("dev", 30)] + HARD
 
 
-def check(linker, document):
-    """Mentions in order, not overlapping, each of a candidate of that very span."""
-    (candidates,) = linker.candidates([document])
-    allowed = {(c.start, c.end): c.entities.tolist() for c in candidates}
-    reached = 0
-    for mention in document.mentions:
-        assert reached <= mention.start < mention.end <= len(document.text)
-        reached = mention.end
-        entity = linker.kb.find(mention.entity)
-        assert linker.kb.title(entity) == mention.entity
-        assert mention.external_id == linker.kb.external_id(entity)
-        assert entity in allowed[mention.start, mention.end]
-        form = linker.kb.form(document.text[mention.start : mention.end])
-        assert entity in linker.kb.candidates(form)[0]
-        assert 0 < mention.score <= 1
-
-
 @pytest.mark.parametrize("system", ["insgenel-r", "insgenel"])
 def test_every_output_is_sound(linker_path, texts, system):
     linker = Linker.from_pretrained(
-        linker_path, system=system, mention_bias=3.0, decoder="verify", batch=1
+        linker_path, system=system, mention_bias=3.0, decoder="speculative", batch=1
     )
     documents = linker(texts)
     assert [document.text for document in documents] == texts
@@ -77,7 +60,7 @@ def test_every_output_is_sound(linker_path, texts, system):
 
 
 def test_the_first_and_the_last_character(linker_path):
-    """Of a text, and behind a word that no chunk can hold."""
+    """Mentions at the edges of a text, and after a word too long for any chunk."""
     sure = Linker.from_pretrained(linker_path, system="insgenel", mention_bias=40.0)
     for text, expected in (
         ("Mercury", [(0, 7)]),
@@ -87,21 +70,12 @@ def test_the_first_and_the_last_character(linker_path):
         assert [(m.start, m.end) for m in sure(text).mentions] == expected
 
 
-def same(a: Document, b: Document):
-    assert (a.id, a.text, len(a.mentions)) == (b.id, b.text, len(b.mentions))
-    for one, other in zip(a.mentions, b.mentions, strict=True):
-        assert one.score == pytest.approx(other.score, abs=1e-5)
-        assert dataclasses.replace(one, score=None) == dataclasses.replace(
-            other, score=None
-        )
-
-
 def test_batch_size_and_order_change_nothing(linker_path, linker, texts):
     texts = texts[:5] + HARD[3:6]
     documents = [Document(id=str(i), text=text) for i, text in enumerate(texts)]
     expected = linker(documents)
     alone = Linker.from_pretrained(
-        linker_path, mention_bias=3.0, decoder="verify", batch=1
+        linker_path, mention_bias=3.0, decoder="speculative", batch=1
     )
     for found in (
         list(linker.stream(documents, group=4)),
@@ -114,14 +88,14 @@ def test_batch_size_and_order_change_nothing(linker_path, linker, texts):
 
 
 def test_chunks_of_like_many_spans_are_batched(linker, texts, monkeypatch):
-    """A batch runs until its last row ends."""
+    """Within a batch the chunks are sorted by their number of decision spans."""
     spans = []
 
-    def decode(model, params, prompts, tables, *, batch):
-        spans.append([table.spans for table in tables])
-        return [Path.begin() for _ in tables]
+    def decode(model, params, chunks, *, batch, options):
+        spans.append([chunk.table.spans for chunk in chunks])
+        return [Path.begin() for _ in chunks]
 
-    monkeypatch.setattr(verify, "decode", decode)
+    monkeypatch.setattr(speculative, "decode", decode)
     linker(texts)
     assert len(spans) > 3
     assert all(found == sorted(found) for found in spans)
@@ -171,7 +145,7 @@ def test_a_stream_names_the_document_at_fault(linker):
         list(linker.stream(documents))
 
 
-@pytest.mark.parametrize("decoder", ["tree", "verify", "beam", slow("step")])
+@pytest.mark.parametrize("decoder", ["tree", "speculative", "beam", slow("step")])
 def test_broken_weights_are_told(linker_path, decoder):
     linker = Linker.from_pretrained(linker_path, decoder=decoder)
     params = jax.tree.map(lambda leaf: leaf * np.nan, linker.generator.params)
@@ -182,7 +156,7 @@ def test_broken_weights_are_told(linker_path, decoder):
 
 def test_a_threshold_leaves_out_or_says_nil(linker_path, linker, texts):
     strict = Linker.from_pretrained(
-        linker_path, mention_bias=3.0, decoder="verify", batch=4, threshold=0.5
+        linker_path, mention_bias=3.0, decoder="speculative", batch=4, threshold=0.5
     )
     texts = texts[:10]
     for every, kept in zip(linker(texts), strict(texts), strict=True):
@@ -194,7 +168,7 @@ def test_a_threshold_leaves_out_or_says_nil(linker_path, linker, texts):
 
 
 def test_the_best_unlinked_may_pass_the_threshold(linker_path, texts):
-    """With the threshold at 0 a link comes of every decision span."""
+    """With threshold 0 every decision span gives a link."""
     shy = {"mention_bias": -20.0, "system": "insgenel"}
     linker = Linker.from_pretrained(linker_path, **shy)
     assert not any(document.mentions for document in linker(texts[:3]))
@@ -212,11 +186,11 @@ def test_the_best_unlinked_may_pass_the_threshold(linker_path, texts):
     [None, slow((2, 2, 2))],
     ids=["one", "eight"],
 )
-@pytest.mark.parametrize(  # beside the fixture's verify
+@pytest.mark.parametrize(  # beside the fixture's speculative decoder
     "decoder", [slow("step"), "tree"]
 )
 def test_every_decoder_and_mesh_links_alike(linker_path, linker, texts, decoder, mesh):
-    """Three times the same answer; on eight devices every part lies in its sharding."""
+    """The three decoders agree, on one device and on eight."""
     if mesh is not None:
         mesh = make_mesh(*mesh)
     other = Linker.from_pretrained(
@@ -231,13 +205,14 @@ def test_every_decoder_and_mesh_links_alike(linker_path, linker, texts, decoder,
 
 @pytest.mark.slow
 def test_half_precision(linker_path, texts):
-    """Weights, cache and computation in bfloat16; sound, if not the same."""
+    """Weights, KV cache and computation are in bfloat16, and the links are sound."""
     linker = Linker.from_pretrained(
         linker_path, mention_bias=3.0, dtype="bfloat16", decoder="tree"
     )
     leaves = jax.tree.leaves(linker.generator.params)
     assert {leaf.dtype.name for leaf in leaves} == {"bfloat16"}
-    assert linker.generator.model.init_cache(1, 8)["k"].dtype == "bfloat16"
+    cache = models.init_cache(linker.generator.config, 1, 8)
+    assert cache["k"].dtype == "bfloat16"
     documents = linker(texts[:4])
     assert any(document.mentions for document in documents)
     for document in documents:
@@ -246,7 +221,7 @@ def test_half_precision(linker_path, texts):
 
 @pytest.mark.slow
 def test_beam(linker_path, texts):
-    """One beam and no dead ends: sound links, and the paper's two beams as well."""
+    """Beam search gives sound links, with one beam and with the paper's two."""
     settings = {"system": "insgenel", "mention_bias": 3.0}
     for beams in ({"decoder": "beam", "beams": 1}, {"preset": "paper"}):
         linker = Linker.from_pretrained(linker_path, **settings | beams)
@@ -256,12 +231,12 @@ def test_beam(linker_path, texts):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("decoder", ["verify", "tree"])
+@pytest.mark.parametrize("decoder", ["speculative", "tree"])
 def test_new_documents_compile_nothing(linker_path, decoder):
-    """The shapes of 200 varied documents are those of 100 others.
+    """After 200 varied documents, 100 others compile no new program at batch 1.
 
-    One by one. In batches a call is as large as the largest of its rows: each size of a
-    batch takes no more programs than that, whatever the groups.
+    In larger batches a call is as large as its largest row. Each size of a batch then
+    compiles at most as many programs as batch 1 does, whatever is batched together.
     """
     paragraphs = [d.text for d in mini_world.paragraphs("train", 600)]
     rng = np.random.default_rng(0)
@@ -270,11 +245,11 @@ def test_new_documents_compile_nothing(linker_path, decoder):
         for _ in range(300)
     ]
     settings = {"decoder": decoder, "mention_bias": 3.0}
-    for function in (call.run, call._copy):
+    for function in (forward.run, forward._copy):
         function.clear_cache()  # of the tests before this one in the same process
 
     def count():
-        return call.run._cache_size() + call._copy._cache_size()
+        return forward.run._cache_size() + forward._copy._cache_size()
 
     linker = Linker.from_pretrained(linker_path, batch=1, **settings)
     linker(texts[:200])

@@ -3,6 +3,7 @@
 import functools
 import itertools
 import math
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,7 @@ import pytest
 
 from insgenel_jax import mini_world
 from insgenel_jax.linker import Linker
+from insgenel_jax.linker.batches import decoder_model
 from insgenel_jax.retrieval.scope import retrieve
 from insgenel_jax.text.linked_text import (
     encode_prompt,
@@ -26,18 +28,18 @@ LENGTH = 384  # tokens of a sequence that is run anew
 
 @pytest.fixture(scope="module")
 def texts():
-    """Each of them one chunk."""
+    """Texts that are one chunk each."""
     return [d.text for d in mini_world.paragraphs("dev", 5)][1:]
 
 
 @pytest.fixture(scope="module")
 def linker(linker_path):
-    return Linker.from_pretrained(linker_path, vocabulary_scores=True, batch=4)
+    return Linker.from_pretrained(linker_path, batch=4)
 
 
 @pytest.fixture(scope="module")
 def scored(linker, texts):
-    return linker.explain(texts)
+    return linker.explain(texts, vocabulary_scores=True)
 
 
 def place(link):
@@ -49,7 +51,7 @@ def linked(links):
 
 
 def alike(a, b, features=range(10)):
-    """The same links, and some of their features, but for float32's rounding."""
+    """Two lists hold the same links, with equal features up to float32 rounding."""
     assert [(place(x), x.mention.entity, x.linked) for x in a] == [
         (place(x), x.mention.entity, x.linked) for x in b
     ]
@@ -59,14 +61,13 @@ def alike(a, b, features=range(10)):
 
 
 def test_features_of_every_link(linker, texts, scored):
-    """They sum to the score, and say what knowledge base and retriever say."""
+    """Features sum to the score and repeat the knowledge base and the retriever."""
     links = [link for links in scored for link in links]
     assert len(links) > 8
     assert {link.linked for link in links} == {True, False}
     for text, links in zip(texts, scored, strict=True):
-        parts = linker._parts
-        (found,) = retrieve(parts.retriever, parts.index, [text], top_k=100)
-        retrieved = found.touching(0, len(text))  # one chunk: its scope
+        (windows,) = retrieve(linker.retriever, linker.index, [text], top_k=100)
+        retrieved = windows.touching(0, len(text))  # one chunk: its scope
         for mention, _, features in links:
             assert sum(features[:3]) == pytest.approx(math.log(mention.score))
             form = linker.kb.form(text[mention.start : mention.end])
@@ -94,17 +95,16 @@ def test_the_vocabulary_is_a_wider_choice(scored):
 
 
 def test_the_vocabulary_as_a_sequence_run_anew(linker, texts, scored):
-    """Of the links taken and of those passed over."""
+    """Vocabulary scores equal those of the whole sequence run by itself."""
     generator = linker.generator
+    model = decoder_model(generator.config)
 
     @jax.jit
     def run(tokens):
         mask = jnp.tril(jnp.ones((1, LENGTH, LENGTH), bool))
         positions = jnp.arange(LENGTH)[None]
-        hidden, _ = generator.model.forward(
-            generator.params, tokens[None], positions, mask, None
-        )
-        logits = generator.model.unembed(generator.params, hidden[0], None)
+        hidden, _ = model.forward(generator.params, tokens[None], positions, mask, None)
+        logits = model.unembed(generator.params, hidden[0], None)
         return jax.nn.log_softmax(logits)
 
     encode = functools.partial(encode_titles, generator.tokenizer)
@@ -131,15 +131,15 @@ def test_the_vocabulary_as_a_sequence_run_anew(linker, texts, scored):
 
 
 def test_batches_change_no_feature(linker_path, texts, scored):
-    alone = Linker.from_pretrained(linker_path, vocabulary_scores=True, batch=1)
+    alone = Linker.from_pretrained(linker_path, batch=1)
     for text, expected in zip(texts[:2], scored, strict=False):
-        alike(alone.explain(text), expected)
+        alike(alone.explain(text, vocabulary_scores=True), expected)
 
 
 def test_every_decoder_explains_alike(linker_path, texts, scored):
-    """Without asking for the vocabulary; links taken and passed over do not overlap."""
+    """Other decoders explain alike; links taken and passed over do not overlap."""
     verify = Linker.from_pretrained(
-        linker_path, decoder="verify", threshold=0.1, batch=4
+        linker_path, decoder="speculative", threshold=0.1, batch=4
     )
     for links, expected in zip(verify.explain(texts), scored, strict=True):
         alike(links, expected, [0, 1, 2, 6, 7, 8, 9])
@@ -150,7 +150,7 @@ def test_every_decoder_explains_alike(linker_path, texts, scored):
 
 @pytest.mark.parametrize("consider_unlinked", [False, True])
 def test_what_is_linked_of_it(linker_path, texts, scored, consider_unlinked):
-    """The links taken, or all of them, from the threshold on."""
+    """Linking gives the links taken, or all of them, that reach the threshold."""
     for threshold in (0.0, 0.1):
         other = Linker.from_pretrained(
             linker_path,
@@ -174,8 +174,9 @@ def test_what_is_linked_of_it(linker_path, texts, scored, consider_unlinked):
 
 
 def test_given_mentions(linker):
-    """OPEN is no choice; what the retriever did not find has no score of it."""
-    (link,) = linker.explain("Nobody met Paris.", mentions=[(11, 16)])
+    """A given mention is always opened: ln p of OPEN is 0."""
+    text, spans = "Nobody met Paris.", [(11, 16)]
+    (link,) = linker.explain(text, mentions=spans, vocabulary_scores=True)
     assert (place(link), link.linked) == ((11, 16), True)
     assert link.features.open == 0 > link.features.vocabulary_open
     assert linker.explain([]) == []
@@ -183,7 +184,7 @@ def test_given_mentions(linker):
 
 
 def test_names_linked_before(linker_path):
-    """The second round's chunk counts, in which parts of names are candidates."""
+    """Chunks are explained with the parts of names as candidate mentions."""
     linker = Linker.from_pretrained(
         linker_path, system="insgenel", mention_bias=40.0, name_parts=True
     )
@@ -198,7 +199,7 @@ def test_names_linked_before(linker_path):
 
 
 def test_beams_pass_nothing_over(linker_path):
-    """A target is searched as a whole: no block has a second choice."""
+    """Beam search scores whole targets, so that no link is passed over."""
     linker = Linker.from_pretrained(
         linker_path, system="insgenel", mention_bias=3.0, decoder="beam", beams=1
     )
@@ -208,8 +209,10 @@ def test_beams_pass_nothing_over(linker_path):
     assert not np.isnan([link.features[:6] for link in links]).any()
 
 
-def test_scores_that_only_the_tree_has(linker_path):
-    with pytest.raises(ValueError, match="expected .tree. .* vocabulary_scores = True"):
-        Linker.from_pretrained(linker_path, vocabulary_scores=True, decoder="step")
-    paper = {"preset": "paper", "system": "insgenel"}
-    assert not Linker.from_pretrained(linker_path, **paper).settings.vocabulary_scores
+def test_the_step_decoder_has_no_vocabulary_scores(linker_path, tmp_path):
+    copy = tmp_path / "linker"
+    shutil.copytree(linker_path, copy)
+    linker = Linker.from_pretrained(copy, system="insgenel", titles="all")
+    assert linker.explain("Paris", vocabulary_scores=True)
+    with pytest.raises(ValueError, match="vocabulary_scores: .* step decoder"):
+        linker.explain("Paris", mentions=[(0, 5)], vocabulary_scores=True)

@@ -10,10 +10,10 @@ import pytest
 from insgenel_jax import artifact, mini_world
 from insgenel_jax.decoding import title_trie
 from insgenel_jax.linker import Linker
-from insgenel_jax.linker.chunks import make_chunks
 from insgenel_jax.linker.titles import make_titles
 from insgenel_jax.sharding import make_mesh
 from insgenel_jax.text.linked_text import encode_titles
+from tests.helpers.tries import find_title
 
 pytestmark = pytest.mark.slow
 
@@ -23,7 +23,7 @@ SPANS = [(0, 6), (14, 21), (25, 30)]  # the dictionary does not know the second
 
 @pytest.fixture(scope="module")
 def path(linker_path, tmp_path_factory):
-    """A linker of its own, into which titles/ is put."""
+    """A copy of the linker, to which titles/ is added."""
     path = tmp_path_factory.mktemp("titles") / "linker"
     shutil.copytree(linker_path, path)
     return path
@@ -54,11 +54,11 @@ def test_mentions_without_candidates_are_linked(path, linker):
 def test_every_title_is_in_the_tree(linker):
     titles = [linker.kb.title(entity) for entity in range(len(linker.kb))]
     for entity, ids in enumerate(encode_titles(linker.generator.tokenizer, titles)):
-        assert title_trie.walk(linker._parts.titles, ids) == entity
+        assert find_title(linker.titles, ids) == entity
 
 
 def test_only_given_mentions_may(path, linker):
-    """The dictionary's links are as without the setting, by whatever decoder."""
+    """Without given mentions the setting changes nothing."""
     plain = Linker.from_pretrained(path, system="insgenel")
     texts = [document.text for document in mini_world.paragraphs("dev", 2)]
     for one, other in zip(linker(texts), plain(texts), strict=True):
@@ -77,10 +77,10 @@ def test_chunks_hold_the_longest_title(path):
     spans += [(m + 8, m + 13) for m in range(0, len(text), 28)]
     (document,) = linker([text], mentions=[spans])
     assert all(mention.entity for mention in document.mentions)
-    chunks = make_chunks(linker._parts, [document], [spans])
+    chunks = linker.chunks([document], [spans])
     assert len(chunks) > 1
     for chunk in chunks:
-        size = len(chunk.prompt) + chunk.table.longest
+        size = len(chunk.chunk.prompt) + chunk.chunk.table.longest
         assert size <= linker.generator.max_positions
 
 
@@ -88,11 +88,11 @@ def test_titles_are_made_once_and_checked(path, linker, tmp_path, monkeypatch):
     monkeypatch.setattr("insgenel_jax.linker.titles.make_titles", None)
     again = Linker.from_pretrained(path, system="insgenel", titles="all")
     for name in title_trie.ARRAYS:
-        one, two = (getattr(x._parts.titles, name) for x in (linker, again))
+        one, two = (getattr(x.titles, name) for x in (linker, again))
         np.testing.assert_array_equal(one, two)
     shutil.copytree(path, tmp_path / "linker")
     title_trie.save_title_trie(
-        linker._parts.titles, tmp_path / "linker" / "titles", {"kb": "other"}
+        linker.titles, tmp_path / "linker" / "titles", {"kb": "other"}
     )
     with pytest.raises(artifact.ArtifactError, match="titles: made from the"):
         Linker.from_pretrained(tmp_path / "linker", titles="all")
@@ -110,7 +110,7 @@ def test_a_directory_that_cannot_be_written_to(path, tmp_path, monkeypatch):
 
 
 def test_titles_without_tokens_or_too_long_are_left_out(linker):
-    """The entities of the others keep their numbers."""
+    """The entities that are left keep their numbers."""
     tokenizer = dataclasses.replace(
         linker.generator.tokenizer,
         has_unknown=lambda texts: [text.startswith(" A") for text in texts],
@@ -120,7 +120,7 @@ def test_titles_without_tokens_or_too_long_are_left_out(linker):
         title = linker.kb.title(entity)
         (ids,) = encode_titles(linker.generator.tokenizer, [title])
         kept = not title.startswith("A") and len(ids) <= 6
-        assert title_trie.walk(titles, ids) == (entity if kept else None)
+        assert find_title(titles, ids) == (entity if kept else None)
         short += kept
     assert 0 < short < len(linker.kb)
 
@@ -129,7 +129,7 @@ def test_titles_without_tokens_or_too_long_are_left_out(linker):
     "settings", [{"decoder": "tree"}, {"decoder": "beam"}, {"selection": "marginal"}]
 )
 def test_only_step_can(path, settings):
-    with pytest.raises(ValueError, match='titles = "all": expected decoder = "step"'):
+    with pytest.raises(ValueError, match="cannot do .*titles = 'all'"):
         Linker.from_pretrained(path, titles="all", **settings)
 
 

@@ -12,8 +12,9 @@ import pytest
 import tokenizers
 from tokenizers import models, pre_tokenizers, trainers
 
-from insgenel_jax.decoding.mentions import CandidateMention, leave_out
+from insgenel_jax.decoding.mentions import CandidateMention
 from insgenel_jax.linker import Linker
+from insgenel_jax.linker.mentions import leave_out
 from insgenel_jax.text.document import Document, Mention
 from insgenel_jax.text.linked_text import (
     encode_prompt,
@@ -21,9 +22,10 @@ from insgenel_jax.text.linked_text import (
     encode_titles,
     parse_target,
 )
-from insgenel_jax.tokenizer.tokenizer import BOUNDARIES, load_tokenizer, train_bpe
+from insgenel_jax.tokenizer import load_tokenizer, train_bpe
+from insgenel_jax.tokenizer.tokenizer import BOUNDARIES
 from insgenel_jax.training.config import GeneratorData
-from insgenel_jax.training.data.examples import generator_expand
+from insgenel_jax.training.data.chunks import generator_expand
 from tests.helpers.linkers import add_entities
 from tests.helpers.marks import TEXTS
 
@@ -65,15 +67,15 @@ def kind(request):
 
 @pytest.fixture(scope="module")
 def linker(kind, tmp_path_factory):
-    """INSGENEL that links whatever it can."""
+    """INSGENEL with a bias so large that it links whatever it can."""
     root = tmp_path_factory.mktemp(kind)
     tokenizer = make_tokenizer(kind, root / "bpe")
     path = add_entities(root, ENTITIES, tokenizer.size)
-    return Linker.from_pretrained(path, mention_bias=60.0, decoder="verify")
+    return Linker.from_pretrained(path, mention_bias=60.0, decoder="speculative")
 
 
 def test_such_titles_have_no_tokens(linker, kind):
-    """Not those of what is left of them, which is another's title."""
+    """They get no tokens, rather than those of a part that is another title."""
     tokenizer = linker.generator.tokenizer
     titles = [*ENTITIES, "York (東)", "York {X}"]
     ids = dict(zip(titles, encode_titles(tokenizer, titles), strict=True))
@@ -84,7 +86,7 @@ def test_such_titles_have_no_tokens(linker, kind):
 
 
 def test_such_candidates_are_left_out(linker, kind):
-    """Counted, with what they weighed; without any left there is no mention."""
+    """The other candidates share the probability; a mention without any is gone."""
     expected = {"York": {"York", "York City"}, "Mercury": {"X"}}
     if kind == "bytes":
         expected["York"].add("Yo東rk")
@@ -111,7 +113,7 @@ def test_given_mentions_of_such_candidates_come_back(linker, kind):
 
 
 def test_documents_of_one_character(linker, kind):
-    """Linked if it is a surface form, also where the tokenizer has no token for it."""
+    """A surface form of one character is linked."""
     texts = ["X", "x", "Y", ".", " ", "東", "é", "\0", "{"]
     links = [
         [(m.start, m.end, m.entity) for m in document.mentions]
@@ -124,7 +126,7 @@ def test_documents_of_one_character(linker, kind):
 
 
 def test_training_leaves_such_links_out(linker, kind):
-    """Counted; what is left is still a target of the grammar."""
+    """Links with such titles are counted, and the target still parses."""
     tokenizer, text = linker.generator.tokenizer, "York met York in Tokyo."
     labels = [
         Mention(0, 4, "Yo東rk"),
@@ -146,7 +148,7 @@ def test_training_leaves_such_links_out(linker, kind):
 
 
 def test_what_is_left_keeps_its_scores():
-    """Of candidates left out the others' probabilities and scores make up for it."""
+    """Probabilities of the candidates that are left sum to one."""
     log_prior, scores = np.log([0.5, 0.3, 0.2]), np.array([2.0, 1.0, 3.0], np.float32)
     log_retriever = scores - np.log(np.exp(scores).sum())
     candidate = CandidateMention(

@@ -1,4 +1,4 @@
-"""Attention: numpy, masks, backends and their refusals, the cache's writes."""
+"""Attention: the masks, and every backend against numpy."""
 
 import functools
 
@@ -12,27 +12,22 @@ from jax.sharding import PartitionSpec as P
 from insgenel_jax import sharding
 from insgenel_jax.models import attention
 from insgenel_jax.models.attention import Mask
+from tests.helpers.attention import (
+    MASKS,
+    RNG,
+    SEGMENTS,
+    TOKENS,
+    inputs,
+    normal,
+    shapes,
+)
 
-RNG = np.random.default_rng(0)
-
-# Every backend at hand without an accelerator. The TPU's kernel is interpreted; of
-# cuDNN's only the arguments are tried, by the function they go to.
+# Every backend, on a CPU. Splash attention is interpreted. cuDNN cannot run: our
+# arguments are tried with another implementation of the same function of jax.
 ON_CPU = {
     "xla": attention._attend_xla,
     "splash": functools.partial(attention._attend_splash, interpret=True),
     "cudnn": functools.partial(attention._attend_cudnn, implementation="xla"),
-}
-TOKENS = 384  # three blocks of the TPU's kernel
-LENGTHS = np.array([TOKENS, 130])
-SEGMENTS = np.repeat([[1, 2, 3, 0], [1, 2, 0, 0]], [100, 60, 150, 74], axis=1)
-MASKS = {
-    "causal": Mask(causal=True),
-    "all": Mask(),
-    "causal, lengths": Mask(causal=True, lengths=LENGTHS),
-    "lengths": Mask(lengths=LENGTHS),
-    "causal, segments": attention.causal_mask(SEGMENTS),
-    "segments": Mask(segments=SEGMENTS),
-    "segments, lengths": Mask(segments=SEGMENTS, lengths=LENGTHS),
 }
 PAIRS = [
     (backend, name)
@@ -42,24 +37,8 @@ PAIRS = [
 ]
 
 
-def normal(*shape):
-    return RNG.normal(size=shape).astype(np.float32)
-
-
-def inputs(tokens=TOKENS):
-    """Queries of four heads, keys and values of two."""
-    return tuple(normal(2, tokens, heads, 64) for heads in (4, 2, 2))
-
-
-def shapes(queries=TOKENS, keys=TOKENS, size=64, dtype=jnp.bfloat16):
-    return tuple(
-        jax.ShapeDtypeStruct((2, tokens, heads, size), dtype)
-        for tokens, heads in ((queries, 4), (keys, 2))
-    )
-
-
 def is_seen(mask: Mask, b, t, s):
-    """May token t of row b see token s? One pair at a time."""
+    """Whether token t of row b sees token s."""
     seen = s <= t or not mask.causal
     if mask.segments is not None:
         seen = seen and 0 < mask.segments[b][t] == mask.segments[b][s]
@@ -90,13 +69,13 @@ def test_attend(kv_heads):
     )
     mask = RNG.random((2, 3, 5)) < 0.6
     mask[..., 0] = True
-    found = jax.jit(attention.attend)(query, key, value, mask)
+    actual = jax.jit(attention.attend)(query, key, value, mask)
     expected = attend_by_hand(query, key, value, mask)
-    np.testing.assert_allclose(found, expected, atol=1e-6)
+    np.testing.assert_allclose(actual, expected, atol=1e-6)
 
 
 def test_masks():
-    """Each part, and all together, against the rule for one pair of tokens."""
+    """Each part, and all parts together, against the rule for one pair of tokens."""
     segments, lengths = np.array([[1, 1, 2, 2, 0]] * 2), np.array([3, 5])
     dense = RNG.random((2, 5, 5)) < 0.6
     for mask in (
@@ -106,38 +85,40 @@ def test_masks():
         Mask(dense=dense),
         Mask(True, segments, lengths, dense),
     ):
-        found = np.broadcast_to(attention.to_dense(mask, 5, 5), (2, 5, 5))
+        actual = np.broadcast_to(attention.to_dense(mask, 5, 5), (2, 5, 5))
         for b, t, s in np.ndindex(2, 5, 5):
-            assert found[b, t, s] == is_seen(mask, b, t, s), (mask, b, t, s)
+            assert actual[b, t, s] == is_seen(mask, b, t, s), (mask, b, t, s)
 
 
 def test_narrowed():
-    """`mask & seen` allows what both do, and says so to the backends."""
+    """`mask & seen` allows what both do, and backends without `dense` refuse it."""
     first, second = RNG.random((2, 2, 5, 5)) < 0.6
     mask = Mask(causal=True) & first
     expected = np.tril(np.ones((5, 5), bool)) & first
     np.testing.assert_array_equal(attention.to_dense(mask, 5, 5), expected)
-    found = attention.to_dense(mask & second, 5, 5)
-    np.testing.assert_array_equal(found, expected & second)
+    actual = attention.to_dense(mask & second, 5, 5)
+    np.testing.assert_array_equal(actual, expected & second)
     assert "dense" in str(attention.objections("cudnn", mask, *shapes(), "gpu"))
 
 
 def test_causal_mask():
-    """Two packed segments and padding; more keys than queries are a cache's."""
-    found = attention.to_dense(attention.causal_mask(np.array([[1, 1, 2, 2, 0]])), 5, 5)
-    assert found[0].astype(int).tolist() == [
+    """Two packed segments and padding; more keys than queries, as with a cache."""
+    actual = attention.to_dense(
+        attention.causal_mask(np.array([[1, 1, 2, 2, 0]])), 5, 5
+    )
+    assert actual[0].astype(int).tolist() == [
         [1, 0, 0, 0, 0],
         [1, 1, 0, 0, 0],
         [0, 0, 1, 0, 0],
         [0, 0, 1, 1, 0],
         [0, 0, 0, 0, 0],
     ]
-    found = attention.to_dense(Mask(causal=True), 2, 4)
-    assert found[0].astype(int).tolist() == [[1, 0, 0, 0], [1, 1, 0, 0]]
+    actual = attention.to_dense(Mask(causal=True), 2, 4)
+    assert actual[0].astype(int).tolist() == [[1, 0, 0, 0], [1, 1, 0, 0]]
 
 
 def test_segments():
-    """Both sides, of its own segment alone; segment 0 is not seen."""
+    """Without `causal` a token sees all its segment; nobody sees segment 0."""
     mask = Mask(segments=np.array([[1, 1, 2, 0]]))
     expected = [[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 0]]
     assert attention.to_dense(mask, 4, 4)[0].astype(int).tolist() == expected
@@ -147,8 +128,8 @@ def test_segments():
 def test_backends(backend, name):
     """Values and gradients of each backend with each mask it honours.
 
-    Against numpy at some queries (values), against xla at all (gradients). Queries that
-    see nothing are finite, and do not count.
+    Values are compared with numpy at some queries, gradients with xla at all queries.
+    Queries that see nothing must be finite, and are not compared.
     """
     mask, arrays = MASKS[name], inputs()
     dense = np.broadcast_to(
@@ -171,13 +152,14 @@ def test_backends(backend, name):
     expected = attend_by_hand(arrays[0][:, some], *arrays[1:], dense[:, some])
     np.testing.assert_allclose(out[:, some], expected, atol=1e-5)
     if backend != "xla":
-        for found, wanted in zip(gradients, differentiate(ON_CPU["xla"], arrays)[0]):
-            np.testing.assert_allclose(found, wanted, atol=5e-5)
+        expected, _ = differentiate(ON_CPU["xla"], arrays)
+        for gradient, wanted in zip(gradients, expected, strict=True):
+            np.testing.assert_allclose(gradient, wanted, atol=5e-5)
 
 
 @pytest.mark.parametrize("backend", ["xla", "splash"])
 def test_packed_is_apart(backend):
-    """Two documents in a row, or in a row each: equal values and gradients.
+    """Two documents in one row, or in a row each: equal values and gradients.
 
     packed  a a a a b b .      apart  a a a a . . .
             . . . . . . .             b b . . . . .
@@ -202,10 +184,10 @@ def test_packed_is_apart(backend):
         return jnp.pad(x, ((0, 1), (0, 0), (0, 0), (0, 0)))
 
     run = jax.jit(jax.value_and_grad(total), static_argnums=2)
-    found = run(arrays, packed, lay_packed)
+    actual = run(arrays, packed, lay_packed)
     expected = run(arrays, apart, lay_apart)
-    np.testing.assert_allclose(found[0], expected[0], rtol=1e-5)
-    for one, other in zip(found[1], expected[1]):
+    np.testing.assert_allclose(actual[0], expected[0], rtol=1e-5)
+    for one, other in zip(actual[1], expected[1], strict=True):
         assert np.abs(one).max() > 0.01
         np.testing.assert_allclose(one, other, atol=2e-5)
 
@@ -219,7 +201,7 @@ def test_packed_is_apart(backend):
     ],
 )
 def test_causality_by_gradient(backend, name):
-    """A query moves with the keys and values it may see, and with no others."""
+    """A query's gradient reaches the keys and values that it sees, and no others."""
     mask, arrays = MASKS[name], inputs()
 
     @jax.jit
@@ -231,14 +213,14 @@ def test_causality_by_gradient(backend, name):
         return [jnp.abs(gradient).sum((2, 3)) > 0 for gradient in both]
 
     for t in (69, 120):
-        for found in jax.device_get(moved(arrays, t)):
+        for actual in jax.device_get(moved(arrays, t)):
             for b, s in np.ndindex(2, TOKENS):
-                assert found[b, s] == is_seen(mask, b, t, s), (b, t, s)
+                assert actual[b, s] == is_seen(mask, b, t, s), (b, t, s)
 
 
 @pytest.mark.parametrize("backend", ON_CPU)
 def test_nothing_to_see_is_finite(backend):
-    """A row without a token: finite values and gradients, huge keys too."""
+    """A row without tokens has finite values and gradients, even with huge keys."""
     query, key, value = inputs(128)
     arrays = query, 1e3 * key, value
     mask = {
@@ -254,14 +236,14 @@ def test_nothing_to_see_is_finite(backend):
     def total(arrays):
         return ON_CPU[backend](*arrays, mask).sum()
 
-    found, gradients = jax.jit(jax.value_and_grad(total))(arrays)
-    assert np.isfinite(found)
+    actual, gradients = jax.jit(jax.value_and_grad(total))(arrays)
+    assert np.isfinite(actual)
     assert all(np.isfinite(g).all() for g in gradients)
 
 
 @pytest.mark.skipif(jax.device_count() < 8, reason="needs eight devices")
 def test_splash_on_a_mesh():
-    """Rows over data x fsdp, heads over tensor; what does not divide is refused."""
+    """Rows go over data x fsdp, heads over tensor; other numbers are refused."""
     mesh = sharding.make_mesh(2, 2, 2)
     arrays = tuple(normal(4, 128, heads, 64) for heads in (4, 2, 2))
     mask = attention.causal_mask(np.tile(SEGMENTS[:1, 50:178], (4, 1)))
@@ -273,27 +255,26 @@ def test_splash_on_a_mesh():
     expected = run(arrays, ON_CPU["splash"])
     with jax.set_mesh(mesh):
         places = NamedSharding(mesh, P(sharding.BATCH, None, "tensor"))
-        found = run(jax.device_put(arrays, places), ON_CPU["splash"])
+        actual = run(jax.device_put(arrays, places), ON_CPU["splash"])
         odd = (jax.ShapeDtypeStruct((2, 128, n, 64), "float32") for n in (4, 1))
         problems = attention.objections("splash", mask, *odd, "tpu")
-    assert found[1][0].sharding.spec[:3:2] == (sharding.BATCH, "tensor")
+    assert actual[1][0].sharding.spec[:3:2] == (sharding.BATCH, "tensor")
     jax.tree.map(
         functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-4),
-        found,
+        actual,
         expected,
     )
-    assert problems == [
-        "data x fsdp = 4 does not divide 2 rows",
-        "tensor = 2 does not divide 4 and 1 heads",
-    ]
+    rows, heads = problems
+    assert "4 does not divide 2 rows" in rows
+    assert "2 does not divide 4 and 1 heads" in heads
 
 
 @pytest.mark.skipif(jax.device_count() < 8, reason="needs eight devices")
 @pytest.mark.parametrize("parts", [(1, 1, 1), (2, 2, 2)], ids=["one", "eight"])
 def test_splash_lowers_for_tpus(parts):
-    """The kernel proper (not interpreted), forward and both backward ones.
+    """The kernel itself, not interpreted: the forward and both backward passes.
 
-    On a mesh XLA refuses to partition it: that is what the shard_map is for.
+    Without the shard_map XLA would refuse to partition it on a mesh.
     """
     mesh = sharding.make_mesh(*parts)
 
@@ -311,23 +292,3 @@ def test_splash_lowers_for_tpus(parts):
         traced = jax.jit(jax.grad(total, (0, 1, 2))).trace(*shapes, rows)
         text = traced.lower(lowering_platforms=("tpu",)).as_text()
     assert text.count("tpu_custom_call") == 3
-
-
-def test_extend_cache():
-    """Each row from its own length on; past the end nothing; other layers untouched."""
-    layers, slots, new = 3, 5, 2
-    lengths = np.array([0, 2, 4, 5])  # the last two: one write dropped, both dropped
-    old = {name: normal(layers, 4, slots, 2, 3) for name in "kv"}
-    key, value = normal(4, new, 2, 3), normal(4, new, 2, 3)
-    cache, keys, values = jax.jit(attention.extend_cache)(
-        old | {"length": lengths}, 1, key, value
-    )
-    for name, fresh, whole in (("k", key, keys), ("v", value, values)):
-        expected = old[name].copy()
-        for row, length in enumerate(lengths):
-            for token in range(new):
-                if length + token < slots:
-                    expected[1, row, length + token] = fresh[row, token]
-        np.testing.assert_array_equal(cache[name], expected)
-        np.testing.assert_array_equal(whole, expected[1])
-    np.testing.assert_array_equal(cache["length"], lengths)

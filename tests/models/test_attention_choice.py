@@ -1,4 +1,4 @@
-"""Which backend computes an attention, and which are refused, with the reason."""
+"""Which backend computes an attention, and why others are refused."""
 
 import dataclasses
 
@@ -10,8 +10,8 @@ import pytest
 from insgenel_jax import models
 from insgenel_jax.models import attention
 from insgenel_jax.models.attention import Mask
+from tests.helpers.attention import MASKS, TOKENS, normal, shapes
 from tests.helpers.tiny import BERT, LLAMA
-from tests.models.test_attention import MASKS, TOKENS, normal, shapes
 
 TREE = Mask(dense=np.ones((2, TOKENS, TOKENS), bool))
 
@@ -37,9 +37,9 @@ TREE = Mask(dense=np.ones((2, TOKENS, TOKENS), bool))
     ],
 )
 def test_auto(platform, mask, change, expected):
-    """The platform's kernel where it computes all that is asked, else xla."""
-    found = attention.choose_backend("auto", mask, *shapes(**change), platform)
-    assert found == expected
+    """The platform's kernel if it can compute this attention, else xla."""
+    actual = attention.choose_backend("auto", mask, *shapes(**change), platform)
+    assert actual == expected
 
 
 @pytest.mark.parametrize(
@@ -64,17 +64,17 @@ def test_refusals(backend, platform, mask, change, reason):
 
 
 def test_all_reasons_at_once():
-    """And `attend` asks for the platform it runs on."""
+    """The error names them all, and `attend` asks for the platform it runs on."""
     arrays = normal(1, 3, 2, 4), normal(1, 3, 2, 4), normal(1, 3, 2, 4)
     with pytest.raises(ValueError) as error:
-        attention.attend(*arrays, attention.causal_mask(np.ones((1, 3))), "cudnn")
+        attention.attend(*arrays, attention.causal_mask(np.ones((1, 3), int)), "cudnn")
     for reason in ("this is cpu", "segments", "float32", "heads of 4"):
         assert reason in str(error.value)
 
 
 @pytest.mark.parametrize("config", [LLAMA, BERT], ids=lambda c: c.family)
 def test_models_ask_for_their_backend(config):
-    """What the config names reaches `attend`; parameters can be made anywhere."""
+    """The config's backend reaches `attend`; parameters are made without it."""
     config = dataclasses.replace(config, attention="cudnn")
     params, tokens = models.abstract_params(config), np.zeros((2, 5), np.int32)
     with pytest.raises(
@@ -91,12 +91,12 @@ def test_models_ask_for_their_backend(config):
 
 
 def test_a_new_part_of_a_mask_is_refused():
-    """A part that no table row names is honoured by nobody, not ignored."""
+    """A part that no row of BACKENDS names is refused by all, not ignored."""
 
     @dataclasses.dataclass(frozen=True)
     class Wider(Mask):
         window: int | None = None
 
     for backend in attention.BACKENDS:
-        found = attention.objections(backend, Wider(window=3), *shapes(), "cpu")
-        assert "it would ignore the mask's window" in found
+        actual = attention.objections(backend, Wider(window=3), *shapes(), "cpu")
+        assert "it would ignore the mask's window" in actual

@@ -1,4 +1,4 @@
-"""The encoder: padding, both sides, scan, and what it refuses."""
+"""BERT: padding, sight to both sides, nn.scan, dropout, and no cache."""
 
 import dataclasses
 import operator
@@ -27,7 +27,7 @@ def encode(params, tokens, segments):
 
 
 def test_padding_changes_nothing():
-    """A text of 6 tokens, alone and padded to 9 with whatever."""
+    """A text of 6 tokens alone, and padded to 9 with other tokens."""
     alone = encode(PARAMS, TOKENS[:, :6], jnp.ones((2, 6), int))
     padded = encode(PARAMS, TOKENS, jnp.array([[1] * 6 + [0] * 3] * 2))
     np.testing.assert_allclose(padded[:, :6], alone, atol=1e-5)
@@ -35,7 +35,7 @@ def test_padding_changes_nothing():
 
 
 def test_sees_both_sides():
-    """[CLS] moves with the last token, and only in the row where that changed."""
+    """[CLS] depends on the last token, in the row alone where that has changed."""
     changed = TOKENS.copy()
     changed[0, -1] = (changed[0, -1] + 1) % 64
     ones = jnp.ones((2, 9), int)
@@ -45,7 +45,7 @@ def test_sees_both_sides():
 
 
 def test_scan_is_a_loop():
-    """The layers one by one, each with its slice of the stacked parameters."""
+    """The layers applied one by one, each with its slice of the stacked parameters."""
     p = jax.tree.map(jnp.asarray, PARAMS)
     x = p["embed"]["embedding"][TOKENS] + p["embed_position"]["embedding"][POSITIONS]
     x += p["embed_type"]["embedding"][0]
@@ -59,7 +59,7 @@ def test_scan_is_a_loop():
 
 
 def test_dropout_places():
-    """All is dropped: nothing is left of the embedding, attention and the MLP."""
+    """With everything dropped, nothing is left of embedding, attention and MLP."""
     config = dataclasses.replace(CONFIG, dropout=1 - 1e-7)
     rngs, mask = {"dropout": jax.random.key(0)}, np.ones((2, 9, 9), bool)
     hidden, _ = models.build(config).apply(
@@ -69,14 +69,14 @@ def test_dropout_places():
     own = jax.tree.map(operator.itemgetter(0), PARAMS["layers"])
     layer = bert.Layer(config, deterministic=False)
     x = np.random.default_rng(1).normal(size=(2, 9, 24)).astype(np.float32)
-    found, _ = layer.apply({"params": own}, x, 0, mask, rngs=rngs)
+    actual, _ = layer.apply({"params": own}, x, 0, mask, rngs=rngs)
     for norm in ("attention_norm", "mlp_norm"):
         x = layers.layer_norm(config, None).apply({"params": own[norm]}, x)
-    np.testing.assert_allclose(found, x, atol=1e-5)
+    np.testing.assert_allclose(actual, x, atol=1e-5)
 
 
 def test_no_cache():
-    """A cache would mean that later tokens go unseen."""
+    """With a cache a token could not see later ones."""
     cache = models.init_cache(CONFIG, 2, 9)
     mask = np.ones((2, 9, 9), bool)
     with pytest.raises(ValueError, match="no cache"):

@@ -1,14 +1,36 @@
-"""Moving slots of a cache, against numpy."""
+"""The KV cache: writing keys and values, moving slots, against numpy."""
 
 import jax
 import numpy as np
 
 from insgenel_jax import models
+from insgenel_jax.models.cache import extend_cache
+from tests.helpers.attention import normal
 from tests.helpers.tiny import WINDOWED
 
 
+def test_extend_cache():
+    """Rows are written from their own length on, in one layer, not past the end."""
+    layers, slots, new = 3, 5, 2
+    lengths = np.array([0, 2, 4, 5])  # row 2 loses one of two writes, row 3 both
+    old = {name: normal(layers, 4, slots, 2, 3) for name in "kv"}
+    key, value = normal(4, new, 2, 3), normal(4, new, 2, 3)
+    cache, keys, values = jax.jit(extend_cache)(
+        old | {"length": lengths}, 1, key, value
+    )
+    for name, fresh, whole in (("k", key, keys), ("v", value, values)):
+        expected = old[name].copy()
+        for row, length in enumerate(lengths):
+            for token in range(new):
+                if length + token < slots:
+                    expected[1, row, length + token] = fresh[row, token]
+        np.testing.assert_array_equal(cache[name], expected)
+        np.testing.assert_array_equal(whole, expected[1])
+    np.testing.assert_array_equal(cache["length"], lengths)
+
+
 def test_moved_slots_hold_what_the_others_held():
-    """Row 0: slots 4, 5 -> 2, 3. Row 1: 5 -> 1, and one past the end, dropped."""
+    """Row 0: slots 4, 5 go to 2, 3. Row 1: 5 goes to 1; a target past the end."""
     cache = models.init_cache(WINDOWED, 2, 6)
     rng = np.random.default_rng(0)
     cache = {

@@ -1,4 +1,4 @@
-"""ModelConfig: what it derives, what it refuses, and Hugging Face's spelling of it."""
+"""ModelConfig: what it derives, what it refuses, and Hugging Face's config.json."""
 
 import dataclasses
 
@@ -35,14 +35,14 @@ BERT = ModelConfig(
 
 
 def test_heads_follow():
-    """Left out, key heads are as many as heads and share the width among them."""
+    """Left out, there is a key head for every head, and heads share the width."""
     assert (BERT.kv_heads, BERT.head_dim) == (4, 6)
     assert (LLAMA.kv_heads, LLAMA.head_dim) == (2, 6)
 
 
 @pytest.mark.parametrize("config", [LLAMA, BERT], ids=lambda c: c.family)
 def test_round_trip(config):
-    """What is written for Hugging Face reads as the same config."""
+    """What `to_hf` writes, `from_hf` reads as the same config."""
     assert from_hf(to_hf(config)) == config
 
 
@@ -62,13 +62,13 @@ def test_round_trip(config):
     ],
 )
 def test_contradictions_are_refused(change, message):
-    """Each is named."""
+    """The error names the contradiction."""
     with pytest.raises(ValueError, match=message):
         dataclasses.replace(LLAMA, **change)
 
 
 def test_bert_has_no_grouped_heads():
-    """Its heads share the width evenly, as its checkpoints do."""
+    """BERT's heads share the width evenly and have a key head each."""
     with pytest.raises(ValueError, match="BERT needs kv_heads = heads"):
         dataclasses.replace(BERT, kv_heads=2)
 
@@ -88,15 +88,15 @@ def test_bert_has_no_grouped_heads():
         ),
         ({"tie_word_embeddings": "false"}, "tie_word_embeddings = 'false' .*ed bool"),
         ({"tie_word_embeddings": 1}, r"tie_word_embeddings = 1 \(expected bool"),
-        ({"hidden_size": "4096"}, r"hidden_size = '4096' \(expected int\)"),
-        ({"num_hidden_layers": True}, r"num_hidden_layers = True \(expected int\)"),
-        ({"rms_norm_eps": "1e-5"}, r"rms_norm_eps = '1e-5' \(expected float or int"),
+        ({"hidden_size": "4096"}, r"hidden_size = '4096' \(expected int"),
+        ({"num_hidden_layers": True}, r"num_hidden_layers = True \(expected int"),
+        ({"rms_norm_eps": "1e-5"}, r"rms_norm_eps = '1e-5' \(expected float"),
         ({"head_dim": 0}, "head_dim is 0, must be at least 1"),
         ({"rope_scaling": "linear"}, r"rope_scaling = 'linear' \(expected an object"),
         ({"rope_parameters": {"rope_theta": "1e4"}}, "rope_theta = '1e4'"),
         (
             {"rope_parameters": {"rope_type": "linear", "factor": "2"}},
-            r"factor = '2' \(expected float or int",
+            r"factor = '2' \(expected float",
         ),
         (
             {"model_type": "mistral", "sliding_window": "4096"},

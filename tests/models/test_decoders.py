@@ -1,4 +1,4 @@
-"""The decoders: cache, causality, packing, scan, remat, dropout, and their logits."""
+"""The decoders: KV cache, causality, packing, nn.scan, remat, dropout, logits."""
 
 import dataclasses
 import functools
@@ -59,7 +59,7 @@ def recomputed(config=CONFIG):
 
 @EACH
 def test_token_by_token(config):
-    """A cached decode equals a full recompute."""
+    """Token by token through the cache equals all tokens at once."""
     cache = models.init_cache(config, ROWS, LENGTH + 2)
     for t in range(LENGTH):
         mask = tiny.cached_mask(cache["length"], 1, LENGTH + 2)
@@ -67,16 +67,16 @@ def test_token_by_token(config):
         hidden, cache = forward(
             config, params_of(config), TOKENS[:, now], POSITIONS[:, now], mask, cache
         )
-        np.testing.assert_array_equal(cache["length"], t)  # the caller's to advance
+        np.testing.assert_array_equal(cache["length"], t)  # advanced by the caller
         cache["length"] += 1
         np.testing.assert_allclose(hidden[:, 0], recomputed(config)[:, t], atol=1e-5)
 
 
 @EACH
 def test_ragged_chunks(config):
-    """Each row takes 0 to 4 tokens a call, the rest of the chunk is padding.
+    """Each row takes 0 to 4 tokens a call; the rest of the four is padding.
 
-    The cache has no slot to spare: padding runs over its end.
+    The cache has no slot to spare, so that padding is written past its end.
     """
     rng = np.random.default_rng(1)
     cache = models.init_cache(config, ROWS, LENGTH)
@@ -106,9 +106,9 @@ def test_ragged_chunks(config):
 
 @EACH
 def test_tree_in_the_cache(config):
-    """Two branches beside each other: slots in order of writing, positions by depth.
+    """Tree attention: slots are in order of writing, positions are depths.
 
-    Each node is as it would be at the end of its own branch alone.
+    Each node equals the same token at the end of its own branch alone.
         text 0 1 2 3 4, then    5a 6a 7a          in slots 5 6 7
                                 5b 6b 7b 8b 9b    in slots 8 to 12
     """
@@ -136,7 +136,7 @@ def test_tree_in_the_cache(config):
 
 @EACH
 def test_causality_by_gradient(config):
-    """What stands at t moves t and what follows, nothing before it."""
+    """The gradient of token t reaches the tokens up to t alone."""
     config = dataclasses.replace(config, tie_embeddings=False)
     seen = CAUSAL[0]
     if config.sliding_window:  # two layers of window 3, over one that sees all
@@ -159,7 +159,7 @@ def test_causality_by_gradient(config):
 
 @EACH
 def test_packed_is_apart(config):
-    """Two documents in one row: hidden states and gradients as in a row each.
+    """Two documents in one row have the hidden states and gradients of a row each.
 
     packed  a a a a a a b b b b .      apart  a a a a a a . . . . .
             . . . . . . . . . . .             b b b b . . . . . . .
@@ -194,9 +194,9 @@ def test_packed_is_apart(config):
 
 
 def test_scan_is_a_loop():
-    """The layers one by one, each with its slice of the stacked parameters."""
+    """The layers applied one by one, each with its slice of the stacked parameters."""
     x = PARAMS["embed"]["embedding"][TOKENS]
-    shared = layers.rotary_angles(CONFIG, POSITIONS), CAUSAL, None
+    shared = llama.Shared(layers.rotary_angles(CONFIG, POSITIONS), CAUSAL, None)
     x = loop(llama.Layer(CONFIG, deterministic=True), PARAMS, x, shared)
     x = layers.RMSNorm(CONFIG).apply({"params": PARAMS["norm"]}, x)
     np.testing.assert_allclose(x, recomputed(), atol=1e-5)
@@ -204,7 +204,7 @@ def test_scan_is_a_loop():
 
 @pytest.mark.parametrize("config", [OPT, OPT_350M], ids=["opt", "opt-350m"])
 def test_scan_is_a_loop_in_opt(config):
-    """As above; the positions' table starts at its third row."""
+    """As above; position 0 has the third row of its table."""
     params = params_of(config)
     x = params["embed"]["embedding"][TOKENS]
     if config.embed_dim:
@@ -229,7 +229,7 @@ def loop(layer, params, x, shared):
 @pytest.mark.slow
 @EACH
 def test_remat(config):
-    """The same values and gradients from ever more products done twice."""
+    """Values and gradients stay the same while more and more is recomputed."""
     width = config.embed_dim or config.dim
     weights = np.random.default_rng(3).normal(size=(2, LENGTH, width))
     segments = np.ones((2, LENGTH), int)
@@ -252,7 +252,7 @@ def test_remat(config):
 
 
 def test_dropout():
-    """Off unless asked for; other keys, other values."""
+    """Off by default; another key drops other values."""
     config = dataclasses.replace(CONFIG, dropout=0.2)
     module = models.build(config)
 
@@ -273,14 +273,14 @@ def test_dropout():
 
 
 def test_dropout_places():
-    """All is dropped: nothing is left of the embedding, attention and the MLP."""
+    """With everything dropped, nothing is left of embedding, attention and MLP."""
     config = dataclasses.replace(CONFIG, dropout=1 - 1e-7)
     drop = {"deterministic": False, "rngs": {"dropout": jax.random.key(0)}}
     inputs = TOKENS, POSITIONS, CAUSAL
     hidden, _ = models.build(config).apply({"params": PARAMS}, *inputs, **drop)
     assert not hidden.any()
     own = jax.tree.map(operator.itemgetter(0), PARAMS["layers"])
-    shared = layers.rotary_angles(CONFIG, POSITIONS), CAUSAL, None
+    shared = llama.Shared(layers.rotary_angles(CONFIG, POSITIONS), CAUSAL, None)
     layer = llama.Layer(config, deterministic=False)
     x = np.ones((ROWS, LENGTH, CONFIG.dim), np.float32)
     (y, _), _ = layer.apply({"params": own}, (x, None), 0, shared, rngs=drop["rngs"])
@@ -289,7 +289,7 @@ def test_dropout_places():
 
 @pytest.mark.parametrize("config", [OPT, OPT_350M], ids=["opt", "opt-350m"])
 def test_dropout_places_in_opt(config):
-    """All is dropped: attention and MLP add nothing; what 350M norms, stays normed."""
+    """With everything dropped, attention and MLP add nothing; the 350M still norms."""
     config = dataclasses.replace(config, dropout=1 - 1e-7)
     own = jax.tree.map(operator.itemgetter(0), params_of(config)["layers"])
     layer = opt.Layer(config, deterministic=False)
@@ -302,7 +302,7 @@ def test_dropout_places_in_opt(config):
 
 
 def test_bfloat16():
-    """Computes in bf16 over fp32 parameters, near the fp32 result; logits are fp32."""
+    """Computed in bf16 from fp32 parameters, near the fp32 result; logits in fp32."""
     config = dataclasses.replace(CONFIG, dtype="bfloat16")
     hidden, _ = forward(config, PARAMS, TOKENS, POSITIONS, CAUSAL)
     assert hidden.dtype == jnp.bfloat16
@@ -319,7 +319,7 @@ def test_bfloat16():
 
 @pytest.mark.parametrize("tied", [False, True])
 def test_unembed(tied):
-    """Logits of given tokens are those of the whole vocabulary at these places."""
+    """Logits of given tokens are those entries of the whole vocabulary's logits."""
     config = dataclasses.replace(CONFIG, tie_embeddings=tied)
     own = random_params(config)
     assert ("unembed" in own) != tied
@@ -335,7 +335,7 @@ def test_unembed(tied):
 
 
 def test_parameters():
-    """Initialised alike by one key; shapes known without computing any."""
+    """One key gives the same parameters; shapes are known without computing them."""
     config = dataclasses.replace(CONFIG, param_dtype="bfloat16")
     abstract = models.abstract_params(config)
     one = models.init_params(config, jax.random.key(0))
@@ -351,7 +351,7 @@ def test_parameters():
 
 @pytest.mark.parametrize("tokens", [1, 3, 4])
 def test_a_window_over_all_keys_is_no_mask(tokens, monkeypatch):
-    """So that a flash kernel may be chosen; one token more and it is said again."""
+    """A flash kernel may then be chosen; with one token more the mask is dense."""
     params = {"params": params_of(WINDOWED)}
     seen, attend = [], attention.attend
 
@@ -362,11 +362,11 @@ def test_a_window_over_all_keys_is_no_mask(tokens, monkeypatch):
     monkeypatch.setattr(attention, "attend", watched)
     inputs = TOKENS[:, :tokens], POSITIONS[:, :tokens]
     module = models.build(WINDOWED)
-    found, _ = module.apply(params, *inputs, attention.Mask(causal=True))
+    actual, _ = module.apply(params, *inputs, attention.Mask(causal=True))
     assert seen
     assert all((mask.dense is None) == (tokens <= 3) for mask in seen)
     every = dataclasses.replace(WINDOWED, sliding_window=None, window_from=0)
     expected, _ = models.build(every).apply(
         params, *inputs, attention.Mask(causal=True)
     )
-    assert np.allclose(found, expected, atol=1e-6) == (tokens <= 3)
+    assert np.allclose(actual, expected, atol=1e-6) == (tokens <= 3)

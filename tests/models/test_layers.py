@@ -1,4 +1,4 @@
-"""Norms and rotary positions against numpy in float64."""
+"""Norms, rotary positions and embeddings against numpy in float64."""
 
 import dataclasses
 
@@ -24,27 +24,27 @@ CONFIG = ModelConfig(
 
 
 def test_rms_norm():
-    """Scale included; vectors so small that epsilon counts."""
+    """With a scale, and with vectors so small that epsilon counts."""
     x = RNG.normal(size=(3, 12)) * np.array([[1e-3], [1.0], [1e3]])
     scale = RNG.normal(size=12)
-    found = layers.RMSNorm(CONFIG).apply(
+    actual = layers.RMSNorm(CONFIG).apply(
         {"params": {"scale": jnp.array(scale, jnp.float32)}}, jnp.array(x, jnp.float32)
     )
     expected = x / np.sqrt((x**2).mean(-1, keepdims=True) + 1e-3) * scale
-    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    np.testing.assert_allclose(actual, expected, rtol=1e-5)
 
 
 def test_layer_norm():
-    """Far from zero too, where E[x²] - E[x]² would cancel."""
+    """Also far from zero, where E[x²] - E[x]² would cancel."""
     x = RNG.normal(size=(3, 12)) + np.array([[0.0], [10.0], [3000.0]])
     x = x.astype(np.float32)
     scale, bias = RNG.normal(size=(2, 12)).astype(np.float32)
     norm = layers.layer_norm(CONFIG, None)
-    found = norm.apply({"params": {"scale": scale, "bias": bias}}, x)
+    actual = norm.apply({"params": {"scale": scale, "bias": bias}}, x)
     y = x.astype(np.float64) - x.astype(np.float64).mean(-1, keepdims=True)
     expected = y / np.sqrt((y**2).mean(-1, keepdims=True) + 1e-3) * scale + bias
-    np.testing.assert_allclose(found, expected, atol=2e-3)
-    np.testing.assert_allclose(found[:2], expected[:2], atol=1e-5)
+    np.testing.assert_allclose(actual, expected, atol=2e-3)
+    np.testing.assert_allclose(actual[:2], expected[:2], atol=1e-5)
 
 
 def test_rotate():
@@ -52,25 +52,25 @@ def test_rotate():
     x = RNG.normal(size=(2, 3, 2, 6))
     positions = np.array([[0, 1, 2], [7, 40, 63]])
     angles = layers.rotary_angles(CONFIG, jnp.array(positions))
-    found = layers.rotate(jnp.array(x, jnp.float32), angles)
+    actual = layers.rotate(jnp.array(x, jnp.float32), angles)
     rate = 100.0 ** (-np.arange(3) / 3)
     turn = np.exp(1j * positions[:, :, None, None] * rate)
     turned = (x[..., :3] + 1j * x[..., 3:]) * turn
     expected = np.concatenate([turned.real, turned.imag], axis=-1)
-    np.testing.assert_allclose(found, expected, atol=1e-5)
+    np.testing.assert_allclose(actual, expected, atol=1e-5)
 
 
 def test_number_outside_of_the_table():
-    """It shows as NaN instead of passing for another token."""
+    """The result is NaN, not another token's vector."""
     table = layers.Embed(CONFIG, CONFIG.vocabulary, CONFIG.dim)
     params = table.init(jax.random.key(0), jnp.zeros((1, 1), jnp.int32))
-    found = table.apply(params, jnp.array([[6, 7]]))
-    assert np.isfinite(found[0, 0]).all()
-    assert np.isnan(found[0, 1]).all()
+    actual = table.apply(params, jnp.array([[6, 7]]))
+    assert np.isfinite(actual[0, 0]).all()
+    assert np.isnan(actual[0, 1]).all()
 
 
 def test_initial_spread():
-    """Normal with deviation 0.02, whatever the shape of the kernel."""
+    """A standard deviation of 0.02, whatever the shape of the kernel."""
     config = dataclasses.replace(CONFIG, dim=64)
     for features, axis, shape in ((96, -1, (1, 64)), (64, (-2, -1), (1, 8, 8))):
         map_ = layers.project(config, features, None, axis=axis)

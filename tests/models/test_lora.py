@@ -1,4 +1,4 @@
-"""LoRA: the formula, merging, what is trained, dropout, its directory."""
+"""LoRA: the formula, merging, gradients, dropout, and its directory."""
 
 import dataclasses
 import functools
@@ -37,7 +37,7 @@ def forward(config, params, **options):
 
 
 def random_lora(config):
-    """Parameters whose base is as of `tiny` and whose A and B are both random."""
+    """Random parameters, A and B among them."""
     return jax.tree.map(jnp.asarray, random_params(config))
 
 
@@ -47,13 +47,13 @@ def random_lora(config):
     ids=["query", "output", "up"],
 )
 def test_formula(features, axis, shape):
-    """peft's: x W + b + alpha / rank * (x A) B, on flat matrices in numpy."""
+    """As peft has it: x W + b + alpha / rank * (x A) B, on flat matrices in numpy."""
     rng = np.random.default_rng(0)
     layer = lora.Adapted(features, axis=axis, lora=ALL)
     x = rng.normal(size=shape).astype(np.float32)
     params = layer.init(jax.random.key(0), x)["params"]
     params = {n: rng.normal(size=p.shape).astype("f4") for n, p in params.items()}
-    found = layer.apply({"params": params}, x)
+    actual = layer.apply({"params": params}, x)
     inputs, outputs = (24, 40 if features == 40 else 24)
     w, a, b = (
         params[name].astype(float).reshape(rows, -1)
@@ -62,12 +62,12 @@ def test_formula(features, axis, shape):
     assert (w.shape, a.shape, b.shape) == ((24, outputs), (24, 3), (3, outputs))
     flat = x.astype(float).reshape(10, inputs)
     expected = flat @ w + params["bias"].reshape(-1) + 5.0 / 3 * (flat @ a) @ b
-    np.testing.assert_allclose(found.reshape(10, -1), expected, atol=2e-5)
+    np.testing.assert_allclose(actual.reshape(10, -1), expected, atol=2e-5)
 
 
 @pytest.mark.parametrize("config", [LLAMA, BERT], ids=lambda c: c.family)
 def test_merged_is_unmerged(config):
-    """The same hidden states without a LoRA leaf left, projections of every form."""
+    """Merged parameters give the same hidden states, for projections of every form."""
     targets = set(ALL.targets) - ({"gate"} if config.family == "bert" else set())
     settings = dataclasses.replace(ALL, targets=tuple(sorted(targets)))
     adapted = dataclasses.replace(config, lora=settings)
@@ -77,13 +77,13 @@ def test_merged_is_unmerged(config):
         jnp.shape, models.abstract_params(config)
     )
     plain = forward(config, lora.split(params)[1])
-    found, expected = forward(config, merged), forward(adapted, params)
+    actual, expected = forward(config, merged), forward(adapted, params)
     assert np.abs(expected - plain).max() > 0.1
-    np.testing.assert_allclose(found, expected, atol=1e-5)
+    np.testing.assert_allclose(actual, expected, atol=1e-5)
 
 
 def test_fresh_is_the_base():
-    """A as PyTorch's linear maps start, B = 0: the model is its base, merged too."""
+    """A starts as PyTorch's linear maps do, B at 0: the model equals its base."""
     base = models.init_params(LLAMA, jax.random.key(0))
     additions = models.init_lora(CONFIG, jax.random.key(1))
     params = lora.join(base, additions)
@@ -102,11 +102,11 @@ def test_fresh_is_the_base():
 
 
 def test_release_defaults():
-    """q and v, rank 8, alpha 16, dropout 0.05."""
+    """Query and value, rank 8, alpha 16, dropout 0.05."""
     config = dataclasses.replace(LLAMA, lora=Lora())
     assert (Lora().rank, Lora().alpha, Lora().dropout) == (8, 16, 0.05)
-    found = lora.split(models.abstract_params(config))[0]
-    assert {p: leaf.shape for p, leaf in flatten_dict(found, sep="/").items()} == {
+    actual = lora.split(models.abstract_params(config))[0]
+    assert {p: leaf.shape for p, leaf in flatten_dict(actual, sep="/").items()} == {
         "layers/attention/query/lora_a": (2, 24, 8),
         "layers/attention/query/lora_b": (2, 8, 4, 6),
         "layers/attention/value/lora_a": (2, 24, 8),
@@ -115,7 +115,7 @@ def test_release_defaults():
 
 
 def test_the_additions_alone_are_differentiated():
-    """With the base held apart they get the gradient that they have in the whole."""
+    """Joined to a constant base they get the gradients of the whole tree."""
     additions, base = lora.split(PARAMS)
 
     def loss(params):
@@ -133,9 +133,9 @@ def test_the_additions_alone_are_differentiated():
 
 @pytest.mark.parametrize("remat", ["none", slow("full")])
 def test_dropout_in_training_only(remat):
-    """Without a key none; with one half of A's inputs, also where nothing else drops.
+    """Dropout acts if a key is given, also where the rest of the model drops nothing.
 
-    It leaves the base's path alone: with B = 0 the key changes nothing.
+    It does not touch the input of the base: with B = 0 the key changes nothing.
     """
     config = dataclasses.replace(CONFIG, remat=remat)
     rngs = {"dropout": jax.random.key(0)}
@@ -149,25 +149,25 @@ def test_dropout_in_training_only(remat):
 
 
 def test_dropout_is_of_the_input():
-    """A's input is dropped by half and doubled, as peft does, before A."""
+    """Half of A's input is dropped and the rest doubled, as in peft."""
     settings = dataclasses.replace(ALL, rank=24, alpha=24.0)
     layer, eye = lora.Adapted(24, use_bias=False, lora=settings), np.eye(24)
     params = {"kernel": 0 * eye, "lora_a": eye, "lora_b": eye}
     x = np.ones((50, 24), np.float32)
     rngs = {"dropout": jax.random.key(0)}
-    found = np.asarray(layer.apply({"params": params}, x, rngs=rngs))
-    assert set(np.unique(found)) == {0, 2} and 0.45 < (found == 2).mean() < 0.55
+    actual = np.asarray(layer.apply({"params": params}, x, rngs=rngs))
+    assert set(np.unique(actual)) == {0, 2} and 0.45 < (actual == 2).mean() < 0.55
 
 
 def test_directory(tmp_path):
-    """Settings and leaves as they were, nothing of the base, in the dtype they had."""
+    """Settings and leaves come back in their dtypes; nothing of the base is saved."""
     half = jax.tree.map(lambda p: p.astype(jnp.bfloat16), PARAMS)
     for params in (PARAMS, half):
         lora.save(tmp_path / "lora", ALL, params)
-        settings, found = lora.load(tmp_path / "lora", lora.split(params)[1])
+        settings, actual = lora.load(tmp_path / "lora", lora.split(params)[1])
         assert settings == ALL
-        jax.tree.map(np.testing.assert_array_equal, found, lora.split(params)[0])
-        assert jax.tree.leaves(found)[0].dtype == jax.tree.leaves(params)[0].dtype
+        jax.tree.map(np.testing.assert_array_equal, actual, lora.split(params)[0])
+        assert jax.tree.leaves(actual)[0].dtype == jax.tree.leaves(params)[0].dtype
     assert sorted(f.name for f in (tmp_path / "lora").iterdir()) == [
         "lora.json",
         "lora.safetensors",
@@ -175,22 +175,24 @@ def test_directory(tmp_path):
 
 
 def test_wrong_base(tmp_path):
-    """Every leaf that does not fit, all in one error; shapes alone will do as a base."""
+    """One error names every leaf that does not fit; the base may be shapes alone."""
     lora.save(tmp_path, ALL, PARAMS)
     wider = dataclasses.replace(LLAMA, ffn=48, layers=3)
     with pytest.raises(ValueError, match="not made for this base") as error:
         lora.load(tmp_path, models.abstract_params(wider))
     assert str(error.value).count("do not fit") == 7
-    assert (
-        "layers/mlp/up/lora_a (2, 24, 3) and layers/mlp/up/lora_b (2, 3, 40) of rank 3 "
-        "do not fit layers/mlp/up/kernel (3, 24, 48)"
-    ) in str(error.value)
+    for part in (
+        "up/lora_a (2, 24, 3)",
+        "up/lora_b (2, 3, 40)",
+        "up/kernel (3, 24, 48)",
+    ):
+        assert part in str(error.value)
     with pytest.raises(ValueError, match="the base has no gate; .*gate/lora_a is left"):
         lora.load(tmp_path, models.abstract_params(BERT))
 
 
 def test_damaged_directory(tmp_path):
-    """Missing and left-over leaves, another rank, settings and files that are broken."""
+    """Missing and left-over leaves, another rank, damaged settings and files."""
     base = models.abstract_params(LLAMA)
     with pytest.raises(FileNotFoundError, match="lora.json: no such file"):
         lora.load(tmp_path, base)
@@ -217,7 +219,7 @@ def test_damaged_directory(tmp_path):
 
 
 def test_wrong_settings():
-    """All of them named; a target that the family lacks is found where leaves are made."""
+    """All are named; a target that the family lacks, when its leaves are made."""
     with pytest.raises(ValueError) as error:
         Lora(rank=0, alpha=0.0, dropout=1.0, targets=())
     for part in ("rank is 0", "alpha is 0.0", "dropout is 1.0", "targets is empty"):

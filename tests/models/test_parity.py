@@ -1,7 +1,7 @@
-"""Whole models against Hugging Face in torch: what transformers wrote to disk, and back.
+"""Whole models against Hugging Face in torch, read from what transformers wrote.
 
-Hidden states and logits, through the cache, greedily generated text, the names on disk,
-and transformers opening what is written here.
+Hidden states and logits, with and without the KV cache; greedily generated text; the
+names on disk; and transformers opening what is written here.
 """
 
 import functools
@@ -41,7 +41,7 @@ def pair(request, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def expected(pair):
-    """Their last hidden states and logits of TOKENS."""
+    """transformers' last hidden states and logits of TOKENS."""
     with torch.no_grad():
         hidden = pair.theirs.model(torch.tensor(TOKENS)).last_hidden_state
         return hidden.numpy(), pair.theirs.lm_head(hidden).numpy()
@@ -57,7 +57,7 @@ def test_sequence(pair, expected):
 
 
 def test_token_by_token(pair, expected):
-    """Through the cache; and greedily on from there, the text that generate gives."""
+    """Through the cache; and from there greedily the text that `generate` gives."""
 
     @jax.jit
     def step(params, token, cache):
@@ -95,7 +95,7 @@ def test_token_by_token(pair, expected):
 
 
 def test_round_trip(pair, expected, tmp_path):
-    """The same names on disk, and transformers opens it as the same model."""
+    """The same names on disk; transformers opens them as the same model."""
     hf.save_model(tmp_path, pair.config, pair.params, shard_bytes=100_000)
     files = list(tmp_path.glob("*.safetensors"))
     assert len(files) > 1
@@ -116,7 +116,7 @@ def test_round_trip(pair, expected, tmp_path):
 
 @pytest.mark.parametrize("kind", ["Model", "ForMaskedLM", "ForPreTraining"])
 def test_bert(kind, tmp_path):
-    """Hidden states with padding, and transformers opens ours."""
+    """Hidden states with padding; transformers opens what is written here."""
     theirs, _, config, params = write(
         getattr(transformers, f"Bert{kind}")(transformers.BertConfig(**SHAPE)),
         tmp_path / "theirs",

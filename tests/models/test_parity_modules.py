@@ -1,4 +1,4 @@
-"""Each module against Hugging Face's in torch: the same in, the same out within 1e-5."""
+"""Each module against Hugging Face's in torch: the same output within 1e-5."""
 
 import operator
 
@@ -25,19 +25,21 @@ from tests.helpers.torch_models import (
 pytestmark = pytest.mark.torch
 
 X = np.random.default_rng(1).normal(size=(2, LENGTH, 48)).astype(np.float32)
-HIDDEN = torch.where(torch.tensor(CAUSAL), 0.0, -1e30)[:, None]  # added to the scores
+HIDDEN = torch.where(torch.tensor(CAUSAL), 0.0, -1e30)[
+    :, None
+]  # added to the attention scores
 
 
 def check(modules: dict) -> None:
-    """modules: name -> (a module of ours, its params, what follows x, theirs)."""
+    """modules: name -> (our module, its parameters, its arguments after x, theirs)."""
     for name, (ours, params, inputs, theirs) in modules.items():
         x = (X, None) if isinstance(ours, opt.Layer | llama.Layer) else X
-        found = ours.apply({"params": params}, x, *inputs)
-        while isinstance(found, tuple):
-            found = found[0]
+        actual = ours.apply({"params": params}, x, *inputs)
+        while isinstance(actual, tuple):
+            actual = actual[0]
         with torch.no_grad():
             expected = theirs(torch.tensor(X)).numpy()
-        close(found, expected, 1e-5, name)
+        close(actual, expected, 1e-5, name)
 
 
 @pytest.mark.parametrize("name", [n for n in DECODERS if n.startswith("opt")])
@@ -95,7 +97,7 @@ def test_llama(name, tmp_path):
         "layer": (
             llama.Layer(c, deterministic=True),
             own,
-            (1, (angles, CAUSAL, None)),
+            (1, llama.Shared(angles, CAUSAL, None)),
             lambda x: theirs(x, **attend),
         ),
     }
@@ -103,7 +105,7 @@ def test_llama(name, tmp_path):
 
 
 def test_bert(tmp_path):
-    """Its layer sees both sides: no mask."""
+    """A layer sees both sides, so there is no mask."""
     model = transformers.BertModel(transformers.BertConfig(**SHAPE))
     theirs, _, c, params = write(model, tmp_path)
     theirs, own = theirs.encoder.layer[1], layer_params(params)
@@ -136,7 +138,7 @@ def test_bert(tmp_path):
 
 
 def layer_params(params: dict) -> dict:
-    """Those of layer 1."""
+    """The parameters of layer 1."""
     return jax.tree.map(operator.itemgetter(1), params["layers"])
 
 
@@ -157,7 +159,7 @@ def layer_params(params: dict) -> dict:
     ids=["llama-2-7b", "linear", "llama-3.1-8b"],
 )
 def test_rotary_rates(rope):
-    """Of heads of 128 as published: within the rounding of one float32 operation."""
+    """Of the published models with heads of 128, within one float32 rounding."""
     shape = {"hidden_size": 4096, "num_attention_heads": 32, "rope_parameters": rope}
     config = transformers.LlamaConfig(**shape)
     theirs = transformers.models.llama.modeling_llama.LlamaRotaryEmbedding(config)

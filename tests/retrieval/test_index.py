@@ -9,13 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from insgenel_jax import artifact
-from insgenel_jax.retrieval import index as indexing
-from insgenel_jax.retrieval.index import (
-    build_index,
-    measure_recall,
-    open_index,
-    search_exact,
-)
+from insgenel_jax.retrieval import exact, index
+from insgenel_jax.retrieval.approximate import measure_recall
+from insgenel_jax.retrieval.exact import search_exact
+from insgenel_jax.retrieval.index import build_index, open_index
 
 MADE_FROM = {"knowledge-base": "k", "retriever": "r"}
 
@@ -41,19 +38,19 @@ def brute_force(vectors, queries, k):
     n=st.integers(1, 90),
     queries=st.integers(1, 40),
     k=st.integers(1, 90),
-    block=st.sampled_from([7, 32, 1000]),
+    at_a_time=st.sampled_from([7, 32, 1000]),
     group=st.sampled_from([3, 1000]),
     seed=st.integers(0, 9),
 )
-def test_exact_is_a_sort_with_ties_by_id(n, queries, k, block, group, seed):
+def test_exact_is_a_sort_with_ties_by_id(n, queries, k, at_a_time, group, seed):
     rng = np.random.default_rng(seed)
     # small integers: many exact ties, and float32 products without rounding
     vectors = rng.integers(-2, 3, (n, 3)).astype(np.float32)
     wanted = rng.integers(-2, 3, (queries, 3)).astype(np.float32)
     k = min(k, n)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(indexing, "BLOCK", block)
-        patch.setattr(indexing, "GROUP", group)
+        patch.setattr(exact, "VECTORS", at_a_time)
+        patch.setattr(exact, "QUERIES", group)
         ids, scores = search_exact(vectors, wanted, k)
     np.testing.assert_array_equal(ids, brute_force(vectors, wanted, k))
     np.testing.assert_array_equal(
@@ -82,9 +79,9 @@ def exact_path(vectors, tmp_path_factory):
 
 
 def test_scann_finds_what_exact_search_finds(vectors, scann_path):
-    index = open_index(scann_path)
-    assert index.method == "scann" and index.recall >= 0.95
-    ids, scores = index.search(vectors[1], 100)
+    opened = open_index(scann_path)
+    assert opened.method == "scann" and opened.recall >= 0.95
+    ids, scores = opened.search(vectors[1], 100)
     wanted, _ = search_exact(*vectors, 100)
     assert measure_recall(ids, wanted) >= 0.95
     truth = np.take_along_axis(vectors[1] @ vectors[0].T, ids, 1)
@@ -95,33 +92,33 @@ def test_scann_finds_what_exact_search_finds(vectors, scann_path):
 
 @pytest.mark.parametrize("method", ["exact", "scann"])
 def test_rows_do_not_depend_on_their_batch(method, vectors, exact_path, scann_path):
-    index = open_index({"exact": exact_path, "scann": scann_path}[method])
+    opened = open_index({"exact": exact_path, "scann": scann_path}[method])
     queries = vectors[1]
-    ids, scores = index.search(queries, 100)
+    ids, scores = opened.search(queries, 100)
     assert ids.dtype == np.int32 and scores.dtype == np.float32
     for size in (1, 3, 16, 17):
         parts = [
-            index.search(queries[i : i + size], 100)
+            opened.search(queries[i : i + size], 100)
             for i in range(0, len(queries), size)
         ]
         np.testing.assert_array_equal(np.concatenate([p[0] for p in parts]), ids)
         np.testing.assert_array_equal(np.concatenate([p[1] for p in parts]), scores)
     order = np.random.default_rng(1).permutation(len(queries))
-    np.testing.assert_array_equal(index.search(queries[order], 100)[0], ids[order])
+    np.testing.assert_array_equal(opened.search(queries[order], 100)[0], ids[order])
 
 
 @pytest.mark.parametrize("method", ["exact", "scann"])
 def test_more_than_there_are(method, vectors, exact_path, scann_path):
-    index = open_index({"exact": exact_path, "scann": scann_path}[method])
-    ids, scores = index.search(vectors[1][:2], 50_000)
+    opened = open_index({"exact": exact_path, "scann": scann_path}[method])
+    ids, scores = opened.search(vectors[1][:2], 50_000)
     assert ids.shape == scores.shape == (2, 20_000)
     assert (np.sort(ids, 1) == np.arange(20_000)).all()
     assert np.isfinite(scores).all()
     # more than the leaves searched hold, less than all
-    ids, scores = index.search(vectors[1][:2], 15_000)
+    ids, scores = opened.search(vectors[1][:2], 15_000)
     assert all(len(set(row)) == 15_000 for row in ids.tolist())
     assert np.isfinite(scores).all()
-    ids, scores = index.search(vectors[1][:0], 5)
+    ids, scores = opened.search(vectors[1][:0], 5)
     assert ids.shape == scores.shape == (0, 5)
 
 
@@ -135,9 +132,9 @@ def test_what_the_index_says_of_itself(vectors, exact_path):
     manifest = artifact.check(exact_path, "index", 1, verify=True)
     assert manifest.counts == {"entities": 20_000, "dimensions": 48}
     assert manifest.made_from == MADE_FROM
-    index = open_index(exact_path)
-    assert (index.method, index.recall, index.entities) == ("exact", 1.0, 20_000)
-    assert index.made_from == MADE_FROM
+    opened = open_index(exact_path)
+    assert (opened.method, opened.recall, opened.entities) == ("exact", 1.0, 20_000)
+    assert opened.made_from == MADE_FROM
 
 
 @pytest.mark.parametrize("damage", ["truncate", "remove", "flip"])
@@ -169,9 +166,9 @@ def test_exact_where_scann_is_missing(vectors, scann_path, tmp_path, monkeypatch
     wanted, _ = search_exact(*vectors, 10)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.warns(UserWarning, match="ScaNN cannot be imported"):
-        index = open_index(scann_path)
-    assert index.method == "exact"
-    np.testing.assert_array_equal(index.search(vectors[1], 10)[0], wanted)
+        opened = open_index(scann_path)
+    assert opened.method == "exact"
+    np.testing.assert_array_equal(opened.search(vectors[1], 10)[0], wanted)
     with pytest.warns(UserWarning, match="ScaNN cannot be imported"):
         built = build_index(
             vectors[0][:300], tmp_path / "i", made_from=MADE_FROM, exact=False
@@ -189,7 +186,7 @@ def test_choice_by_size(vectors, tmp_path, monkeypatch):
             ).method
 
     pytest.importorskip("scann")
-    monkeypatch.setattr(indexing, "SCANN_FROM", 400)
+    monkeypatch.setattr(index, "SCANN_FROM", 400)
     assert [method(399), method(400), method(500, True)] == ["exact", "scann", "exact"]
     assert method(300, False) == "scann"
     with pytest.warns(UserWarning, match="at least 256"):
@@ -201,13 +198,13 @@ def test_choice_by_size(vectors, tmp_path, monkeypatch):
 
 def test_bad_input_is_refused(vectors, tmp_path):
     embeddings = vectors[0][:300].copy()
-    index = build_index(embeddings, tmp_path / "good", made_from=MADE_FROM)
+    opened = build_index(embeddings, tmp_path / "good", made_from=MADE_FROM)
     with pytest.raises(ValueError, match=r"queries \[N, 48\]"):
-        index.search(np.zeros((2, 47)), 3)
+        opened.search(np.zeros((2, 47)), 3)
     with pytest.raises(ValueError, match="k = 0"):
-        index.search(vectors[1], 0)
+        opened.search(vectors[1], 0)
     with pytest.raises(ValueError, match=r"rows \[1\] are not finite"):
-        index.search(np.array([[0.0] * 48, [np.nan] * 48]), 3)
+        opened.search(np.array([[0.0] * 48, [np.nan] * 48]), 3)
     embeddings[7, 3] = np.inf
     with pytest.raises(ValueError, match=r"entities \[7\] are not finite"):
         build_index(embeddings, tmp_path / "bad", made_from=MADE_FROM)

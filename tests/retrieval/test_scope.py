@@ -1,30 +1,48 @@
 """Which windows' entities a mention may take, against the definition."""
 
-import types
-
 import numpy as np
 import pytest
 
+from insgenel_jax.retrieval.index import Index
+from insgenel_jax.retrieval.retriever import Retriever
 from insgenel_jax.retrieval.scope import retrieve
+from insgenel_jax.tokenizer import WordPiece
 
-# four words a window, two a stride: every word is its own entity, found with its place
 TEXTS = ["w0 w1 w2 w3 w4 w5 w6 w7. w8 w9", "w10 w11", "   "]
 
 
-def embed(texts):
-    return np.array([[int(w.strip("w.")) for w in t.split()][:1] for t in texts])
+class FirstWords(Retriever):
+    """Embeds a window as the number of its first word."""
+
+    def embed_windows(self, texts):
+        first = [text.split()[0] for text in texts]
+        return np.array([[int(word.strip("w."))] for word in first], np.float32)
+
+
+# four words a window, two a stride
+RETRIEVER = FirstWords(
+    configs={},
+    params={},
+    tokenizer=WordPiece(1, 0, 0, 0, encode=lambda *_: None),
+    window_length=4,
+    stride=2,
+    window_tokens=8,
+    entity_tokens=8,
+)
 
 
 def search(queries, k):
+    """A query finds the entity of its number and the k - 1 next."""
     ids = queries.astype(np.int32) + np.arange(k, dtype=np.int32)
     return ids, (100 * queries - np.arange(k)).astype(np.float32)
 
 
+INDEX = Index(20, 1, method="exact", recall=1.0, made_from={}, search_rows=search)
+
+
 @pytest.fixture
 def retrieved():
-    retriever = types.SimpleNamespace(window_length=4, stride=2, embed_windows=embed)
-    index = types.SimpleNamespace(search=search)
-    return retrieve(retriever, index, TEXTS, top_k=3)
+    return retrieve(RETRIEVER, INDEX, TEXTS, top_k=3)
 
 
 @pytest.mark.parametrize(
@@ -54,7 +72,5 @@ def test_the_best_score_is_kept(retrieved):
 
 
 def test_no_text_no_windows():
-    index = types.SimpleNamespace(search=None)
-    retriever = types.SimpleNamespace(window_length=4, stride=2)
-    (found,) = retrieve(retriever, index, ["  "], top_k=3)
+    (found,) = retrieve(RETRIEVER, INDEX, ["  "], top_k=3)
     assert found.touching(0, 2).entities.tolist() == []

@@ -1,3 +1,5 @@
+"""JSON gives back the document; a bad field is named; normalising keeps offsets."""
+
 import json
 
 import pytest

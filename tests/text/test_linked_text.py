@@ -1,12 +1,14 @@
-"""Format and parse are inverses; cuts and prompts are functions of the text alone."""
+"""Targets parse to their links; cuts and prompts depend on the text alone; slices."""
 
 import itertools
+import json
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from insgenel_jax.text.chunking import chunks
 from insgenel_jax.text.document import WORD, Mention, normalise
 from insgenel_jax.text.linked_text import (
     align,
@@ -16,8 +18,9 @@ from insgenel_jax.text.linked_text import (
     find_tokens,
     format_target,
     parse_target,
+    slice_source,
 )
-from insgenel_jax.tokenizer import load_tokenizer
+from insgenel_jax.tokenizer import copy_tokenizer, load_tokenizer
 from tests.helpers.tokenizer_directories import HOSTILE, MAKERS, REAL, family_path
 
 SHARED = settings(
@@ -36,14 +39,14 @@ texts = st.text(
 
 @pytest.fixture(scope="module", params=["ours", *MAKERS, *REAL])
 def tokenizer(request, tokenizer, tmp_path_factory):
-    """Ours, then every family: small ones made here, then the real ones."""
+    """A tokenizer that we trained, then one of every family, then the real ones."""
     if request.param == "ours":
         return tokenizer
     return load_tokenizer(family_path(request.param, request, tmp_path_factory))
 
 
 def naive_cuts(text):
-    """Cuts by their definition: between two characters, neither of them a space."""
+    """Where two characters touch, neither a space and not both of a word."""
     text = normalise(text)
     word = [WORD.match(c) is not None for c in text]
     return {
@@ -66,7 +69,7 @@ def test_tokens_tile_the_text_and_respect_every_cut(tokenizer, text):
 
 
 def test_cuts_hold_where_the_tokenizer_would_join(tokenizer):
-    """The prompt's canonical tokens join "'s" and "...", the target's never do."""
+    """In the prompt a token may hold "'s" or "...", in the target never."""
     text = "York's mayor's speech... -- it's (...) ?!"
     tokens = encode_source(tokenizer, text)
     assert len(encode_prompt(tokenizer, "", text)) < len(tokens)
@@ -77,7 +80,7 @@ def test_cuts_hold_where_the_tokenizer_would_join(tokenizer):
 @SHARED
 @given(st.one_of(texts, st.sampled_from(HOSTILE)), st.data())
 def test_format_and_parse_are_inverses(tokenizer, text, data):
-    """Links anywhere, some of them adjacent, with titles of any text."""
+    """Links at any tokens, some of them adjacent, with any titles."""
     tokens = encode_source(tokenizer, text)
     edges = sorted(data.draw(st.sets(st.integers(0, len(tokens)), max_size=6)))
     names = data.draw(st.lists(texts, min_size=6, max_size=6))
@@ -135,7 +138,7 @@ def test_no_boundary_inside_source_or_title(tokenizer):
 
 
 def test_prompt(tokenizer):
-    """BOS instruction source EOS; line breaks and brackets do not count."""
+    """The prompt is BOS instruction source EOS, with the source normalised."""
     prompt = encode_prompt(tokenizer, "Link", "a\n[b]")
     assert prompt == encode_prompt(tokenizer, "Link", "a (b)")
     assert (prompt[0], prompt[-1]) == (tokenizer.bos, tokenizer.eos)
@@ -195,3 +198,68 @@ def test_leading_spaces_lie_outside(tokenizer):
         assert find_tokens(tokens, start, start + len(word)) is not None
         assert find_tokens(tokens, start - 1, start + len(word)) is None
     assert encode_source(tokenizer, "").ids.dtype == np.int32
+
+
+def check_slices(tokenizer, text, spans):
+    """Check that each slice is None or right, and count the latter."""
+    tokens, exact = encode_source(tokenizer, text), 0
+    for start, end in spans:
+        cut = slice_source(tokens, start, end)
+        if cut is not None:
+            alone = encode_source(tokenizer, text[start:end])
+            for name in ("ids", "starts", "ends"):
+                ours, expected = getattr(cut, name), getattr(alone, name)
+                np.testing.assert_array_equal(ours, expected, f"{text!r} {start} {end}")
+                assert ours.dtype == expected.dtype
+            assert cut.can_end[-1]
+            exact += 1
+    return exact
+
+
+def test_slices_of_a_tokenizer_that_drops_characters(tmp_path):
+    """Without tokens outside ASCII, slices can end only at the end of a piece."""
+    MAKERS["byte_bpe"](tmp_path)
+    copy_tokenizer(tmp_path, tmp_path)
+    content = json.loads((tmp_path / "tokenizer.json").read_text())
+    model = content["model"]
+    plain = {t: i for t, i in model["vocab"].items() if t.replace("Ġ", " ").isascii()}
+    merges = [pair for pair in model["merges"] if "".join(pair) in plain]
+    content["model"] |= {"vocab": plain, "merges": merges}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(content))
+    tokenizer = load_tokenizer(tmp_path)
+    assert tokenizer.has_unknown(["東京", "York"]) == [True, False]
+    text = "東. York's “mayor” a東 b東东c: d“e 東“"
+    spans = itertools.combinations(range(len(text) + 1), 2)
+    assert check_slices(tokenizer, text, spans) == 8
+
+
+SENTENCES = ["He led Queen.", "York's (U.K.) mayor!", "“Why?” he said.", "東京。"]
+SENTENCES += ["a\u3000 b", "a\u3000  b", "é e\u0301", "x" * 30, "1999 - twice...", "'s"]
+sentences = st.lists(st.sampled_from([*SENTENCES, " ", "  ", "\n"]), max_size=8)
+sentences = sentences.map("".join)
+
+
+@SHARED
+@given(st.one_of(texts, sentences, st.sampled_from(HOSTILE)), st.integers(1, 12))
+def test_slices_are_the_tokens_of_chunks(tokenizer, text, budget):
+    tokens = encode_source(tokenizer, text)
+    spans = chunks(text, tokens.starts, np.ones(len(tokens)), budget)
+    check_slices(tokenizer, text, spans)
+
+
+@SHARED
+@given(st.one_of(texts, sentences))
+def test_slices_anywhere(tokenizer, text):
+    text = text[:30]
+    spans = itertools.combinations(range(len(text) + 1), 2)
+    check_slices(tokenizer, text, spans)
+
+
+def test_whole_sentences_are_slices(tokenizer):
+    """In ordinary text the tokens of every chunk are a slice."""
+    text = "The singer (Freddie) led Queen. York's mayor left! Why? He flew: 2 times.\n"
+    text = (text + "“No.”") * 3
+    tokens = encode_source(tokenizer, text)
+    spans = chunks(text, tokens.starts, np.ones(len(tokens)), 40)
+    assert len(spans) > 2
+    assert check_slices(tokenizer, text, spans) == len(spans)

@@ -1,4 +1,4 @@
-"""Every family's ids and offsets against its own library, on real and hostile text."""
+"""Ids and offsets of every family equal those of its own library, on any text."""
 
 import itertools
 import json
@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from insgenel_jax.kb.build import wikiextractor as wikipedia
 from insgenel_jax.text.document import normalise
-from insgenel_jax.text.formats.documents import Rejects
-from insgenel_jax.text.linked_text import _PIECE as PIECE
+from insgenel_jax.text.formats.rejects import Rejects
 from insgenel_jax.text.linked_text import (
+    PIECE,
     encode_prompt,
     encode_source,
     encode_titles,
@@ -41,7 +41,7 @@ texts = st.one_of(
 
 @pytest.fixture(scope="module", params=[*MAKERS, *REAL])
 def family(request, tmp_path_factory):
-    """Three small families made here, then the real ones."""
+    """The small directories made here, one of each family, then the real ones."""
     path = family_path(request.param, request, tmp_path_factory)
     return READERS[REAL.get(request.param, request.param)](path)
 
@@ -62,7 +62,7 @@ def paragraphs(data):
 
 
 def naive_spans(pieces: list[bytes], text: str) -> list[tuple[int, int]]:
-    """For each token the characters that its bytes touch."""
+    """The characters that the bytes of each token belong to."""
     owner = [i for i, c in enumerate(text) for _ in c.encode()]
     ends = np.cumsum([len(piece) for piece in pieces])
     return [
@@ -76,7 +76,7 @@ def check(family, loaded, texts):
         texts, family.encode(texts), loaded.encode_raw(texts), strict=True
     ):
         assert ids.tolist() == expected, text
-        if family.kind == "sentencepiece":  # where this letter is a space
+        if family.kind == "sentencepiece":  # its tokens write a space as this letter
             text = text.replace("▁", " ")
         pieces = [family.token_bytes(token_id) for token_id in expected]
         assert b"".join(pieces) == text.encode()
@@ -95,7 +95,7 @@ def test_made_up_strings(family, loaded, text):
 
 
 def test_every_token_repeated(family, loaded):
-    """Periodic strings, where two places compete for one merge."""
+    """In periodic strings one merge is possible in overlapping places."""
     ((known, _, _),) = loaded.encode_raw(["".join(TEXTS)])
     ids = {*known.tolist(), *range(300, min(loaded.size, 128_000), 41)}
     pieces = {family.token_bytes(i).decode(errors="ignore") for i in ids}
@@ -103,9 +103,9 @@ def test_every_token_repeated(family, loaded):
 
 
 def test_paragraphs_of_real_text(family, loaded, paragraphs):
-    """Whole, as the prompt has them; and the pieces of a target."""
+    """Paragraphs are encoded whole, as in a prompt, and in pieces, as in a target."""
     if "data" not in str(family.path):
-        pytest.skip("made from a few lines, no tokenizer for real text")
+        pytest.skip("trained on a few lines: no tokenizer for real text")
     check(family, loaded, [f" {text}" for text in paragraphs[:100]])
     ours = [ids.tolist() for ids, _, _ in loaded.encode_raw(paragraphs)]
     assert ours == family.encode(paragraphs)
@@ -117,7 +117,7 @@ def test_paragraphs_of_real_text(family, loaded, paragraphs):
 
 
 def test_the_dummy_prefix_is_the_space_before_a_word(tmp_path):
-    """SentencePiece puts a space before every text; the grammar's own is that one."""
+    """SentencePiece puts a space before every text. We put one there, and no second."""
     sentencepiece = pytest.importorskip("sentencepiece")
     MAKERS["sentencepiece"](tmp_path)
     oracle = sentencepiece.SentencePieceProcessor(
@@ -130,16 +130,17 @@ def test_the_dummy_prefix_is_the_space_before_a_word(tmp_path):
     prompt = encode_prompt(loaded, "as in { York }", "He led  Queen.")
     parts = oracle.encode(["as in { York }", "He led  Queen."])
     assert prompt == [loaded.bos, *parts[0], *parts[1], loaded.eos]
-    # "'s" is cut off: no space stands before its two pieces
+    # The pieces "'" and "s" follow "York" without a space, so none is put before them.
     cut = encode_source(loaded, "York's").ids.tolist()
     assert cut == oracle.encode("York") + [oracle.piece_to_id(p) for p in ("'", "s")]
 
 
 def test_transformers_on_the_files_themselves(family, loaded, tmp_path):
-    """GPT2Tokenizer and LlamaTokenizer; AutoTokenizer would drop the dummy prefix.
+    """GPT2Tokenizer and LlamaTokenizer give our ids, but for LLaMA's runs of spaces.
 
-    LlamaTokenizer puts no dummy prefix before a space and orders merges otherwise, so
-    that runs of spaces differ; SentencePiece, which the model was trained with, is right.
+    LlamaTokenizer puts no dummy prefix before a space and has another order of merges.
+    There SentencePiece is right, which the model was trained with. AutoTokenizer would
+    drop the dummy prefix everywhere.
     """
     transformers = pytest.importorskip("transformers")
     if family.kind == "tiktoken":
@@ -158,7 +159,7 @@ def test_transformers_on_the_files_themselves(family, loaded, tmp_path):
 
 
 def test_transformers_opens_a_copy(family, loaded, tmp_path):
-    """The copy of bare files: equal ids, BOS and the dummy prefix in front."""
+    """AutoTokenizer gives our ids for a copy, with BOS and the dummy prefix before."""
     transformers = pytest.importorskip("transformers")
     copy_tokenizer(family.path, tmp_path)
     model_type = "opt" if family.kind == "byte_bpe" else "llama"

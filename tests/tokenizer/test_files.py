@@ -1,4 +1,4 @@
-"""Tokenizer directories as they are shipped, copied and damaged."""
+"""Tokenizer directories as Hugging Face writes them, copied and damaged."""
 
 import itertools
 import json
@@ -33,8 +33,8 @@ def test_files_that_hugging_face_wrote_are_copied_as_they_are(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["sentencepiece", "llama2"])
-def test_a_slow_directory_becomes_a_tokenizer_json(tmp_path, request, name):
-    """tokenizer.model with configs: transformers opens the copy with our ids."""
+def test_a_sentencepiece_directory_becomes_a_tokenizer_json(tmp_path, request, name):
+    """tokenizer.model and its configs: transformers opens the copy with our ids."""
     transformers = pytest.importorskip("transformers")
     source, target = tmp_path / "source", tmp_path / "target"
     source.mkdir()
@@ -61,7 +61,7 @@ def test_a_slow_directory_becomes_a_tokenizer_json(tmp_path, request, name):
 
 @pytest.mark.parametrize("layout", ["prepend", "first", "always", "older"])
 def test_layouts_of_a_dummy_prefix(tmp_path, layout):
-    """LLaMA's tokenizer.json of several years, and Mistral's: one literal tokenizer."""
+    """All ways to write LLaMA's and Mistral's dummy prefix give the same tokenizer."""
     (tmp_path / "bare").mkdir()
     MAKERS["sentencepiece"](tmp_path / "bare")
     loaded = load_tokenizer(tmp_path / "bare")
@@ -97,7 +97,7 @@ def test_layouts_of_a_dummy_prefix(tmp_path, layout):
     ids=str,
 )
 def test_bert_with_its_vocabulary_alone(tmp_path, config):
-    """vocab.txt: the ids of transformers' BertTokenizer, of texts and pairs; a copy."""
+    """vocab.txt and its copy give the ids of transformers' BertTokenizer."""
     transformers = pytest.importorskip("transformers")
     letters = sorted({c for text in HOSTILE for c in text if not c.isspace()} - {"東"})
     words = ["york", "York", "##s", "spaces", "cafe", "é", "##é", "東京", "日本", "東"]
@@ -137,7 +137,7 @@ def test_a_vocabulary_that_is_not_berts(tmp_path):
 
 
 def byte_level_json(path, **parts):
-    """A tokenizer.json of byte-level BPE with `parts` in place of the plain ones."""
+    """Write a tokenizer.json of byte-level BPE with the `parts` given."""
     (path / "bare").mkdir()
     MAKERS["byte_bpe"](path / "bare")
     copy_tokenizer(path / "bare", path)
@@ -150,7 +150,7 @@ def byte_level_json(path, **parts):
 
 
 def test_nothing_is_added_cut_or_trimmed(tmp_path):
-    """add_prefix_space, trimmed offsets, truncation and padding of a shipped file."""
+    """Prefix, trimmed offsets, truncation and padding in a file have no effect."""
     byte_level_json(
         tmp_path,
         pre_tokenizer=pre_tokenizers.ByteLevel(add_prefix_space=True),
@@ -165,7 +165,7 @@ def test_nothing_is_added_cut_or_trimmed(tmp_path):
 
 
 def test_a_normalisation_keeps_the_offsets_of_the_text(tmp_path):
-    """Qwen composes characters (NFC) and has no BOS."""
+    """A directory like Qwen's, which composes characters (NFC) and has no BOS."""
     byte_level_json(tmp_path, normalizer=normalizers.NFC())
     config = {"bos_token": None, "eos_token": "</s>", "pad_token": {"content": "<pad>"}}
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
@@ -220,7 +220,12 @@ def write(name, text):
 
 
 def append(name, text):
-    return lambda path: (path / name).open("a").write(text)
+
+    def damage(path):
+        with (path / name).open("a") as file:
+            file.write(text)
+
+    return damage
 
 
 @pytest.mark.parametrize(
@@ -251,6 +256,11 @@ def append(name, text):
             "byte_bpe",
             write("tokenizer_config.json", '{"pad_token": "<none>"}'),
             "'pad_token' to name a token of the vocabulary, found '<none>'",
+        ),
+        (
+            "byte_bpe",
+            write("tokenizer_config.json", '{"eos_token": null}'),
+            "'eos_token' to name a token",
         ),
         ("byte_bpe", write("tokenizer.json", "{}"), "tokenizer.json: expected a 'mod"),
         (
@@ -318,7 +328,7 @@ def test_other_kinds_of_sentencepiece_are_refused(tmp_path, wrong, options):
 
 
 def test_size_is_the_largest_id_and_one(tmp_path):
-    """Ids may have holes; the embedding needs a row for each."""
+    """Some ids may be unused; the embedding has a row for each."""
     byte_level_json(tmp_path)
     content = json.loads((tmp_path / "tokenizer.json").read_text())
     content["model"]["vocab"]["hole"] = 999

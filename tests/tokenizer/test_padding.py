@@ -1,4 +1,4 @@
-"""The series of padded lengths."""
+"""The series of lengths 16, 24, 32, 48 ... against a list of them."""
 
 import pytest
 

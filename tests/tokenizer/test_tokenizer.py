@@ -1,9 +1,10 @@
-"""Offsets, boundary ids, and special tokens spelled out in a text."""
+"""Offsets and special ids of a tokenizer; training gives the same one every time."""
 
 import json
 
 import numpy as np
 import pytest
+import tokenizers
 
 from insgenel_jax.tokenizer import (
     load_tokenizer,
@@ -39,8 +40,6 @@ def test_special_ids_are_distinct(tokenizer):
 
 
 def test_a_tokenizer_without_boundary_tokens_is_refused(tmp_path, tokenizer):
-    import tokenizers
-
     backend = tokenizers.Tokenizer(tokenizers.models.BPE())
     backend.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
     alphabet = tokenizers.pre_tokenizers.ByteLevel.alphabet()
@@ -52,15 +51,6 @@ def test_a_tokenizer_without_boundary_tokens_is_refused(tmp_path, tokenizer):
     config = {"bos_token": "<s>", "eos_token": "<s>"}
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
     with pytest.raises(ValueError, match="boundary string ' {' to be one token"):
-        load_tokenizer(tmp_path)
-    config["eos_token"] = "<missing>"
-    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
-    with pytest.raises(ValueError, match="'eos_token'.*'<missing>'"):
-        load_tokenizer(tmp_path)
-
-
-def test_a_directory_without_tokenizer_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match="tokenizer.json"):
         load_tokenizer(tmp_path)
 
 
@@ -79,7 +69,7 @@ def test_wordpiece(tmp_path):
 
 
 def test_training_is_a_function_of_the_texts(tmp_path):
-    """WordPiece's trainer numbers pieces in the order of a hash map, left to itself."""
+    """The library's WordPiece trainer would number pieces in a hash map's order."""
     texts = [f"{chr(97 + i)}{chr(98 + j)} naïve" for i in range(20) for j in range(20)]
     files = []
     for run in range(3):

@@ -1,3 +1,5 @@
+"""Checkpoints: what comes back, what damage is named, what a workdir refuses."""
+
 import json
 
 import jax.numpy as jnp
@@ -116,7 +118,7 @@ def test_a_workdir_remembers_what_it_was_begun_with(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["checkpoints", "best"])
-def test_a_first_start_that_failed_may_be_mended(tmp_path, name):
+def test_a_first_start_that_failed_may_be_fixed(tmp_path, name):
     file = tmp_path / "config.json"
     checkpoint.check_same_config(file, {"seed": 0})
     (tmp_path / name / "2.being-written").mkdir(parents=True)

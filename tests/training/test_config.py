@@ -1,3 +1,5 @@
+"""Config files and overrides: what is read, and what is refused and how."""
+
 import dataclasses
 
 import pytest

@@ -1,3 +1,5 @@
+"""The loop: resuming to the same bits, stopping, keeping the best, accumulation."""
+
 import collections
 import dataclasses
 import gc
@@ -7,6 +9,7 @@ import os
 import signal
 import time
 
+import grain
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,10 +19,22 @@ import pytest
 from insgenel_jax import models
 from insgenel_jax.kb import KnowledgeBase
 from insgenel_jax.models.config import ModelConfig
+from insgenel_jax.sharding import make_mesh
 from insgenel_jax.tokenizer import load_tokenizer, load_wordpiece
-from insgenel_jax.training import checkpoint, loop, metrics, objectives, optimizer
-from insgenel_jax.training.data import examples, negatives
-from insgenel_jax.training.data import windows as window_examples
+from insgenel_jax.training import checkpoint, loop, metrics, optimizer
+from insgenel_jax.training.config import LoopSettings, OptimizerSettings
+from insgenel_jax.training.data import documents, packing
+from insgenel_jax.training.data.chunks import generator_expand
+from insgenel_jax.training.data.negatives import WithNegatives
+from insgenel_jax.training.data.windows import (
+    entity_tokens,
+    retriever_expand,
+    window_batches,
+)
+from insgenel_jax.training.generator import generator_task
+from insgenel_jax.training.retriever import retriever_task
+from insgenel_jax.training.signals import Preempted
+from insgenel_jax.training.state import TrainState
 from tests.helpers.marks import slow
 
 
@@ -39,11 +54,11 @@ def start(prepared, make_config):
             ffn=32,
             max_positions=256,
         )
-        expand = examples.generator_expand(tokenizer, kb, config.data)
+        expand = generator_expand(tokenizer, kb, config.data)
         counts = collections.Counter()
-        dataset = examples.examples(config.data.documents, expand, 0, counts)
-        data = iter(examples.generator_batches(dataset, config.data, 0, counts))
-        return objectives.generator_task(model), data, None
+        dataset = documents.stream_examples(config.data.documents, expand, 0, counts)
+        data = iter(packing.pack(dataset, config.data, 0, counts))
+        return generator_task(model), data, None
 
     def retriever(config):
         wordpiece = load_wordpiece(prepared / "retriever")
@@ -51,14 +66,14 @@ def start(prepared, make_config):
             "bert", wordpiece.size, dim=16, layers=2, heads=2, ffn=32, max_positions=32
         )
         settings, counts = config.data, collections.Counter()
-        entities = window_examples.entity_tokens(
+        entities = entity_tokens(
             wordpiece, kb, settings.entity_tokens, prepared / "entities.npy"
         )
-        expand = window_examples.retriever_expand(wordpiece, kb, settings)
-        dataset = examples.examples(settings.documents, expand, 0, counts)
-        windows = iter(window_examples.window_batches(dataset, settings))
-        data = negatives.WithNegatives(windows, entities, model, settings, 0, 0, counts)
-        return objectives.retriever_task(model, 0), data, data.refresh
+        expand = retriever_expand(wordpiece, kb, settings)
+        dataset = documents.stream_examples(settings.documents, expand, 0, counts)
+        windows = iter(window_batches(dataset, settings))
+        data = WithNegatives(windows, entities, model, settings, 0, 0, counts)
+        return retriever_task(model, 0), data, data.refresh
 
     def make(task, changes=None):
         config = make_config(task, changes)
@@ -93,7 +108,7 @@ def test_a_stopped_run_goes_on_to_the_same_bits(start, tmp_path, name):
     changes = (
         {"data.refresh_steps": 2} if name == "retriever" else {"model.dropout": 0.1}
     )
-    straight, _ = run(start(name, changes), tmp_path / "straight")
+    straight = run(start(name, changes), tmp_path / "straight")
 
     def stop_in_step_3(step, params):
         if refresh is not None:
@@ -102,13 +117,13 @@ def test_a_stopped_run_goes_on_to_the_same_bits(start, tmp_path, name):
             os.kill(os.getpid(), signal.SIGTERM)
 
     task, config, data, refresh = start(name, changes)
-    with pytest.raises(loop.Preempted) as stopped:
+    with pytest.raises(Preempted) as stopped:
         run((task, config, data, None), tmp_path / "two", refresh=stop_in_step_3)
     assert stopped.value.step == 3
     # as a killed process leaves it: more in the log than in the checkpoint
     log = tmp_path / "two" / "metrics.jsonl"
     log.write_text(log.read_text() + '{"step": 4, "loss": 9.0}\n{"ste')
-    resumed, _ = run(start(name, changes), tmp_path / "two")
+    resumed = run(start(name, changes), tmp_path / "two")
     assert same(straight, resumed)
     one, two = lines(tmp_path / "straight"), lines(tmp_path / "two")
     assert list(one) == list(two) == [1, 2, 3, 4, 5, 6]
@@ -121,12 +136,12 @@ def test_a_stopped_run_goes_on_to_the_same_bits(start, tmp_path, name):
 )
 def test_a_stop_request_need_not_wait_for_data(start, tmp_path, monkeypatch, where):
     changes = {"loop.steps": 4, "loop.evaluate_steps": 2}
-    losses = itertools.count(0, -1)  # the last is the best
+    losses = itertools.count(0.0, -1.0)  # the last is the best
 
     def evaluate(params):
         return {"loss": next(losses)}
 
-    straight, _ = run(
+    straight = run(
         start("generator", changes), tmp_path / "straight", evaluate=evaluate
     )
     task, config, data, _ = start("generator", changes)
@@ -136,7 +151,7 @@ def test_a_stop_request_need_not_wait_for_data(start, tmp_path, monkeypatch, whe
         asked.append(where)
         os.kill(os.getpid(), signal.SIGTERM)
 
-    class Stuck(loop.grain.DatasetIterator):
+    class Stuck(grain.DatasetIterator):
         """The third batch never comes; or it does, and its reader is stopped then."""
 
         def __next__(self):
@@ -169,11 +184,11 @@ def test_a_stop_request_need_not_wait_for_data(start, tmp_path, monkeypatch, whe
         save(*args)
 
     monkeypatch.setattr(checkpoint, "save", save_slowly)
-    with pytest.raises(loop.Preempted) as stopped:
+    with pytest.raises(Preempted) as stopped:
         loop.train(task, config, Stuck(), tmp_path / "two", evaluate=interrupted)
     assert stopped.value.step == 2 and len(asked) == 1 + (where == "saving")
     monkeypatch.setattr(checkpoint, "save", save)
-    resumed, _ = run(start("generator", changes), tmp_path / "two", evaluate=evaluate)
+    resumed = run(start("generator", changes), tmp_path / "two", evaluate=evaluate)
     assert same(straight, resumed)
 
 
@@ -187,9 +202,9 @@ def test_nothing_waits_for_a_reader_that_finds_nothing(prepared, start, tmp_path
         time.sleep(1)
         return []
 
-    dataset = examples.examples(config.data.documents, slow, 0, counts)
-    data = iter(examples.generator_batches(dataset, config.data, 0, counts))
-    with pytest.raises(loop.Preempted):
+    dataset = documents.stream_examples(config.data.documents, slow, 0, counts)
+    data = iter(packing.pack(dataset, config.data, 0, counts))
+    with pytest.raises(Preempted):
         loop.train(task, config, data, tmp_path)
     del data
     gc.collect()
@@ -198,10 +213,10 @@ def test_nothing_waits_for_a_reader_that_finds_nothing(prepared, start, tmp_path
 
 def test_training_learns_and_what_has_ended_stays_so(start, tmp_path):
     changes = {"loop.steps": 12}
-    first, _ = run(start("generator", changes), tmp_path)
+    first = run(start("generator", changes), tmp_path)
     found = lines(tmp_path)
     assert found[12]["loss"] < found[1]["loss"] - 0.5
-    again, _ = run(start("generator", changes), tmp_path)
+    again = run(start("generator", changes), tmp_path)
     assert same(first, again)
 
 
@@ -209,7 +224,7 @@ def test_nan_stops_names_the_examples_and_saves_nothing(start, tmp_path):
     task, config, data, _ = start("generator", {"loop.checkpoint_steps": 1})
     seen = []
 
-    class Data(loop.grain.DatasetIterator):
+    class Data(grain.DatasetIterator):
         def __next__(self):
             batch = next(data)
             seen.append(batch["ids"])
@@ -223,7 +238,7 @@ def test_nan_stops_names_the_examples_and_saves_nothing(start, tmp_path):
         def set_state(self, state):
             data.set_state(state)
 
-    with pytest.raises(loop.NotFinite) as stopped:
+    with pytest.raises(metrics.NotFinite) as stopped:
         loop.train(task, config, Data(), tmp_path)
     assert "step 3: " in str(stopped.value) and "loss" in str(stopped.value)
     names = [name for row in seen[2] for name in row]
@@ -240,10 +255,9 @@ def test_the_best_parameters_are_returned(start, tmp_path):
         kept[loss] = jax.device_get(params)
         return {"loss": loss}
 
-    found, measured = run(
+    found = run(
         start("generator", {"loop.evaluate_steps": 2}), tmp_path, evaluate=evaluate
     )
-    assert measured == {"loss": 1.0}
     assert same(found, kept[1.0]) and not same(found, kept[2.0])
 
 
@@ -253,12 +267,12 @@ def test_accumulated_parts_sum_to_one_large_batch(start, name):
     task, _, data, _ = start(name)
     batch = {k: v for k, v in next(data).items() if k not in loop.HOST_ONLY}
     params, key = task.init(jax.random.key(0), None), jax.random.key(1)
-    # the first norm divides by the size of the embeddings: where that is small, rounding
-    # errors of their gradients are large
+    # the first norm divides by the size of the embeddings: where that is small, the
+    # rounding errors of their gradients are large
     params = jax.tree_util.tree_map_with_path(
         lambda path, p: p * 10 if "embed" in jax.tree_util.keystr(path) else p, params
     )
-    places = task.param_shardings(loop.sharding.make_mesh())
+    places = task.param_shardings(make_mesh())
     whole, parts = (
         jax.jit(loop.accumulate(task.loss_sums, parts, places, task.shared))
         for parts in (1, 4)
@@ -274,8 +288,8 @@ def test_accumulated_parts_sum_to_one_large_batch(start, name):
 @pytest.mark.slow
 def test_a_mesh_of_many_devices_does_the_same(start, tmp_path):
     changes = {"loop.steps": 2}
-    one, _ = run(start("generator", changes), tmp_path / "one")
-    many, _ = run(
+    one = run(start("generator", changes), tmp_path / "one")
+    many = run(
         start(
             "generator", changes | {"loop.data": 2, "loop.fsdp": 2, "loop.tensor": 2}
         ),
@@ -293,30 +307,30 @@ def test_one_step_is_adamw_on_the_mean_gradient(start):
     config = dataclasses.replace(
         config, optimizer=dataclasses.replace(config.optimizer, clip=0.0)
     )
-    batch = {k: v for k, v in next(data).items() if k not in loop.HOST_ONLY}
-    tx = optimizer.build(config.optimizer, config.loop.steps)
+    batch = {
+        k: jnp.asarray(v) for k, v in next(data).items() if k not in loop.HOST_ONLY
+    }
+    plan = loop.make_plan(task, config.optimizer, config.loop)
     params = task.init(jax.random.key(0), None)
-    state = loop.TrainState(jnp.zeros((), jnp.int32), params, tx.init(params))
-    placed = loop.state_shardings(task, tx, loop.sharding.make_mesh())
-    after, measured = jax.jit(
-        lambda s, b: loop.train_step(task, tx, config, placed, s, {}, b)
-    )(state, batch)
+    state = TrainState(jnp.zeros((), jnp.int32), params, plan.tx.init(params))
+    step = jax.jit(lambda state, batch: loop.train_step(plan, state, {}, batch))
+    after, values = step(state, batch)
 
     def mean(params):
         loss, count = task.loss_sums(params, batch, jax.random.key(0))
         return loss / count
 
     loss, grads = jax.jit(jax.value_and_grad(mean))(params)
-    assert measured["loss"] == pytest.approx(float(loss), rel=1e-5)
-    norm = optax.global_norm(grads)  # Adam itself would not see a wrong scale
-    assert measured["gradient norm"] == pytest.approx(float(norm), rel=1e-4)
+    assert values["loss"] == pytest.approx(float(loss), rel=1e-5)
+    norm = optax.tree.norm(grads)  # Adam itself would not see a wrong scale
+    assert values["gradient norm"] == pytest.approx(float(norm), rel=1e-4)
     # the first step of Adam moves every parameter by the rate, against its gradient
     for before, moved, grad in zip(
         *map(jax.tree.leaves, (params, after.params, grads)), strict=True
     ):
         grad = np.asarray(grad)
         clear = np.abs(grad) > 1e-5
-        expected = -float(measured["learning rate"]) * np.sign(grad)
+        expected = -float(values["learning rate"]) * np.sign(grad)
         np.testing.assert_allclose(
             np.asarray(moved - before)[clear], expected[clear], rtol=2e-2
         )
@@ -335,17 +349,16 @@ def test_moments_lie_where_their_parameters_lie():
     config = ModelConfig(
         "llama", 32, dim=16, layers=2, heads=2, ffn=32, max_positions=8
     )
-    task = objectives.generator_task(config)
-    mesh = loop.sharding.make_mesh(1, 2, 2)
-    tx = optimizer.build(optimizer.OptimizerSettings(1e-3, 1), 5)
-    placed = loop.state_shardings(task, tx, mesh)
+    task = generator_task(config)
+    loop_settings = LoopSettings(steps=5, fsdp=2, tensor=2)
+    plan = loop.make_plan(task, OptimizerSettings(1e-3, 1), loop_settings)
     moments = [
         leaf
-        for path, leaf in jax.tree_util.tree_leaves_with_path(placed.opt_state)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(plan.places.opt_state)
         if ".mu" in jax.tree_util.keystr(path)
     ]
-    assert moments == jax.tree.leaves(placed.params)
-    assert models.param_shardings(config, mesh) == placed.params
+    assert moments == jax.tree.leaves(plan.places.params)
+    assert models.param_shardings(config, plan.mesh) == plan.places.params
 
 
 def test_the_rate_counts_tokens_since_it_was_asked(monkeypatch):

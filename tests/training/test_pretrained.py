@@ -1,4 +1,4 @@
-"""Training from a pretrained directory: all of it, or LoRA alone; to a directory again."""
+"""Training from a pretrained directory, all of it or LoRA alone, to a new directory."""
 
 import dataclasses
 import json
@@ -14,7 +14,8 @@ from insgenel_jax import artifact, models, train
 from insgenel_jax.models import hf, lora
 from insgenel_jax.models.config import ModelConfig
 from insgenel_jax.tokenizer import copy_tokenizer, load_tokenizer
-from insgenel_jax.training import config, loop, objectives, optimizer
+from insgenel_jax.training import config, loop
+from insgenel_jax.training.generator import generator_task
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 RATE, STEPS = 1e-3, 4
@@ -144,11 +145,10 @@ def test_a_run_goes_on_to_the_same_bits(prepared, pretrained, tmp_path, others):
 def test_the_state_holds_what_is_trained(pretrained):
     shape = hf.load_config(pretrained["generator"])
     model = dataclasses.replace(shape, lora=lora.Lora(), param_dtype="bfloat16")
-    task = objectives.generator_task(model, pretrained=str(pretrained["generator"]))
-    tx = optimizer.build(config.OptimizerSettings(1e-3, 1), 2)
-    state = loop.abstract_state(task, tx)
-    mesh = loop.sharding.make_mesh(2, 2, 2)
-    placed = loop.state_shardings(task, tx, mesh)
+    task = generator_task(model, pretrained=str(pretrained["generator"]))
+    sizes = config.LoopSettings(steps=2, data=2, fsdp=2, tensor=2)
+    plan = loop.make_plan(task, config.OptimizerSettings(1e-3, 1), sizes)
+    state, placed, mesh = plan.abstract, plan.places, plan.mesh
     assert jax.tree.structure(state) == jax.tree.structure(placed)
     names = set(flatten_dict(state.params, sep="/"))
     assert {name.split("/")[-1] for name in names} == {"lora_a", "lora_b"}

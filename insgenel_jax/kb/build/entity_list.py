@@ -1,4 +1,4 @@
-"""A knowledge base of one's own: an entity list (JSONL or CSV), no Wikipedia needed.
+"""A knowledge base of one's own: an entity list (JSONL or CSV) in, no Wikipedia needed.
 
 Each entity has `title` and, where known, `id`, `description`, `aliases` (in CSV split
 at "|"). Labelled documents can add link counts and link probabilities.
@@ -6,56 +6,81 @@ at "|"). Labelled documents can add link counts and link probabilities.
 
 from __future__ import annotations
 
-import csv
 import functools
-import itertools
 import json
 import os
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from insgenel_jax.kb.build.tables import (
-    ENTITIES,
-    FORMS,
-    build,
-    check_name,
-    check_text,
-    count_documents,
+from insgenel_jax.kb.build.csv_records import read_csv
+from insgenel_jax.kb.build.document_counts import DocumentCounts, count_documents
+from insgenel_jax.kb.build.names import (
+    has_surrogate,
+    name_problem,
     title_forms,
     unique_titles,
 )
-from insgenel_jax.kb.knowledge_base import (
-    Case,
-    Entity,
-    form_key,
-    title_key,
-    title_variants,
-)
+from insgenel_jax.kb.build.tables import ENTITIES, FORMS, REDIRECTS, build_from_tables
+from insgenel_jax.kb.folding import form_key, title_key, title_variants
+from insgenel_jax.kb.knowledge_base import Case, Entity
+from insgenel_jax.kb.matcher import Matcher
 from insgenel_jax.text.document import Document
-from insgenel_jax.text.formats.documents import InputError, Rejects, decode_lines
+from insgenel_jax.text.formats.documents import read_documents
+from insgenel_jax.text.formats.lines import decode_lines
+from insgenel_jax.text.formats.rejects import Rejects
 
-_LONGEST_RECORD = 100  # lines of a CSV
-_FIELDS = ("id", "title", "description", "aliases")
+
+class ListedEntity(NamedTuple):
+    """An entity of a list, its aliases, and the line where it stands."""
+
+    entity: Entity
+    aliases: tuple[str, ...]
+    line: int
 
 
-def read_entities(
-    path: str | os.PathLike, rejects: Rejects
-) -> Iterator[tuple[Entity, tuple[str, ...], int]]:
-    """(entity, aliases, line) of a list, by its ending: .csv with a header, else JSONL.
+def build_from_entity_list(
+    path: str | os.PathLike,
+    source: str | os.PathLike,
+    rejects: Rejects,
+    *,
+    documents: str | os.PathLike | None = None,
+    case: Case = "any",
+) -> dict[str, int]:
+    """Write a knowledge base of the entity list in a file; return its counts.
 
-    What is wrong goes to `rejects`, an entity whole, an alias alone. Raises InputError
-    for a CSV without a `title` column and FileNotFoundError for a missing file.
+    documents: a file of labelled documents whose links are counted. What cannot be read
+    in either file goes to `rejects`. Raises as `read_entities` and `build_from_tables`.
+    """
+    labelled = [] if documents is None else list(read_documents(documents, rejects))
+    listed = list(read_entities(source, rejects))
+    return build_from_entities(
+        path,
+        [(entity, aliases) for entity, aliases, _ in listed],
+        rejects,
+        documents=labelled,
+        case=case,
+        source=str(source),
+        lines=[line for _, _, line in listed],
+    )
+
+
+def read_entities(path: str | os.PathLike, rejects: Rejects) -> Iterator[ListedEntity]:
+    """The entities of a list: a .csv file with a header, or else JSONL.
+
+    A bad entity goes to `rejects` whole; a bad alias goes there alone.
+    Raises InputError for a CSV without a `title` column and FileNotFoundError for a
+    missing file.
     """
     name = Path(path).name.removesuffix(".bz2").removesuffix(".gz")
     records = _csv_records if name.endswith(".csv") else _json_records
     ids: set[str] = set()
     for line, record, raw in records(path, rejects):
         try:
-            entity, aliases = _entity(record)
+            entity, aliases = _parse_entity(record)
         except ValueError as error:
             rejects.add(str(path), line, str(error), raw)
             continue
@@ -66,12 +91,12 @@ def read_entities(
             ids.add(entity.external_id)
         good = []
         for alias in aliases:
-            wrong = check_name(alias)
-            if wrong:
-                rejects.add(str(path), line, f"alias left out: {wrong}", alias)
+            problem = name_problem(alias)
+            if problem:
+                rejects.add(str(path), line, f"alias left out: {problem}", alias)
             else:
                 good.append(alias)
-        yield entity, tuple(good), line
+        yield ListedEntity(entity, tuple(good), line)
 
 
 def build_from_entities(
@@ -85,80 +110,107 @@ def build_from_entities(
     source: str = "entities",
     lines: Sequence[int] = (),
 ) -> dict[str, int]:
-    """Write a knowledge base of (entity, aliases); returns its counts.
+    """Write a knowledge base of (entity, aliases) pairs; return its counts.
 
-    documents: labelled ones; their links to titles of these entities are counted, and
-    add forms.
-    redirects: other titles (old titles, ids of another list) -> title.
-    source, lines: where the entities stand, for `rejects`.
+    documents: labelled ones. Their links to titles of these entities are counted, and
+    the linked strings become surface forms.
+    redirects: another title (an old one, or an id of another list) -> the title.
+    source, lines: the file of the entities and the line of each, for `rejects`.
     """
     entities = list(entities)
     unique = unique_titles((entity for entity, _ in entities), rejects, source, lines)
-    names = [
-        _forms(given.title, *title_forms(given.title), *others)
-        for given, others in entities
-    ]
-    counts = Counter(
-        (form, entity.title) for entity, forms in zip(unique, names) for form in forms
-    )
+    counts = _count_names(entities, unique)
     inlinks: Counter[str] = Counter()
     titles = {title_key(entity.title): entity.title for entity in unique}
-    for old, target in (redirects or {}).items():
+    for other, target in (redirects or {}).items():
         title = _find(titles, target)
-        if title is not None and check_name(old) is None:
-            counts.update((form, title) for form in _forms(old))
+        if title is not None and name_problem(other) is None:
+            counts.update((form, title) for form in _form_keys(other))
     for document in documents:
         for mention in document.mentions:
             title = _find(titles, mention.entity or "")
             form = form_key(document.text[mention.start : mention.end])
-            if title is not None and form and check_name(form) is None:
+            if title is not None and form and name_problem(form) is None:
                 counts[form, title] += 1
                 inlinks[title] += 1
-    rows = sorted(counts.items())
-    return build(
+    return build_from_tables(
         path,
-        pa.table(
-            {
-                "title": [entity.title for entity in unique],
-                "description": [entity.description for entity in unique],
-                "external_id": [entity.external_id for entity in unique],
-                "inlinks": [e.inlinks + inlinks[e.title] for e in unique],
-            },
-            schema=ENTITIES,
-        ),
-        pa.table(
-            {
-                "form": [form for (form, _), _ in rows],
-                "title": [title for (_, title), _ in rows],
-                "count": [count for _, count in rows],
-            },
-            schema=FORMS,
-        ),
-        None
-        if redirects is None
-        else pa.table({"source": list(redirects), "title": list(redirects.values())}),
+        _entity_table(unique, inlinks),
+        form_table(counts),
+        None if redirects is None else _redirect_table(redirects),
         case=case,
-        count_documents=functools.partial(_count, documents, case),
+        count_documents=functools.partial(_count_documents, documents, case),
     )
 
 
-def _forms(*names: str) -> set[str]:
-    """Keys of the names as written, and with spaces for the underscores of titles."""
+def form_table(counts: Counter[tuple[str, str]]) -> pa.Table:
+    """The FORMS table of counts of (form, title), sorted."""
+    rows = sorted(counts.items())
+    return pa.table(
+        {
+            "form": [form for (form, _), _ in rows],
+            "title": [title for (_, title), _ in rows],
+            "count": [count for _, count in rows],
+        },
+        schema=FORMS,
+    )
+
+
+def _count_names(
+    listed: Iterable[tuple[Entity, Sequence[str]]], unique: Iterable[Entity]
+) -> Counter[tuple[str, str]]:
+    """One count for each form of an entity's own names. unique: the same entities after
+    `unique_titles`; the " (2)" of a title made unique is no part of a form."""
+    return Counter(
+        (form, entity.title)
+        for (given, aliases), entity in zip(listed, unique, strict=True)
+        for form in _form_keys(given.title, *title_forms(given.title), *aliases)
+    )
+
+
+def _form_keys(*names: str) -> set[str]:
+    """Keys of the names as written, and with spaces in place of underscores."""
     spellings = (*names, *(name.replace("_", " ") for name in names))
     return {form_key(name) for name in spellings} - {""}
 
 
 def _find(titles: Mapping[str, str], title: str) -> str | None:
+    """An entity's title, from a title as a user wrote it. titles: by `title_key`."""
     first, second = title_variants(title)
     return titles.get(first) or titles.get(second)
 
 
-def _count(documents, case, matcher, _):
+def _entity_table(entities: Sequence[Entity], inlinks: Counter[str]) -> pa.Table:
+    return pa.table(
+        {
+            "title": [entity.title for entity in entities],
+            "description": [entity.description for entity in entities],
+            "external_id": [entity.external_id for entity in entities],
+            "inlinks": [e.inlinks + inlinks[e.title] for e in entities],
+        },
+        schema=ENTITIES,
+    )
+
+
+def _redirect_table(redirects: Mapping[str, str]) -> pa.Table:
+    return pa.table(
+        {"source": list(redirects), "title": list(redirects.values())},
+        schema=REDIRECTS,
+    )
+
+
+def _count_documents(
+    documents: Sequence[Document], case: Case, matcher: Matcher, _: Path
+) -> DocumentCounts:
+    """`count_documents` with the arguments that `build_from_tables` gives last."""
     return count_documents(matcher, documents, case)
 
 
-def _entity(record: Any) -> tuple[Entity, list[str]]:
-    """Read one record; ValueError names the field, what was expected and found."""
+def _parse_entity(record: Any) -> tuple[Entity, list[str]]:
+    """The entity and the aliases of one record.
+
+    Raises ValueError that names the field, what was expected and what was found.
+    """
     _check(isinstance(record, dict), "entity", "an object", record)
     title = record.get("title")
     _check(isinstance(title, str), "title", "a string", title)
@@ -174,20 +226,23 @@ def _entity(record: Any) -> tuple[Entity, list[str]]:
         "a list of strings",
         aliases,
     )
-    wrong = check_name(title) or (check_name(external_id) if external_id else None)
-    if wrong:
-        raise ValueError(wrong)
-    if not check_text(description):
+    problem = name_problem(title) or (external_id and name_problem(external_id))
+    if problem:
+        raise ValueError(problem)
+    if has_surrogate(description):
         raise ValueError("lone surrogate in a description")
     return Entity(title.strip(), description.strip(), external_id or None), aliases
 
 
-def _check(holds: bool, field: str, expected: str, found: Any) -> None:
+def _check(holds: bool, field: str, expected: str, value: Any) -> None:
     if not holds:
-        raise ValueError(f"bad {field}: expected {expected}, found {found!r:.80}")
+        raise ValueError(f"bad {field}: expected {expected}, found {value!r:.80}")
 
 
-def _json_records(path, rejects: Rejects) -> Iterator[tuple[int, Any, str]]:
+def _json_records(
+    path: str | os.PathLike, rejects: Rejects
+) -> Iterator[tuple[int, Any, str]]:
+    """(line, value, line as it stands) of a JSONL file."""
     for number, raw in decode_lines(path, rejects):
         if raw.strip():
             try:
@@ -196,74 +251,10 @@ def _json_records(path, rejects: Rejects) -> Iterator[tuple[int, Any, str]]:
                 rejects.add(str(path), number, f"not JSON: {error}", raw)
 
 
-def _csv_records(path, rejects: Rejects) -> Iterator[tuple[int, Any, str]]:
-    """(line, record, raw) of a CSV, whose open quotes never swallow the rows behind.
-
-    Of a broken record the first line alone is rejected, and reading goes on at the next.
-    A quoted field may hold line breaks in a record of at most `_LONGEST_RECORD` lines
-    with every field of the header, but not in a name.
-    """
-    lines = decode_lines(path, rejects)
-    ahead: deque[tuple[int, str]] = deque()  # lines read that no record has taken yet
-
-    def next_lines() -> Iterator[str]:
-        for i in range(_LONGEST_RECORD):
-            if i == len(ahead):
-                ahead.extend(itertools.islice(lines, 1))
-            if i == len(ahead):
-                return
-            yield ahead[i][1] + "\n"
-
-    def take(count: int) -> list[str]:
-        return [ahead.popleft()[1] for _ in range(count)]
-
-    header = _read_header(path, next_lines())
-    take(min(1, len(ahead)))
-    while any(next_lines()):
-        number = ahead[0][0]
-        reader = csv.reader(next_lines(), strict=True)
-        try:
-            row = next(reader)
-            raw = "\n".join(ahead[i][1] for i in range(reader.line_num))
-            _check_row(row, raw, header)
-        except (csv.Error, ValueError) as error:
-            known = isinstance(error, ValueError)
-            reason = str(error) if known else f"not CSV: {error}"
-            rejects.add(str(path), number, reason, *take(1))
-            continue
-        take(reader.line_num)
-        if row:
-            record: dict[str, Any] = dict(zip(header, row))
-            aliases = record.get("aliases", "").split("|")
-            record["aliases"] = [alias for alias in aliases if alias.strip()]
-            yield number, record, raw
-
-
-def _read_header(path, lines: Iterator[str]) -> list[str]:
-    """The names of the columns, from the first line alone."""
-    try:
-        row = next(csv.reader(itertools.islice(lines, 1), strict=True), [])
-    except csv.Error as error:
-        row = [f"not CSV: {error}"]
-    header = [name.strip().lower() for name in row]
-    if "title" not in header or len(set(header)) < len(header):
-        raise InputError(
-            f"{path}: line 1: expected a header with the columns "
-            f"{', '.join(_FIELDS)} (title is needed), each once, found {header}; add "
-            "it as the first line"
-        )
-    return header
-
-
-def _check_row(row: list[str], raw: str, header: list[str]) -> None:
-    """Refuse what csv reads and CSV does not allow, and line breaks out of place."""
-    found = f"{len(row)} for {len(header)}"
-    if len(row) > len(header):
-        raise ValueError(f"more fields than the header: {found}")
-    if raw.count('"') % 2:  # what an open quote of a line before has left
-        raise ValueError("quote out of place: an odd number of them")
-    if "\n" in raw and len(row) < len(header):
-        raise ValueError(f"quote left open: fewer fields than the header, {found}")
-    for name, field in zip(header, row):
-        if name in ("id", "title", "aliases") and "\n" in field:
-            raise ValueError(f"quote left open: line break in the {name}")
+def _csv_records(
+    path: str | os.PathLike, rejects: Rejects
+) -> Iterator[tuple[int, dict[str, Any], str]]:
+    """(first line, record, lines as they stand) of a CSV file, with aliases split."""
+    for number, record, raw in read_csv(path, rejects):
+        aliases = record.get("aliases", "").split("|")
+        yield number, record | {"aliases": [a for a in aliases if a.strip()]}, raw

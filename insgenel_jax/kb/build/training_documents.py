@@ -1,8 +1,11 @@
-"""Training documents: labelled paragraphs as Document JSON in ArrayRecord files."""
+"""Training documents on disk: labelled paragraphs as Document JSON in ArrayRecords.
+
+They are an artifact of their own beside the knowledge base that they were made with.
+"""
 
 from __future__ import annotations
 
-import hashlib
+import itertools
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -10,47 +13,50 @@ from pathlib import Path
 from array_record.python import array_record_module
 
 from insgenel_jax import artifact
-from insgenel_jax.text.document import WORD, Document, loads
+from insgenel_jax.kb.knowledge_base import KIND as KB_KIND
+from insgenel_jax.kb.knowledge_base import KnowledgeBase
+from insgenel_jax.text.document import Document, dumps, loads
 
 KIND = "training-documents"
 VERSION = 1
 
 _SHARD = 100_000  # documents a file
-_FEWEST_WORDS = 10
-_MOST_ANCHOR_TEXT = 0.8
 _READ_AT_ONCE = 1024
 
 
-def is_training_document(paragraph: Document) -> bool:
-    """Whether a paragraph has enough words, a link, and text beside its links."""
-    linked = sum(mention.end - mention.start for mention in paragraph.mentions)
-    return (
-        0 < linked <= _MOST_ANCHOR_TEXT * len(paragraph.text)
-        and len(WORD.findall(paragraph.text)) >= _FEWEST_WORDS
-    )
+def write_training_documents(
+    path: str | os.PathLike, documents: Iterable[Document], kb: str | os.PathLike
+) -> int:
+    """Write an artifact of documents; return their number.
+
+    kb: the directory of the knowledge base that they were made with.
+    """
+    with artifact.create(path, KIND, VERSION) as draft:
+        records = (dumps(document).encode() for document in documents)
+        finish(draft, write_shards(draft.path, records), kb)
+    return draft.counts["documents"]
 
 
-def is_held_back(page_id: str, share: float) -> bool:
-    """Whether a page belongs to the development share; a hash of its id decides."""
-    digest = hashlib.blake2b(page_id.encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big") < share * 2**64
+def finish(draft: artifact.Draft, count: int, kb: str | os.PathLike) -> None:
+    """Note in an artifact of `count` documents the knowledge base they belong to."""
+    draft.counts = {"documents": count}
+    draft.made_from = {KB_KIND: artifact.identity(kb)}
 
 
 def write_shards(path: Path, records: Iterable[bytes]) -> int:
-    """Write records to `documents-0000i-of-0000n.arrayrecord`; returns how many.
+    """Write records to `documents-0000i-of-0000n.arrayrecord`; return their number.
 
-    One record a group: examples are read in random order. Without records there is one
-    empty file.
+    Each record is a group of its own, because training reads in random order. Without
+    records there is one empty file.
     """
     files: list[Path] = []
-    writer = None
+    writer = _open_writer(files, path)
     count = 0
-    for record in records:
-        if count % _SHARD == 0:
-            writer = _next_writer(files, writer, path)
+    for count, record in enumerate(records, 1):
+        if count > _SHARD * len(files):
+            writer.close()
+            writer = _open_writer(files, path)
         writer.write(record)
-        count += 1
-    writer = writer or _next_writer(files, None, path)
     writer.close()
     for i, file in enumerate(files):
         file.rename(path / f"documents-{i:05}-of-{len(files):05}.arrayrecord")
@@ -58,7 +64,7 @@ def write_shards(path: Path, records: Iterable[bytes]) -> int:
 
 
 def read_training_documents(path: str | os.PathLike) -> Iterator[Document]:
-    """Every training document of an artifact, in the order written."""
+    """Every document of an artifact, in the order written."""
     artifact.check(path, KIND, VERSION)
     for file in sorted(Path(path).glob("documents-*.arrayrecord")):
         reader = array_record_module.ArrayRecordReader(str(file))
@@ -70,8 +76,22 @@ def read_training_documents(path: str | os.PathLike) -> Iterator[Document]:
         reader.close()
 
 
-def _next_writer(files: list[Path], writer, path: Path):
-    if writer is not None:
-        writer.close()
+def tokenizer_texts(
+    documents: str | os.PathLike, kb: str | os.PathLike, most: int
+) -> Iterator[str]:
+    """Texts to train a tokenizer on: of training documents, then titles of entities.
+
+    documents, kb: the directories. most: the largest number of either.
+    """
+    texts = (document.text for document in read_training_documents(documents))
+    yield from itertools.islice(texts, most)
+    base = KnowledgeBase.open(kb)
+    yield from map(base.title, range(min(len(base), most)))
+
+
+def _open_writer(
+    files: list[Path], path: Path
+) -> array_record_module.ArrayRecordWriter:
+    """Open the next file to write, and add it to `files`."""
     files.append(path / f"{len(files)}.arrayrecord")
     return array_record_module.ArrayRecordWriter(str(files[-1]), "group_size:1")

@@ -9,156 +9,33 @@ from __future__ import annotations
 import dataclasses
 import html
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import unquote
 
 import regex
 
-from insgenel_jax.kb.build.tables import check_name
-from insgenel_jax.kb.knowledge_base import title_key
+from insgenel_jax.kb.build.article_titles import article_title
+from insgenel_jax.kb.build.names import name_problem
 from insgenel_jax.text.document import Document, Mention
-from insgenel_jax.text.formats.documents import Rejects, decode_lines
+from insgenel_jax.text.formats.lines import decode_lines
+from insgenel_jax.text.formats.rejects import Rejects
 
 _OPENING = regex.compile(r'<doc id="([^"]*)"(?: url="[^"]*")? title="(.*)">\s*')
 _LINK_TAG = regex.compile(r'<a href="([^"]*)">|(</a>)')
 _BAD_PERCENT = regex.compile(r"%(?![0-9A-Fa-f]{2})")
 _TRAIL = regex.compile(r"\p{Ll}+")
 _REFERENCE = regex.compile(r"&(?:#\d{1,7}|#[xX][0-9A-Fa-f]{1,6}|[A-Za-z][A-Za-z0-9]*);")
-# Remains of wikitext and HTML; other angle brackets are text.
+# Remains of wikitext and HTML. Other angle brackets belong to the text.
 _REMAINS = regex.compile(
     r"</?(?:nowiki|ref|br|poem|chem|ce|math|gallery|blockquote|section)\b[^<>]*>"
-)
-_NAMESPACES = frozenset(
-    [
-        "category",
-        "file",
-        "help",
-        "image",
-        "media",
-        "mediawiki",
-        "module",
-        "portal",
-        "special",
-        "talk",
-        "template",
-        "user",
-        "wikipedia",
-        "wp",
-        "draft",
-        "book",
-        "timedtext",
-        "project",
-    ]
-)
-# Other wikis and the most common language editions; only in lower case, since titles
-# begin with a capital.
-_PREFIXES = frozenset(
-    [
-        "http",
-        "https",
-        "ftp",
-        "mailto",
-        "news",
-        "irc",
-        "wikt",
-        "wiktionary",
-        "w",
-        "wikisource",
-        "s",
-        "wikiquote",
-        "q",
-        "b",
-        "wikibooks",
-        "n",
-        "wikinews",
-        "v",
-        "wikiversity",
-        "voy",
-        "wikivoyage",
-        "wikispecies",
-        "species",
-        "c",
-        "commons",
-        "d",
-        "m",
-        "meta",
-        "mw",
-        "doi",
-        "hdl",
-        "arxiv",
-        "isbn",
-        "iarchive",
-        "google",
-        "phab",
-        "mail",
-        "gutenberg",
-        "imdbname",
-        "bugzilla",
-        "ar",
-        "bg",
-        "bn",
-        "ca",
-        "cs",
-        "cy",
-        "da",
-        "de",
-        "el",
-        "en",
-        "eo",
-        "es",
-        "et",
-        "eu",
-        "fa",
-        "fi",
-        "fr",
-        "ga",
-        "gl",
-        "he",
-        "hi",
-        "hr",
-        "hu",
-        "hy",
-        "id",
-        "is",
-        "it",
-        "ja",
-        "ka",
-        "kk",
-        "ko",
-        "la",
-        "lt",
-        "lv",
-        "mk",
-        "ms",
-        "nl",
-        "nn",
-        "no",
-        "pl",
-        "pt",
-        "ro",
-        "ru",
-        "simple",
-        "sk",
-        "sl",
-        "sq",
-        "sr",
-        "sv",
-        "ta",
-        "th",
-        "tr",
-        "uk",
-        "ur",
-        "uz",
-        "vi",
-        "zh",
-    ]
 )
 
 
 @dataclasses.dataclass(frozen=True)
 class Page:
-    """A page: its paragraphs are Documents with the id "<page id>:<paragraph>"."""
+    """A page. Its paragraphs are Documents with the id "<page id>:<paragraph>"."""
 
     id: str
     title: str
@@ -178,15 +55,36 @@ class Page:
         return Document(self.id, text, self.title, tuple(mentions))
 
 
-def find_files(path: str | os.PathLike) -> list[Path]:
-    """The files of a dump, sorted: the path itself or all files below it.
+class Paragraph(NamedTuple):
+    """What a line says: its text, the links with offsets into that text, and what was
+    wrong with other links."""
 
-    Raises FileNotFoundError where there is none.
+    text: str
+    mentions: list[Mention]
+    problems: list[str]
+
+
+class _Header(NamedTuple):
+    """The opening line of a page, as far as it could be read."""
+
+    line: int
+    id: str
+    title: str
+    problem: str | None  # why the page is left out
+
+
+def find_files(path: str | os.PathLike) -> list[Path]:
+    """The files of a dump, sorted: the path itself, or all files below it.
+
+    Names that begin with a dot are left out. Raises FileNotFoundError where there is no
+    file.
     """
     path = Path(path)
-    files = (
-        [path] if path.is_file() else sorted(p for p in path.rglob("*") if _is_data(p))
-    )
+    files = [path]
+    if not path.is_file():
+        files = sorted(
+            p for p in path.rglob("*") if p.is_file() and not p.name.startswith(".")
+        )
     if not files:
         raise FileNotFoundError(
             f"{path}: expected WikiExtractor's output (a file, or a folder of files), "
@@ -198,48 +96,40 @@ def find_files(path: str | os.PathLike) -> list[Path]:
 def read_pages(path: str | os.PathLike, rejects: Rejects) -> Iterator[Page]:
     """The articles of one file; broken pages and links go to `rejects`.
 
-    A page without id or title, or that is never closed, is left out; a link that cannot
+    A page without id or title, or that is never closed, is left out. A link that cannot
     be read leaves its text. Pages of other namespaces and disambiguation pages are left
-    out without a word.
+    out and not reported.
     """
     source = str(path)
-    header: tuple[int, str, str] | None = None  # line, page id, title
-    skipping = False  # inside a page whose header cannot be read
-    lines: list[tuple[int, str]] = []
-    number = 0
+    header: _Header | None = None  # of the page that is open
+    lines: list[tuple[int, str]] = []  # of that page
     for number, line in decode_lines(path, rejects):
-        opening = _OPENING.fullmatch(line)
-        # within a page, what is no whole header is the page's text
-        if opening or (header is None and line.startswith("<doc ")):
-            if header is not None:
-                rejects.add(source, header[0], "page is never closed", header[2])
-            title = article_title(html.unescape(opening[2])) if opening else ""
-            page_id = opening[1].strip() if opening else ""
-            wrong = "no id or title"
-            if page_id:
-                wrong = check_name(title or opening[2])
-            if wrong:
-                rejects.add(source, number, f"page left out: {wrong}", line)
-            header = None if wrong else (number, page_id, title)
-            skipping = wrong is not None
-            lines = []
+        opened = _read_header(number, line, header)
+        if opened is not None:
+            _reject_open_page(header, source, rejects)
+            if opened.problem:
+                rejects.add(source, number, f"page left out: {opened.problem}", line)
+            header, lines = opened, []
         elif line.startswith("</doc>"):
-            if header is not None and header[2]:
-                yield _parse_page(*header, lines, source, rejects)
-            elif header is None and not skipping:
+            if header is None:
                 rejects.add(source, number, "end of a page that never began", line)
-            header, skipping = None, False
-        elif header is not None:
-            if line.strip():
-                lines.append((number, line))
-        elif not skipping and line.strip():
+            elif header.title and not header.problem:
+                yield _parse_page(header, lines, source, rejects)
+            header = None
+        elif not line.strip():
+            continue
+        elif header is None:
             rejects.add(source, number, "text outside of a page", line)
-    if header is not None:
-        rejects.add(source, header[0], "page is never closed", header[2])
+        elif not header.problem:
+            lines.append((number, line))
+    _reject_open_page(header, source, rejects)
 
 
-def parse_paragraph(line: str) -> tuple[str, list[Mention], list[str]]:
-    """The text of a line, its links with offsets into that text, what was wrong."""
+def parse_paragraph(line: str) -> Paragraph:
+    """Read the text and the links of one line.
+
+    Lower-case letters right behind a link belong to its anchor, as in Wikipedia.
+    """
     parts: list[str] = []
     length = 0  # of the text so far
     mentions: list[Mention] = []
@@ -275,21 +165,11 @@ def parse_paragraph(line: str) -> tuple[str, list[Mention], list[str]]:
         problems.append("link is never closed")
     parts.append(_plain(line[place:]))
     text = "".join(parts)
-    good = []
-    for mention in mentions:
-        anchor = text[mention.start : mention.end]
-        wrong = check_name(anchor)
-        if wrong:
-            problems.append(f"anchor refused: {wrong}")
-        else:
-            start = mention.start + len(anchor) - len(anchor.lstrip())
-            end = mention.end - len(anchor) + len(anchor.rstrip())
-            good.append(dataclasses.replace(mention, start=start, end=end))
-    return text, good, problems
+    return Paragraph(text, _trim_anchors(text, mentions, problems), problems)
 
 
 def link_target(href: str) -> str:
-    """The title that a link leads to; empty where that is not an article.
+    """The title of the article that a link leads to; empty if that is no article.
 
     Raises ValueError for bad percent-encoding and for an over-long title.
     """
@@ -300,54 +180,72 @@ def link_target(href: str) -> str:
     except UnicodeDecodeError:
         raise ValueError("link refused: percent-encoding is not UTF-8") from None
     title = article_title(html.unescape(title).split("#")[0])
-    wrong = check_name(title) if title else None
-    if wrong:
-        raise ValueError(f"link refused: {wrong}")
+    problem = name_problem(title) if title else None
+    if problem:
+        raise ValueError(f"link refused: {problem}")
     return title
 
 
-def article_title(name: str) -> str:
-    """The title in its one spelling; empty for other namespaces and disambiguations."""
-    title = " ".join(title_key(name).removeprefix(":").split())
-    prefix, colon, _ = title.partition(":")
-    space = prefix.strip().lower().removesuffix(" talk")
-    if colon and (space in _NAMESPACES or prefix.strip() in _PREFIXES):
-        return ""
-    if title.endswith("(disambiguation)"):
-        return ""
-    first = title[:1].upper()
-    return first + title[1:] if len(first) == 1 else title
+def _read_header(number: int, line: str, current: _Header | None) -> _Header | None:
+    """The header in a line, or None for a line that is no header.
+
+    Within a page that is read (`current`), a line that only looks like one is text.
+    """
+    opening = _OPENING.fullmatch(line)
+    if opening is None:
+        in_page = current is not None and not current.problem
+        if in_page or not line.startswith("<doc "):
+            return None
+        return _Header(number, "", "", "no id or title")
+    page_id, title = opening[1].strip(), article_title(html.unescape(opening[2]))
+    problem = name_problem(title or opening[2]) if page_id else "no id or title"
+    return _Header(number, page_id, title, problem)
+
+
+def _reject_open_page(header: _Header | None, source: str, rejects: Rejects) -> None:
+    """Report a page that should be closed by now; one left out is reported already."""
+    if header is not None and not header.problem:
+        rejects.add(source, header.line, "page is never closed", header.title)
 
 
 def _parse_page(
-    line: int,
-    page_id: str,
-    title: str,
-    lines: list[tuple[int, str]],
-    source: str,
-    rejects: Rejects,
+    header: _Header, lines: list[tuple[int, str]], source: str, rejects: Rejects
 ) -> Page:
-    if lines and article_title(html.unescape(lines[0][1])) == title:
+    """The page of a header and its lines that are not blank, with their numbers."""
+    if lines and article_title(html.unescape(lines[0][1])) == header.title:
         lines = lines[1:]  # the page's heading
-    paragraphs = []
+    paragraphs: list[Document] = []
     for number, raw in lines:
         text, mentions, problems = parse_paragraph(raw)
         for problem in problems:
             rejects.add(source, number, problem, raw)
         if text.strip():
-            name = f"{page_id}:{len(paragraphs)}"
-            paragraphs.append(Document(name, text, title, tuple(mentions)))
-    return Page(page_id, title, tuple(paragraphs), line)
+            name = f"{header.id}:{len(paragraphs)}"
+            paragraphs.append(Document(name, text, header.title, tuple(mentions)))
+    return Page(header.id, header.title, tuple(paragraphs), header.line)
+
+
+def _trim_anchors(
+    text: str, mentions: Iterable[Mention], problems: list[str]
+) -> list[Mention]:
+    """The mentions without spaces at their ends. Bad anchors go to `problems`."""
+    good = []
+    for mention in mentions:
+        anchor = text[mention.start : mention.end]
+        problem = name_problem(anchor)
+        if problem:
+            problems.append(f"anchor refused: {problem}")
+        else:
+            start = mention.start + len(anchor) - len(anchor.lstrip())
+            end = mention.end - len(anchor) + len(anchor.rstrip())
+            good.append(dataclasses.replace(mention, start=start, end=end))
+    return good
 
 
 def _plain(piece: str) -> str:
-    """A piece of a line without remains of markup and character references."""
+    """A piece of a line: remains of markup go, character references are read."""
     if "<" in piece:
         piece = _REMAINS.sub("", piece)
     if "&" in piece:
         piece = _REFERENCE.sub(lambda reference: html.unescape(reference[0]), piece)
     return piece
-
-
-def _is_data(path: Path) -> bool:
-    return path.is_file() and not path.name.startswith(".")

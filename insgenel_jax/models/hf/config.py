@@ -1,14 +1,16 @@
-"""Hugging Face's config.json, parsed <-> ModelConfig."""
+"""Hugging Face's config.json, as parsed JSON, to ModelConfig and back."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_type_hints
 
 from insgenel_jax.models.config import ModelConfig, RopeScaling
+from insgenel_jax.models.fields import expected_type
 
-# Our field -> (Hugging Face's key, what a config without it means), by model type.
-# None: it has to be there. ...: left to ModelConfig, as a null is.
+# Our field -> (Hugging Face's key, the default of a config without it), by model type.
+# None: there is no default, the key is required. ...: the default is ModelConfig's own,
+# as it is for a null.
 _SHARED: dict[str, tuple[str, Any]] = {
     "vocabulary": ("vocab_size", None),
     "dim": ("hidden_size", None),
@@ -56,7 +58,7 @@ _FIELDS: dict[str, dict[str, tuple[str, Any]]] = {
     },
 }
 _TYPES = get_type_hints(ModelConfig) | get_type_hints(RopeScaling)
-# What a model type is to us: the family, and the fields that it always has so.
+# Model type -> our family, and the fields that are the same in all its configs.
 _FAMILY: dict[str, dict[str, Any]] = {
     "opt": {"family": "opt"},
     "llama": {"family": "llama"},
@@ -65,7 +67,8 @@ _FAMILY: dict[str, dict[str, Any]] = {
     "qwen3": {"family": "llama", "qk_norm": True},
     "bert": {"family": "bert"},
 }
-# What Hugging Face can say and these models do not compute: key -> values that are fine.
+# Settings of which only some values are computed here: key -> the values accepted, the
+# default first.
 _ASSUMED: dict[str, dict[str, tuple]] = {
     "opt": {
         "activation_function": ("relu",),
@@ -87,7 +90,7 @@ _ASSUMED: dict[str, dict[str, tuple]] = {
         "is_decoder": (False,),
     },
 }
-# The same of every model type, and never written.
+# The same for every model type; never written.
 _NOT_COMPUTED: dict[str, tuple] = {"quantization_config": (None,)}
 _ARCHITECTURES = {
     "opt": "OPTForCausalLM",
@@ -119,9 +122,11 @@ def from_hf(record: Mapping[str, Any]) -> ModelConfig:
     if kind not in _FIELDS:
         raise ValueError(f"model_type is {kind!r}; this release knows {(*_FIELDS,)}")
     problems: list[str] = []
-    for key, fine in (_ASSUMED[kind] | _NOT_COMPUTED).items():
-        if record.get(key, fine[0]) not in fine:
-            problems.append(f"{key} = {record[key]!r} (only {fine[0]!r} is computed)")
+    for key, accepted in (_ASSUMED[kind] | _NOT_COMPUTED).items():
+        if record.get(key, accepted[0]) not in accepted:
+            problems.append(
+                f"{key} = {record[key]!r} (only {accepted[0]!r} is computed)"
+            )
     fields = dict(_FAMILY[kind])
     for name, (key, default) in _FIELDS[kind].items():
         value = record.get(key, default)
@@ -140,10 +145,7 @@ def from_hf(record: Mapping[str, Any]) -> ModelConfig:
 
 
 def to_hf(config: ModelConfig) -> dict[str, Any]:
-    """What `config.json` has to say so that transformers opens the same model.
-
-    Raises ValueError for a config that no model type of transformers is.
-    """
+    """The `config.json` with which transformers opens the same model."""
     kind = config.family
     if config.qk_norm:
         kind = "qwen3"
@@ -155,20 +157,12 @@ def to_hf(config: ModelConfig) -> dict[str, Any]:
         "architectures": [_ARCHITECTURES[kind]],
         "model_type": kind,
         "dtype": config.param_dtype,
-        **{key: fine[0] for key, fine in _ASSUMED[kind].items()},
+        **{key: accepted[0] for key, accepted in _ASSUMED[kind].items()},
     }
     for name, (key, _) in _FIELDS[kind].items():
         record[key] = getattr(config, name)
     if config.family == "llama":
-        rope, scaling = {"rope_type": "default"}, config.rope_scaling
-        if scaling is not None:
-            keys = _ROPE[scaling.kind].items()
-            rope = {"rope_type": scaling.kind}
-            rope |= {key: getattr(scaling, name) for name, key in keys}
-        # where transformers 5 looks, and where 4 did
-        record["rope_parameters"] = rope | {"rope_theta": config.rope_theta}
-        record["rope_theta"] = config.rope_theta
-        record["rope_scaling"] = None if scaling is None else rope
+        record |= _write_rope(config)
     if kind in ("mistral", "qwen2", "qwen3"):
         record["sliding_window"] = config.sliding_window
     if kind in ("qwen2", "qwen3"):
@@ -178,17 +172,27 @@ def to_hf(config: ModelConfig) -> dict[str, Any]:
 
 
 def _check(key: str, value: Any, hint: Any, problems: list[str]) -> None:
-    """Name a value that is not of the type `hint`, or one of a union of types."""
-    types = set(get_args(hint) or (hint,)) - {type(None)}
-    if float in types:
-        types.add(int)  # as JSON writes 10000.0
-    if type(value) not in types:
-        names = " or ".join(sorted(kind.__name__ for kind in types))
-        problems.append(f"{key} = {value!r} (expected {names})")
+    """Add to `problems` if the value is not of the type `hint`."""
+    if expected := expected_type(value, hint):
+        problems.append(f"{key} = {value!r} (expected {expected})")
+
+
+def _write_rope(config: ModelConfig) -> dict[str, Any]:
+    """The rotary settings, both as transformers 5 and as transformers 4 reads them."""
+    rope, scaling = {"rope_type": "default"}, config.rope_scaling
+    if scaling is not None:
+        keys = _ROPE[scaling.kind].items()
+        rope = {"rope_type": scaling.kind}
+        rope |= {key: getattr(scaling, name) for name, key in keys}
+    return {
+        "rope_parameters": rope | {"rope_theta": config.rope_theta},
+        "rope_theta": config.rope_theta,
+        "rope_scaling": None if scaling is None else rope,
+    }
 
 
 def _read_rope(record: Mapping[str, Any], problems: list[str]) -> dict[str, Any]:
-    """The rotary fields: `rope_parameters` of transformers 5, or what 4 wrote."""
+    """The rotary fields, from the settings of transformers 5 or of transformers 4."""
     rope = {"rope_theta": record.get("rope_theta")}
     for key in ("rope_scaling", "rope_parameters"):
         if isinstance(given := record.get(key) or {}, Mapping):
@@ -225,7 +229,7 @@ def _read_rope(record: Mapping[str, Any], problems: list[str]) -> dict[str, Any]
 def _read_window(
     kind: str, record: Mapping[str, Any], problems: list[str]
 ) -> dict[str, Any]:
-    """The sliding window: of all layers in Mistral, in Qwen from one layer on."""
+    """The sliding window: Mistral has it in all layers, Qwen from one layer on."""
     window = record.get("sliding_window", 4096)
     if window is not None:
         _check("sliding_window", window, int, problems)
@@ -242,13 +246,13 @@ def _read_window(
         _check("max_window_layers", first, int, problems)
     elif type(types) is not list:
         _check("layer_types", types, list, problems)
-    else:  # it is what transformers goes by where it is there
+    else:  # where it is given, transformers goes by it alone
         first = types.count("full_attention")
         narrow = "sliding_attention"
         if types != ["full_attention"] * first + [narrow] * (layers - first):
             problems.append(
-                f"layer_types = {types} (only full_attention and then sliding_attention,"
-                f" in all {layers} layers, is computed)"
+                f"layer_types = {types} (only full_attention and then "
+                f"sliding_attention, in all {layers} layers, is computed)"
             )
         elif first < layers and window is None:
             problems.append(f"layer_types = {types}, but no sliding_window is in use")

@@ -1,17 +1,21 @@
-"""Which Hugging Face tensor is which parameter, as data; hf.py reads and writes by it."""
+"""Which tensor of Hugging Face is which parameter: tables that weights.py goes by."""
 
 from __future__ import annotations
 
+# Parameter path -> (tensor name, input axes), as explained at NAMES.
+Rows = dict[str, tuple[str, int | None]]
 
-def _linear(ours: str, theirs: str, inputs: int = 1) -> dict:
-    """The rows of a linear map, its bias included."""
+
+def _linear(ours: str, theirs: str, inputs: int = 1) -> Rows:
+    """The rows of a linear map and its bias."""
     return {
         f"{ours}/kernel": (f"{theirs}.weight", inputs),
         f"{ours}/bias": (f"{theirs}.bias", 0),
     }
 
 
-def _norm(ours: str, theirs: str) -> dict:
+def _norm(ours: str, theirs: str) -> Rows:
+    """The rows of a layer norm."""
     return {
         f"{ours}/scale": (f"{theirs}.weight", None),
         f"{ours}/bias": (f"{theirs}.bias", None),
@@ -22,11 +26,12 @@ _OPT = "model.decoder.layers.{}."
 _LLAMA = "model.layers.{}."
 _BERT = "encoder.layer.{}."
 
-# Parameter path -> (tensor name, input axes). {} is the layer's number. Hugging Face
-# keeps a linear map as [out, in], where ours is [*in, *out] with heads apart: so many of
-# our axes are inputs. 0: a bias, its axes made one. None: the same on both sides.
-# A config uses those rows whose parameter its model has.
-NAMES: dict[str, dict[str, tuple[str, int | None]]] = {
+# Family -> parameter path -> (tensor name, input axes); {} is the layer's number.
+# Hugging Face keeps a linear map as [out, in]; ours is [*in, *out], with an axis of
+# heads. "Input axes" counts the axes of *in. 0 marks a bias, which Hugging Face keeps
+# flat; None marks a tensor that is the same on both sides.
+# A model has some of its family's rows: those whose parameter it has.
+NAMES: dict[str, Rows] = {
     "opt": {
         "embed/embedding": ("model.decoder.embed_tokens.weight", None),
         "embed_position/embedding": ("model.decoder.embed_positions.weight", None),
@@ -74,15 +79,17 @@ NAMES: dict[str, dict[str, tuple[str, int | None]]] = {
         **_norm("layers/mlp_norm", f"{_BERT}output.LayerNorm"),
     },
 }
-# Tensors that may be there and are nothing to us: buffers, and heads on top.
+# Tensors that a directory may hold and that are not read: buffers, heads on top.
 IGNORED: dict[str, tuple[str, ...]] = {
     "opt": (),
     "llama": ("model.layers.*.self_attn.rotary_emb.inv_freq",),
     "bert": ("pooler.*", "cls.*", "embeddings.position_ids"),
 }
-# What other releases write (a regular expression) -> what NAMES writes.
+# Family -> (regular expression for names of other releases, its replacement), which
+# gives the names of NAMES.
 SPELLINGS: dict[str, tuple[tuple[str, str], ...]] = {
-    "opt": ((r"^decoder\.", "model.decoder."),),  # without the head on top, as below
+    # the first of OPT and of LLaMA: as saved without the head on top
+    "opt": ((r"^decoder\.", "model.decoder."),),
     "llama": ((r"^(layers|embed_tokens|norm)\.", r"model.\1."),),
     "bert": (
         (r"^bert\.", ""),

@@ -1,7 +1,7 @@
 """The tensors of a model directory, by name: safetensors or *.bin, one file or several.
 
-Nothing is read before it is asked for, and no file is held open in between: what is
-mapped counts as resident memory until it is let go.
+A tensor is read when it is asked for, and no file stays open in between, because mapped
+memory counts as resident until the file is closed.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from safetensors import SafetensorError, safe_open
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
-# what parameters are kept in, as safetensors and PyTorch name it; not float8, which
-# means nothing without scales
+# The dtypes that parameters may have, as safetensors and PyTorch name them. float8 is
+# not one of them: it means nothing without scales.
 FLOATS = {"F64", "F32", "F16", "BF16"}
 FLOATS |= {f"torch.{kind}" for kind in ("float64", "float32", "float16", "bfloat16")}
 TORCH_WEIGHTS = "pytorch_model.bin"
@@ -29,7 +29,7 @@ TORCH_INDEX = "pytorch_model.bin.index.json"
 
 
 class Tensor(NamedTuple):
-    """A tensor on disk: read(index) gives that part of it. dtype: as the file says."""
+    """A tensor on disk: read(index) returns that part of it. dtype: the file's word."""
 
     shape: tuple[int, ...]
     dtype: str
@@ -37,10 +37,10 @@ class Tensor(NamedTuple):
 
 
 def open_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a model directory. *.bin is for where no safetensors are.
+    """The tensors of a model directory, by name: of safetensors, else of *.bin files.
 
-    Raises FileNotFoundError where neither is, ValueError that names every file that is
-    damaged, or is a *.bin while torch is not installed.
+    Raises FileNotFoundError if there are neither, ValueError that names every file that
+    is damaged, and ValueError if only PyTorch could read them and is not installed.
     """
     files, scan = _files(path, WEIGHTS, INDEX), _scan_safetensors
     if not files:
@@ -70,7 +70,7 @@ def open_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def _files(path: Path, one: str, index: str) -> list[str]:
-    """The files that hold the tensors; none where there is neither `one` nor `index`."""
+    """The names of the files that hold tensors: those of `index`, or `one`, or none."""
     if (path / index).is_file():
         try:
             record = json.loads((path / index).read_text(encoding="utf-8"))
@@ -83,46 +83,51 @@ def _files(path: Path, one: str, index: str) -> list[str]:
 
 
 def _scan_safetensors(file: Path) -> dict[str, Tensor]:
-    def read(name, index):
-        with safe_open(file, framework="numpy") as opened:
-            return opened.get_slice(name)[index]
-
     with safe_open(file, framework="numpy") as opened:
         return {
             name: Tensor(
                 tuple(opened.get_slice(name).get_shape()),
                 opened.get_slice(name).get_dtype(),
-                functools.partial(read, name),
+                functools.partial(_read_safetensors, file, name),
             )
             for name in opened.keys()  # noqa: SIM118 (not a dictionary)
         }
 
 
+def _read_safetensors(file: Path, name: str, index: tuple[slice, ...]) -> np.ndarray:
+    with safe_open(file, framework="numpy") as opened:
+        return opened.get_slice(name)[index]
+
+
 def _scan_torch(file: Path) -> dict[str, Tensor]:
     import torch
 
-    # the format of before 2020 cannot be mapped, and so is kept whole
+    # the format from before 2020 cannot be mapped: its tensors stay in memory
     mapped = zipfile.is_zipfile(file)
     load = functools.partial(
         torch.load, file, map_location="cpu", weights_only=True, mmap=mapped
     )
     try:
         held = load()
-        kinds = {name: (tuple(t.shape), str(t.dtype)) for name, t in held.items()}
+        scanned = {name: (tuple(t.shape), str(t.dtype)) for name, t in held.items()}
     except FileNotFoundError:
         raise
     except Exception as error:  # a damaged pickle can raise anything
         raise OSError(str(error).partition("\n")[0] or repr(error)) from error
-    if mapped:
-        held = None
-
-    def read(name, index):
-        part = (held or load())[name][index].contiguous()
-        if part.dtype == torch.bfloat16:  # numpy has none of its own
-            return part.view(torch.int16).numpy().view(ml_dtypes.bfloat16)
-        return part.numpy()
-
+    if not mapped:
+        load = functools.partial(dict, held)
     return {
-        name: Tensor(*kind, functools.partial(read, name))
-        for name, kind in kinds.items()
+        name: Tensor(*rest, functools.partial(_read_torch, load, name))
+        for name, rest in scanned.items()
     }
+
+
+def _read_torch(
+    load: Callable[[], dict], name: str, index: tuple[slice, ...]
+) -> np.ndarray:
+    import torch
+
+    part = load()[name][index].contiguous()
+    if part.dtype == torch.bfloat16:  # numpy has no bfloat16 of its own
+        return part.view(torch.int16).numpy().view(ml_dtypes.bfloat16)
+    return part.numpy()

@@ -1,12 +1,13 @@
-"""Model directories as Hugging Face writes them <-> ModelConfig and parameters.
+"""Model directories of Hugging Face to ModelConfig and parameters, and back.
 
-Which tensor is which parameter is data (names.py); one reader and one writer use it for
-every family. Neither needs torch.
+One reader and one writer serve all families: names.py says which tensor is which
+parameter. Neither needs torch, but for *.bin files.
 """
 
 from __future__ import annotations
 
 import fnmatch
+import functools
 import json
 import math
 import os
@@ -14,22 +15,23 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 from safetensors.numpy import save_file
 
-from insgenel_jax import models
 from insgenel_jax.models.config import ModelConfig
 from insgenel_jax.models.hf.config import from_hf, to_hf
-from insgenel_jax.models.hf.names import IGNORED, NAMES, SPELLINGS
+from insgenel_jax.models.hf.names import IGNORED, NAMES, SPELLINGS, Rows
 from insgenel_jax.models.hf.tensors import FLOATS, INDEX, WEIGHTS, Tensor, open_tensors
+from insgenel_jax.models.model import abstract_params
 
 CONFIG = "config.json"
 SHARD_BYTES = 5_000_000_000
-COMPARED = 4096  # rows of a tied model's two embeddings compared at a time
-TRANSPOSED = 64  # rows of a tensor transposed at a time; of 16 to 256 the fastest
+COMPARED = 4096  # rows of a tied model's two embeddings that are compared at a time
+TRANSPOSED = 64  # rows of a tensor that are transposed at a time: the fastest of 16-256
 
 
 def load_config(path: str | os.PathLike) -> ModelConfig:
@@ -44,60 +46,46 @@ def load_config(path: str | os.PathLike) -> ModelConfig:
 
 
 def check_tokenizer(path: str | os.PathLike, config: ModelConfig, size: int) -> None:
-    """Raises ValueError where a tokenizer of `size` ids has more than the embedding.
+    """Raises ValueError if a tokenizer has more ids, `size`, than the embedding rows.
 
     Fewer are fine: many models pad their vocabulary to a round number.
     """
     if size > config.vocabulary:
         raise ValueError(
             f"{path}: the tokenizer has {size} ids, but the embedding of the model has "
-            f"{config.vocabulary} rows (vocab_size in {CONFIG}); they are not a pair, or "
-            "tokens were added to the tokenizer alone"
+            f"{config.vocabulary} rows (vocab_size in {CONFIG}); they are not a pair, "
+            "or tokens were added to the tokenizer alone"
         )
 
 
-def load_params(path: str | os.PathLike, config: ModelConfig, shardings=None) -> dict:
+def load_params(
+    path: str | os.PathLike, config: ModelConfig, shardings: dict | None = None
+) -> dict:
     """The parameters of a model directory, read tensor by tensor into `shardings`.
 
-    At its peak the host holds, beside the parameters that are placed, one more: a
-    stacked one, all its layers.
+    Beside the parameters that are placed, the host holds one more at a time, of all its
+    layers. Without shardings the parameters go to the first device.
 
-    Raises ValueError that names every tensor that is missing, left over, of another
-    shape than `config` asks for or quantised, and every file that cannot be read.
+    Raises ValueError that names every tensor that is missing, left over, quantised or
+    of another shape than `config` asks for, and every file that cannot be read.
     """
     path, names = Path(path), NAMES[config.family]
     tensors = _spell(open_tensors(path), config)
-    shapes = flatten_dict(models.abstract_params(config), sep="/")
-    problems, expected = [], set()
-    for name, leaf in shapes.items():
-        for tensor, shape in _expected(*names[name], leaf.shape):
-            expected.add(tensor)
-            if tensor not in tensors:
-                problems.append(f"{tensor} is missing")
-            elif tensors[tensor].dtype not in FLOATS:
-                problems.append(
-                    f"{tensor} holds {tensors[tensor].dtype} instead of floating-point "
-                    "numbers (a quantised model? fetch the one it was made from)"
-                )
-            elif tensors[tensor].shape != shape:
-                found = tensors[tensor].shape
-                problems.append(f"{tensor} has shape {found} instead of {shape}")
-    if config.tie_embeddings and "unembed" in names:
-        problems += _check_tied(tensors, names)
-        expected.add(names["unembed"][0])
-    problems += [f"{name} is left over" for name in sorted(set(tensors) - expected)]
-    if problems:
+    shapes = flatten_dict(abstract_params(config), sep="/")
+    if problems := _check_tensors(tensors, config, shapes):
         raise ValueError(
             f"{path}: the tensors do not fit {CONFIG}: {'; '.join(problems)}"
         )
     if shardings is None:
         place = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-        shardings = dict.fromkeys(shapes, place)
+        places = dict.fromkeys(shapes, place)
     else:
-        shardings = flatten_dict(shardings, sep="/")
+        places = flatten_dict(shardings, sep="/")
     params = {
         name: jax.make_array_from_callback(
-            leaf.shape, shardings[name], _reader(tensors, *names[name], leaf)
+            leaf.shape,
+            places[name],
+            functools.partial(_read_parameter, tensors, *names[name], leaf),
         )
         for name, leaf in shapes.items()
     }
@@ -111,57 +99,46 @@ def save_model(
     shard_bytes: int = SHARD_BYTES,
     special: Mapping[str, int] = MappingProxyType({}),
 ) -> None:
-    """Write config.json and safetensors, which transformers opens, to `path`.
+    """Write config.json and safetensors to `path`, as transformers opens them.
 
-    `special`: the ids that config.json names, as {"eos_token_id": 2}; generation in
-    transformers stops and pads by them. In several files where the tensors are more than `shard_bytes`; no more than one
-    file is held in memory. Raises ValueError when the parameters are not those of
-    `config`.
+    shard_bytes: tensors of more bytes go to several files; one file at a time is held
+    in memory. special: the ids that config.json names, as {"eos_token_id": 2}, by which
+    generation in transformers stops and pads.
+
+    Raises ValueError when the parameters are not those of `config`.
     """
     params = flatten_dict(params, sep="/")
-    shapes = flatten_dict(models.abstract_params(config), sep="/")
-    found = {name: leaf.shape for name, leaf in params.items()}
+    shapes = flatten_dict(abstract_params(config), sep="/")
+    given = {name: leaf.shape for name, leaf in params.items()}
     wanted = {name: leaf.shape for name, leaf in shapes.items()}
-    if found != wanted:
-        differ = sorted(dict(found.items() ^ wanted.items()))
+    if given != wanted:
+        differ = sorted(dict(given.items() ^ wanted.items()))
         raise ValueError(
             f"{path}: the parameters are not those of the config: "
-            + "; ".join(f"{n}: {found.get(n)} for {wanted.get(n)}" for n in differ)
+            + "; ".join(f"{n}: {given.get(n)} for {wanted.get(n)}" for n in differ)
         )
     record, path = to_hf(config), Path(path)
     path.mkdir(parents=True, exist_ok=True)
     (path / INDEX).unlink(missing_ok=True)  # of what was saved here before
-    shards: list[dict] = [{}]  # tensor -> (parameter, layer, input axes, shape)
-    size = total = 0
-    for name, leaf in shapes.items():
-        pattern, inputs = NAMES[config.family][name]
-        for layer, (tensor, shape) in enumerate(_expected(pattern, inputs, leaf.shape)):
-            held = math.prod(shape) * leaf.dtype.itemsize
-            if shards[-1] and size + held > shard_bytes:
-                shards.append({})
-                size = 0
-            size, total = size + held, total + held
-            row = layer if "{}" in pattern else None
-            shards[-1][tensor] = name, row, inputs, shape
+    shards = _plan_shards(shapes, NAMES[config.family], shard_bytes)
     files = [WEIGHTS]
     if len(shards) > 1:
         count = len(shards)
         files = [f"model-{i + 1:05}-of-{count:05}.safetensors" for i in range(count)]
     for file, shard in zip(files, shards, strict=True):
-        arrays = {}
-        for tensor, (name, row, inputs, shape) in shard.items():
-            part = np.asarray(params[name] if row is None else params[name][row])
-            part = part.astype(config.param_dtype)
-            part = part.reshape(shape[::-1]).T if inputs else part.reshape(shape)
-            arrays[tensor] = np.ascontiguousarray(part)
+        arrays = {
+            tensor: _to_tensor(params, part, config.param_dtype)
+            for tensor, part in shard.items()
+        }
         save_file(arrays, path / file, metadata={"format": "pt"})
     if len(shards) > 1:
+        total = sum(leaf.size * leaf.dtype.itemsize for leaf in shapes.values())
         index = {
             "metadata": {"total_size": total},
             "weight_map": {t: f for f, s in zip(files, shards, strict=True) for t in s},
         }
         _write_json(path / INDEX, index)
-    _write_json(path / CONFIG, record | special)
+    _write_json(path / CONFIG, record | dict(special))
 
 
 def _write_json(file: Path, record: dict) -> None:
@@ -169,11 +146,51 @@ def _write_json(file: Path, record: dict) -> None:
     file.write_text(text, encoding="utf-8")
 
 
-def _expected(pattern: str, inputs: int | None, shape: tuple) -> list[tuple]:
-    """The tensors [(name, shape)] that a parameter is made of, one for each layer."""
+class _Part(NamedTuple):
+    """The part of a parameter that becomes one tensor of this shape."""
+
+    parameter: str
+    layer: int | None
+    inputs: int | None
+    shape: tuple[int, ...]
+
+
+def _plan_shards(
+    shapes: dict[str, jax.ShapeDtypeStruct], names: Rows, shard_bytes: int
+) -> list[dict[str, _Part]]:
+    """For each file its tensors, name -> part: at most `shard_bytes`, or one tensor."""
+    shards: list[dict[str, _Part]] = [{}]
+    held = 0
+    for name, leaf in shapes.items():
+        pattern, inputs = names[name]
+        for layer, (tensor, shape) in enumerate(_expected(pattern, inputs, leaf.shape)):
+            size = math.prod(shape) * leaf.dtype.itemsize
+            if shards[-1] and held + size > shard_bytes:
+                shards.append({})
+                held = 0
+            held += size
+            row = layer if "{}" in pattern else None
+            shards[-1][tensor] = _Part(name, row, inputs, shape)
+    return shards
+
+
+def _to_tensor(params: dict, part: _Part, dtype: str) -> np.ndarray:
+    """A part of a parameter, laid out as Hugging Face keeps it."""
+    whole = params[part.parameter]
+    array = np.asarray(whole if part.layer is None else whole[part.layer])
+    array = array.astype(dtype)
+    if part.inputs:
+        array = array.reshape(part.shape[::-1]).T
+    return np.ascontiguousarray(array.reshape(part.shape))
+
+
+def _expected(
+    pattern: str, inputs: int | None, shape: tuple[int, ...]
+) -> list[tuple[str, tuple[int, ...]]]:
+    """The tensors (name, shape) of a parameter of `shape`, one for each layer."""
     layers = 1
     if "{}" in pattern:
-        layers, *shape = shape
+        layers, shape = shape[0], shape[1:]
     if inputs == 0:
         shape = (math.prod(shape),)
     elif inputs:
@@ -182,7 +199,7 @@ def _expected(pattern: str, inputs: int | None, shape: tuple) -> list[tuple]:
 
 
 def _spell(tensors: dict[str, Tensor], config: ModelConfig) -> dict[str, Tensor]:
-    """The tensors named as in NAMES, without those that are nothing to us."""
+    """The tensors under the names of NAMES, without those that are not read."""
     spelled = {}
     for name, tensor in tensors.items():
         for theirs, ours in SPELLINGS[config.family]:
@@ -192,46 +209,77 @@ def _spell(tensors: dict[str, Tensor], config: ModelConfig) -> dict[str, Tensor]
     return spelled
 
 
-def _check_tied(tensors: dict[str, Tensor], names: dict) -> list[str]:
-    """A tied model may bring its embedding twice, but not two embeddings."""
+def _check_tensors(
+    tensors: dict[str, Tensor],
+    config: ModelConfig,
+    shapes: dict[str, jax.ShapeDtypeStruct],
+) -> list[str]:
+    """Which tensors are not those that parameters of these shapes are made of."""
+    names, problems, expected = NAMES[config.family], [], set()
+    for name, leaf in shapes.items():
+        for tensor, shape in _expected(*names[name], leaf.shape):
+            expected.add(tensor)
+            if tensor not in tensors:
+                problems.append(f"{tensor} is missing")
+            elif tensors[tensor].dtype not in FLOATS:
+                problems.append(
+                    f"{tensor} holds {tensors[tensor].dtype} instead of floating-point "
+                    "numbers (a quantised model? fetch the one it was made from)"
+                )
+            elif (other := tensors[tensor].shape) != shape:
+                problems.append(f"{tensor} has shape {other} instead of {shape}")
+    if config.tie_embeddings and "unembed" in names:
+        problems += _check_tied(tensors, names)
+        expected.add(names["unembed"][0])
+    return problems + [
+        f"{name} is left over" for name in sorted(set(tensors) - expected)
+    ]
+
+
+def _check_tied(tensors: dict[str, Tensor], names: Rows) -> list[str]:
+    """A tied model may bring its embedding twice, but not two different ones."""
     first, second = names["embed/embedding"][0], names["unembed"][0]
     if first not in tensors or second not in tensors:
         return []
     shapes = {tensors[first].shape, tensors[second].shape}
     rows = tensors[first].shape[0]
-    blocks = (slice(i, min(i + COMPARED, rows)) for i in range(0, rows, COMPARED))
+    parts = (slice(i, min(i + COMPARED, rows)) for i in range(0, rows, COMPARED))
     same = len(shapes) == 1 and all(
-        np.array_equal(tensors[first].read((b,)), tensors[second].read((b,)))
-        for b in blocks
+        np.array_equal(tensors[first].read((part,)), tensors[second].read((part,)))
+        for part in parts
     )
     if same:
         return []
     return [f"{second} differs from {first}, but tie_word_embeddings says they are one"]
 
 
-def _reader(tensors: dict[str, Tensor], pattern: str, inputs: int | None, leaf):
-    """A function from an index into a parameter to that part of it, read from disk."""
+def _read_parameter(
+    tensors: dict[str, Tensor],
+    pattern: str,
+    inputs: int | None,
+    leaf: jax.ShapeDtypeStruct,
+    index: tuple[slice, ...],
+) -> np.ndarray:
+    """The part `index` of a parameter, read from the tensors that it is made of."""
     layered = "{}" in pattern
     shape = leaf.shape[1:] if layered else leaf.shape
-
-    def read(index):
-        index = [slice(*i.indices(n)) for i, n in zip(index, leaf.shape, strict=True)]
-        numbers = range(index[0].start, index[0].stop) if layered else [0]
-        index = index[1:] if layered else index
-        part = _aligned([len(numbers), *(i.stop - i.start for i in index)], leaf.dtype)
-        for row, number in enumerate(numbers):
-            tensor = tensors[pattern.format(number)]
-            _copy(part[row], _read_part(tensor, inputs, shape, index), inputs)
-        return part if layered else part[0]
-
-    return read
+    bounds = [slice(*i.indices(n)) for i, n in zip(index, leaf.shape, strict=True)]
+    numbers = range(bounds[0].start, bounds[0].stop) if layered else [0]
+    bounds = bounds[1:] if layered else bounds
+    part = _aligned([len(numbers), *(b.stop - b.start for b in bounds)], leaf.dtype)
+    for row, number in enumerate(numbers):
+        tensor = tensors[pattern.format(number)]
+        _copy(part[row], _read_layer(tensor, inputs, shape, bounds), inputs)
+    return part if layered else part[0]
 
 
-def _read_part(tensor: Tensor, inputs: int | None, shape: tuple, index: list):
-    """The part `index` of a parameter of `shape` (one layer's), out of its tensor.
+def _read_layer(
+    tensor: Tensor, inputs: int | None, shape: tuple[int, ...], index: list[slice]
+) -> np.ndarray:
+    """The part `index` of one layer of a parameter, of `shape`, from its tensor.
 
-    Axes that the tensor has as one are read between the bounds of their first, which is
-    the one that shardings split; what the others leave out is dropped here.
+    Axes that the tensor has as one are read between the bounds of the first of them,
+    the one that shardings split; the bounds of the others are applied after reading.
     """
     if inputs is None:
         return tensor.read(tuple(index))
@@ -246,17 +294,17 @@ def _read_part(tensor: Tensor, inputs: int | None, shape: tuple, index: list):
 
 
 def _copy(target: np.ndarray, source: np.ndarray, inputs: int | None) -> None:
-    """target[...] = source; what is transposed goes by blocks that a cache holds."""
+    """target[...] = source; if transposed, as many rows at a time as a cache holds."""
     axis = inputs or 0
     width = math.prod(source.shape[axis + 1 :])  # the tensor's rows of one output
     step = max(TRANSPOSED // width, 1) if inputs else source.shape[axis]
     for start in range(0, source.shape[axis], step):
-        block = (slice(None),) * axis + (slice(start, start + step),)
-        target[block] = source[block]
+        rows = (slice(None),) * axis + (slice(start, start + step),)
+        target[rows] = source[rows]
 
 
-def _aligned(shape: list[int], dtype) -> np.ndarray:
-    """An uninitialised array that jax on a CPU takes over as it is, without a copy."""
+def _aligned(shape: list[int], dtype: Any) -> np.ndarray:
+    """An uninitialised array that jax on a CPU uses as it is, without a copy."""
     size = math.prod(shape) * np.dtype(dtype).itemsize
     memory = np.empty(size + 64, np.uint8)
     start = -memory.ctypes.data % 64

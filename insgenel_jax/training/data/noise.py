@@ -1,8 +1,8 @@
-"""A document in, the same with some words between its mentions replaced out.
+"""Noise: a document in; the same document with words between its mentions replaced out.
 
-A model trained from scratch on few texts learns them by heart: which sentence frames
-hold a link, rather than which words around a name tell who is meant. Noise takes the
-frames away. (*paper*: none; a pretrained model needs none.)
+A model that is trained from scratch on few texts learns by heart which sentences hold
+a link, instead of learning which words around a name tell who is meant. Noise makes the
+sentences differ. The paper uses none, and a pretrained model needs none.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ SAMPLE = 10_000  # descriptions that words are taken from
 
 def description_words(kb: KnowledgeBase) -> list[str]:
     """The lower-case words of the knowledge base's descriptions, each once, sorted."""
-    words = set()
+    words: set[str] = set()
     for i in range(min(len(kb), SAMPLE)):
-        found = WORD.findall(kb.description(i))
-        words |= {word for word in found if len(word) > 2 and word.islower()}
+        in_text = WORD.findall(kb.description(i))
+        words |= {word for word in in_text if len(word) > 2 and word.islower()}
     return sorted(words)
 
 
 def replace_words(document: Document, share: float, words: Sequence[str]) -> Document:
     """Replace about `share` of the words outside of mentions by words drawn evenly.
 
-    How many is drawn for each document between none and twice `share`. The draw is a
-    function of the document's id, so that a resumed run sees what the first saw.
+    The share of a document is itself drawn, between 0 and twice `share`. Draws are a
+    function of the document's id, so that a resumed run sees what the first run saw.
     """
     rng = np.random.default_rng(zlib.crc32(document.id.encode()))
     share = rng.uniform(0, 2 * share)
@@ -51,7 +51,7 @@ def replace_words(document: Document, share: float, words: Sequence[str]) -> Doc
         parts += [document.text[reached:start], word]
         length += start - reached + len(word)
         reached = end
-        moved.append((end, length - end))  # behind `end`, characters move by so many
+        moved.append((end, length - end))  # by how much characters behind `end` move
     parts.append(document.text[reached:])
 
     def move(place: int) -> int:

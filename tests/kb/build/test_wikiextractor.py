@@ -1,16 +1,17 @@
+"""Lines and files of WikiExtractor's output, whole and broken."""
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from insgenel_jax.kb.build.wikiextractor import (
-    article_title,
     find_files,
     link_target,
     parse_paragraph,
     read_pages,
 )
 from insgenel_jax.text.document import Mention
-from insgenel_jax.text.formats.documents import Rejects
+from insgenel_jax.text.formats.rejects import Rejects
 
 
 def links(line):
@@ -19,7 +20,7 @@ def links(line):
 
 
 @pytest.mark.parametrize(
-    ("line", "text", "found"),
+    ("line", "text", "expected"),
     [
         ("No link.", "No link.", []),
         (
@@ -59,13 +60,13 @@ def links(line):
         ),
     ],
 )
-def test_a_paragraph(line, text, found):
+def test_a_paragraph(line, text, expected):
     assert parse_paragraph(line)[0] == text
-    assert links(line) == (found, [])
+    assert links(line) == (expected, [])
 
 
 @pytest.mark.parametrize(
-    ("line", "text", "found", "problem"),
+    ("line", "text", "expected", "problem"),
     [
         ('a <a href="B">b', "a b", [], "link is never closed"),
         (
@@ -93,9 +94,9 @@ def test_a_paragraph(line, text, found):
         ),
     ],
 )
-def test_bad_links_leave_their_text(line, text, found, problem):
+def test_bad_links_leave_their_text(line, text, expected, problem):
     assert parse_paragraph(line)[0] == text
-    assert links(line) == (found, [problem])
+    assert links(line) == (expected, [problem])
 
 
 PIECES = st.text(st.sampled_from("ab é😀.&;#<>\xa0[]{}\u0301"), max_size=6)
@@ -103,7 +104,7 @@ PIECES = st.text(st.sampled_from("ab é😀.&;#<>\xa0[]{}\u0301"), max_size=6)
 
 @given(st.lists(st.tuples(PIECES, PIECES, PIECES), max_size=5))
 def test_offsets_of_any_links(pieces):
-    """Every link is `<before>anchor<after>`; escaped so that only the links are markup."""
+    """Text and anchors are escaped, so that only the links are markup."""
 
     def escape(text):
         return "".join(f"&#{ord(c)};" if c in "&<" else c for c in text)
@@ -128,28 +129,6 @@ def test_any_line_is_read(line):
         line + '<a href="' + line + '">' + line + "</a>"
     )
     assert all(text[m.start : m.end].strip() for m in mentions)
-
-
-@pytest.mark.parametrize(
-    ("name", "title"),
-    [
-        ("ada_Lovelace ", "Ada Lovelace"),
-        ("ßeta", "ßeta"),
-        ("éa", "Éa"),
-        ("Star Trek: The Film", "Star Trek: The Film"),
-        ("category talk:X", ""),
-        (":Category:X", ""),
-        ("de:Berlin", ""),
-        ("De: Berlin", "De: Berlin"),
-        ("https://example.org", ""),
-        ("Ada (disambiguation)", ""),
-        ("A  b\xa0c", "A b c"),
-        ("", ""),
-        ("#Part", "#Part"),
-    ],
-)
-def test_article_title(name, title):
-    assert article_title(name) == title
 
 
 def test_a_link_within_the_page_leads_nowhere():

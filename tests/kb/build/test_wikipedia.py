@@ -1,3 +1,5 @@
+"""Wikipedia pages made into a knowledge base and training documents."""
+
 import bz2
 import json
 
@@ -5,13 +7,11 @@ import pytest
 
 from insgenel_jax import artifact
 from insgenel_jax.kb import Entity, KnowledgeBase
+from insgenel_jax.kb.build import wikipedia
 from insgenel_jax.kb.build.training_documents import read_training_documents
-from insgenel_jax.kb.build.wikipedia import (
-    build_from_wikipedia,
-    ordered_map,
-    read_leads,
-)
-from insgenel_jax.text.formats.documents import Rejects, read_documents
+from insgenel_jax.kb.build.wikipedia import build_from_wikipedia, read_leads
+from insgenel_jax.text.formats.documents import read_documents
+from insgenel_jax.text.formats.rejects import Rejects
 
 FILLER = "and then there were some more words to fill this line"
 
@@ -105,20 +105,22 @@ def test_pages_held_back_are_in_no_training_document(source, tmp_path):
     assert [d.id for d in held_back] == ["1:0", "1:3", "2:0"]
 
 
-def test_the_same_bytes_whatever_the_number_of_processes(source, tmp_path):
+def test_the_same_bytes_whatever_processes_and_memory(source, tmp_path, monkeypatch):
     rejects = [Rejects(), Rejects()]
     for workers in (1, 2):
         out = tmp_path / str(workers)
         build_from_wikipedia(source, out, rejects[workers - 1], workers=workers)
-    one, two = (
+    monkeypatch.setattr(wikipedia, "_COMPACT", 0)  # sum the counts after every file
+    build_from_wikipedia(source, tmp_path / "summed", Rejects())
+    one, two, summed = (
         {
             file.relative_to(tmp_path / name): file.read_bytes()
             for file in sorted((tmp_path / name).rglob("*"))
             if file.is_file()
         }
-        for name in ("1", "2")
+        for name in ("1", "2", "summed")
     )
-    assert one == two
+    assert one == two == summed
     assert rejects[0].entries == rejects[1].entries
 
 
@@ -150,15 +152,6 @@ def test_a_page_that_occurs_twice_counts_once(source, tmp_path):
         for page, title in [(line.split('"')[1], line.split('"')[5])]
     ]
     assert rejects[1].by_reason["page seen before"] == 6
-
-
-def test_results_come_in_order():
-    items = [10**6, *range(12)]
-    assert list(ordered_map(_slow, items, 2)) == list(ordered_map(_slow, items, 1))
-
-
-def _slow(count):
-    return sum(range(count)), count
 
 
 def test_a_damaged_file_costs_only_its_pages(source, tmp_path):
@@ -196,8 +189,8 @@ def test_real_pages(data, tmp_path):
     ]
     assert len(documents) > 100
     for document in documents:
-        found = kb.matches(document.text)
-        spans = set(zip(found.starts.tolist(), found.ends.tolist(), strict=True))
+        matches = kb.matches(document.text)
+        spans = set(zip(matches.starts.tolist(), matches.ends.tolist(), strict=True))
         for mention in document.mentions:
             surface = document.text[mention.start : mention.end]
             assert surface == surface.strip() != ""

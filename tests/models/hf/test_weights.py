@@ -1,4 +1,4 @@
-"""Model directories: round trips bit for bit, and every way in which one is broken."""
+"""Model directories: round trips bit for bit, and how damaged ones are refused."""
 
 import dataclasses
 import json
@@ -23,7 +23,7 @@ def saved(tmp_path):
 
 
 def change(path, **tensors):
-    """Replace tensors of a directory; None takes one away."""
+    """Replace tensors of a directory; None removes one."""
     held = load_file(path / hf.WEIGHTS) | tensors
     held = {name: tensor for name, tensor in held.items() if tensor is not None}
     save_file(held, path / hf.WEIGHTS, metadata={"format": "pt"})
@@ -42,11 +42,11 @@ def change(path, **tensors):
     ids=["llama", "tied", "windowed", "opt-350m", "bert", "bfloat16"],
 )
 def test_round_trip(config, tmp_path):
-    """Every bit of every parameter, and the names are one layer's each."""
+    """Config and every bit of every parameter come back."""
     params = random_params(config)
     hf.save_model(tmp_path, config, params)
-    found = hf.load_config(tmp_path)
-    assert dataclasses.replace(found, param_dtype=config.param_dtype) == config
+    actual = hf.load_config(tmp_path)
+    assert dataclasses.replace(actual, param_dtype=config.param_dtype) == config
     loaded = hf.load_params(tmp_path, config)
     assert jax.tree.structure(loaded) == jax.tree.structure(params)
     jax.tree.map(np.testing.assert_array_equal, loaded, params)
@@ -56,8 +56,8 @@ def test_round_trip(config, tmp_path):
 
 
 @pytest.mark.parametrize("rows", [1, 16])
-def test_transposed_by_blocks(rows, saved, monkeypatch):
-    """The last block short, a block less than one head."""
+def test_transposed_by_rows(rows, saved, monkeypatch):
+    """A number of rows that divides nothing, and rows of less than a head."""
     monkeypatch.setattr(hf, "TRANSPOSED", rows)
     places = models.param_shardings(LLAMA, sharding.make_mesh(1, 2, 2))
     for shardings in (None, places):
@@ -66,7 +66,7 @@ def test_transposed_by_blocks(rows, saved, monkeypatch):
 
 
 def test_layout_on_disk(saved):
-    """[out, in], heads after each other, as transformers multiplies them."""
+    """[out, in] with the heads after each other, as transformers multiplies them."""
     params, tensors = random_params(LLAMA), load_file(saved / hf.WEIGHTS)
     query = params["layers"]["attention"]["query"]["kernel"][1]  # [D N H]
     on_disk = tensors["model.layers.1.self_attn.q_proj.weight"]
@@ -82,7 +82,7 @@ def test_layout_on_disk(saved):
 @pytest.mark.parametrize("config", [LLAMA, OPT_350M, BERT], ids=lambda c: c.family)
 @pytest.mark.parametrize("mesh", [(2, 2, 2), (1, 4, 2)], ids=str)
 def test_into_shardings(config, mesh, tmp_path):
-    """Each leaf where it was asked to be, the values unchanged."""
+    """Each leaf lies in the sharding asked for, with the same values."""
     params = random_params(config)
     hf.save_model(tmp_path, config, params)
     places = models.param_shardings(config, sharding.make_mesh(*mesh))
@@ -92,7 +92,7 @@ def test_into_shardings(config, mesh, tmp_path):
 
 
 def test_into_a_sharding_of_the_head_size(saved):
-    """An axis that is not the first of those that the tensor has as one."""
+    """Split along an axis that is not the first of those that the tensor has as one."""
     mesh = sharding.make_mesh(1, 2, 3)
     places = jax.tree.map(
         lambda _: sharding.replicated(mesh), models.abstract_params(LLAMA)
@@ -105,7 +105,7 @@ def test_into_a_sharding_of_the_head_size(saved):
 
 
 def test_reads_its_own_part_alone(saved, monkeypatch):
-    """A device's share of a tensor is what is read from disk, not all of it."""
+    """Only a device's share of a tensor is read from disk."""
     read = []
     whole = hf.open_tensors(saved)
 
@@ -128,7 +128,7 @@ def test_reads_its_own_part_alone(saved, monkeypatch):
 
 
 def test_cast_while_loading(saved):
-    """fp32 on disk, bf16 asked for."""
+    """Float32 on disk, bfloat16 in the config."""
     config = dataclasses.replace(LLAMA, param_dtype="bfloat16")
     loaded = hf.load_params(saved, config)
     expected = random_params(LLAMA)["unembed"].astype(jax.numpy.bfloat16)
@@ -160,7 +160,7 @@ def test_everything_wrong_at_once(saved):
 
 
 def test_quantised(saved):
-    """Integers are no weights, whatever their shape."""
+    """Integers are refused, whatever their shape."""
     norm = np.ones(24, np.int8)
     change(saved, **{"model.norm.weight": norm})
     with pytest.raises(ValueError, match=r"model\.norm\.weight holds I8 instead of fl"):
@@ -180,7 +180,7 @@ def test_quantised_bin(saved):
 
 @pytest.mark.parametrize("cut", [1, 1000, -4])
 def test_truncated(saved, cut):
-    """Cut in the header, in the data, by a few bytes: named as such."""
+    """Cut in the header, in the data, by a few bytes: the error says truncated."""
     file = saved / hf.WEIGHTS
     file.write_bytes(file.read_bytes()[: 7 if cut == 1 else cut])
     with pytest.raises(ValueError, match=r"cannot read model.safetensors.*truncated"):
@@ -203,7 +203,7 @@ def test_extras_that_are_known(tmp_path):
 
 
 def test_older_bert(tmp_path):
-    """`bert.` before every name, gamma and beta, heads on top: the files of 2018."""
+    """The files of 2018: names with `bert.`, gamma and beta; heads on top."""
     params = random_params(BERT)
     hf.save_model(tmp_path, BERT, params)
     held = load_file(tmp_path / hf.WEIGHTS)
@@ -225,7 +225,7 @@ def test_older_bert(tmp_path):
 
 
 def test_bases_without_their_head(tmp_path):
-    """What OPTModel and LlamaModel save: `decoder.` or nothing before the names."""
+    """As OPTModel and LlamaModel save: names with `decoder.` or nothing in front."""
     for config, start in ((OPT_350M, "model."), (TIED, "model.")):
         path, params = tmp_path / config.family, random_params(config)
         hf.save_model(path, config, params)
@@ -238,10 +238,10 @@ def test_bases_without_their_head(tmp_path):
         jax.tree.map(np.testing.assert_array_equal, loaded, params)
 
 
-@pytest.mark.parametrize("block", [16, 40])
-def test_two_embeddings_of_a_tied_model(block, tmp_path, monkeypatch):
-    """The config says that they are one; the weights do not, in the last row alone."""
-    monkeypatch.setattr(hf, "COMPARED", block)
+@pytest.mark.parametrize("rows", [16, 40])
+def test_two_embeddings_of_a_tied_model(rows, tmp_path, monkeypatch):
+    """The config says that they are one, but they differ in the last row."""
+    monkeypatch.setattr(hf, "COMPARED", rows)
     hf.save_model(tmp_path, TIED, random_params(TIED))
     other = np.array(random_params(TIED)["embed"]["embedding"])
     other[63, 23] += 1
@@ -251,7 +251,7 @@ def test_two_embeddings_of_a_tied_model(block, tmp_path, monkeypatch):
 
 
 def test_saved_in_several_files(tmp_path):
-    """No file above the limit, unless one tensor is; loaded again the same."""
+    """No file is above the limit, unless a single tensor is; all are loaded again."""
     params = random_params(LLAMA)
     hf.save_model(tmp_path, LLAMA, params, shard_bytes=5000)
     sizes = {
@@ -279,12 +279,12 @@ def test_generation_stops_where_the_tokenizer_says(tmp_path):
     special = {"bos_token_id": 5, "eos_token_id": 7, "pad_token_id": 3}
     hf.save_model(tmp_path, LLAMA, random_params(LLAMA), special=special)
     model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path)
-    found = model.generation_config.to_dict()
-    assert {name: found[name] for name in special} == special
+    actual = model.generation_config.to_dict()
+    assert {name: actual[name] for name in special} == special
 
 
 def test_tokenizer_of_another_size(tmp_path):
-    """A padded vocabulary is legal, a token without a row is not."""
+    """A padded vocabulary is accepted, a token without a row is refused."""
     hf.check_tokenizer(tmp_path, LLAMA, 64)
     hf.check_tokenizer(tmp_path, LLAMA, 60)
     with pytest.raises(ValueError, match=r"tokenizer has 65 ids, .* has 64 rows"):
@@ -294,7 +294,7 @@ def test_tokenizer_of_another_size(tmp_path):
 @pytest.mark.torch
 @pytest.mark.parametrize("zipped", [True, False])
 def test_bin(zipped, tmp_path):
-    """pytorch_model.bin, of today and of before 2020, in bfloat16 as well; a cut one."""
+    """pytorch_model.bin in the formats of today and before 2020; a truncated one."""
     torch = pytest.importorskip("torch")
     params = random_params(BERT)
     hf.save_model(tmp_path, BERT, params)
@@ -330,7 +330,7 @@ def test_bin_runs_no_code(tmp_path):
 
 
 def test_bin_without_torch(tmp_path, monkeypatch):
-    """Says what to do."""
+    """The error says what to do."""
     (tmp_path / "pytorch_model.bin").touch()
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ValueError, match="install torch, or save .* as safetensors"):
@@ -338,7 +338,7 @@ def test_bin_without_torch(tmp_path, monkeypatch):
 
 
 def test_several_files(saved):
-    """A sharded checkpoint is read by its index; a file that lacks is named."""
+    """A sharded checkpoint is read by its index; a missing file is named."""
     held = load_file(saved / hf.WEIGHTS)
     (saved / hf.WEIGHTS).unlink()
     weight_map = {}
@@ -359,7 +359,7 @@ def test_several_files(saved):
 
 
 def test_no_model(tmp_path):
-    """An empty folder, one with a config that is no JSON."""
+    """An empty folder, and configs that are not the JSON of a model."""
     with pytest.raises(FileNotFoundError, match="expected a model directory"):
         hf.load_config(tmp_path)
     with pytest.raises(FileNotFoundError, match="found no model.safetensors, "):
@@ -371,7 +371,7 @@ def test_no_model(tmp_path):
 
 
 def test_parameters_of_another_config(tmp_path):
-    """Nothing is written for a pair that could not be read back."""
+    """They are refused, and nothing is written."""
     with pytest.raises(ValueError, match=r"unembed: None for \(64, 24\)"):
         hf.save_model(tmp_path, LLAMA, random_params(TIED))
     assert not list(tmp_path.iterdir())

@@ -1,19 +1,15 @@
-import bz2
-import gzip
+"""Documents come back as written; a bad line is rejected and the others are read."""
+
 import io
 import json
+import sys
 from types import SimpleNamespace
 
 import pytest
 
 from insgenel_jax.text.document import Document, Mention, dumps
-from insgenel_jax.text.formats import documents as formats
-from insgenel_jax.text.formats.documents import (
-    Rejects,
-    read_documents,
-    read_lines,
-    write_documents,
-)
+from insgenel_jax.text.formats.documents import read_documents, write_documents
+from insgenel_jax.text.formats.rejects import Rejects
 
 DOCUMENTS = [
     Document(
@@ -75,22 +71,6 @@ def test_bad_lines_are_rejected_and_the_rest_is_read(tmp_path):
     assert rejects.by_reason == {"not JSON": 1, "not a document": 4, "not UTF-8": 1}
 
 
-def test_rejects_file_is_made_with_the_first_entry_and_never_left_from_before(tmp_path):
-    path = tmp_path / "rejects.jsonl"
-    with Rejects(path) as rejects:
-        rejects.add("here", None, "odd: 7", "\ud800")
-    assert json.loads(path.read_text())["content"] == "\ud800"
-    with Rejects(path):
-        pass
-    assert not path.exists()
-
-
-def test_rejects_without_a_file_are_kept():
-    rejects = Rejects()
-    rejects.add("here", 3, "odd: 7", "text")
-    assert rejects.entries == [("here", 3, "odd: 7", "text")]
-
-
 def test_paragraphs_of_a_text_file_are_documents(tmp_path):
     path = tmp_path / "story.txt"
     path.write_bytes("\ufeffOne\r\ntwo\n \n\n\nThree\n".encode())
@@ -99,33 +79,6 @@ def test_paragraphs_of_a_text_file_are_documents(tmp_path):
     as_lines = Rejects()
     assert list(read_documents(path, as_lines, format="jsonl")) == []
     assert as_lines.count == 3
-
-
-@pytest.mark.parametrize(
-    ("ending", "pack"), [("", bytes), (".bz2", bz2.compress), (".gz", gzip.compress)]
-)
-def test_packed_files_are_unpacked(tmp_path, ending, pack):
-    path = tmp_path / f"story.txt{ending}"
-    path.write_bytes(pack(b"One\n\nTwo"))
-    assert list(read_lines(path)) == [(1, b"One"), (2, b""), (3, b"Two")]
-    assert [d.id for d in read_documents(path, Rejects())] == ["story:1", "story:2"]
-
-
-@pytest.mark.parametrize("ending", [".bz2", ".gz"])
-def test_a_packed_file_cut_short_gives_what_is_whole_and_a_reject(tmp_path, ending):
-    lines = b"".join(
-        dumps(Document(str(i), str(i * 7919 % 104_729))).encode() + b"\n"
-        for i in range(40_000)
-    )
-    pack = {".bz2": lambda text: bz2.compress(text, 1), ".gz": gzip.compress}[ending]
-    packed = pack(lines)
-    path = tmp_path / f"documents.jsonl{ending}"
-    path.write_bytes(packed[: len(packed) * 3 // 4])
-    rejects = Rejects()
-    found = list(read_documents(path, rejects))
-    assert 0 < len(found) < 40_000
-    assert [document.id for document in found] == [str(i) for i in range(len(found))]
-    assert set(rejects.by_reason) == {"file cut short or damaged"}
 
 
 def test_errors_by_name(tmp_path):
@@ -139,7 +92,7 @@ def test_errors_by_name(tmp_path):
 def test_standard_streams(monkeypatch, capsys):
     line = dumps(DOCUMENTS[0]).encode()
     stdin = SimpleNamespace(buffer=io.BytesIO(line))
-    monkeypatch.setattr(formats.sys, "stdin", stdin)
+    monkeypatch.setattr(sys, "stdin", stdin)
     assert list(read_documents("-", Rejects())) == DOCUMENTS[:1]
     write_documents("-", DOCUMENTS[:1])
     assert capsys.readouterr().out.encode() == line + b"\n"

@@ -1,13 +1,17 @@
+"""Negatives of a batch: drawn, mined and in-batch; and how mining goes on."""
+
 import collections
 import copy
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from insgenel_jax.models.config import ModelConfig
-from insgenel_jax.training import objectives
+from insgenel_jax.retrieval.encoder import encode
 from insgenel_jax.training.data import negatives
+from insgenel_jax.training.retriever import retriever_task
 
 MODEL = ModelConfig(
     "bert", vocabulary=50, dim=16, layers=1, heads=2, ffn=16, max_positions=8
@@ -64,7 +68,7 @@ def test_golds_and_negatives_of_a_batch(make_config):
     assert not (gold & against).any()
     # a gold that was not drawn is no negative of the others
     drawn = set(ids[4:]) | {ids[m] for m in np.flatnonzero(against.any(0))}
-    for row, golds in zip(against, GOLDS):
+    for row, golds in zip(against, GOLDS, strict=True):
         assert {ids[m] for m in np.flatnonzero(row)} == drawn - set(golds)
 
 
@@ -103,7 +107,7 @@ def test_rows_without_an_entity_are_neither(data):
 
 
 def test_mining_finds_the_nearest_and_sets_the_data_back(data):
-    params = objectives.retriever_task(MODEL, 0).init(jax.random.key(0), None)
+    params = retriever_task(MODEL, 0).init(jax.random.key(0), None)
     params = {"mention": params["entity"], "entity": params["entity"]}
     data.refresh(0, params)
     assert not data.get_state()["mined"]
@@ -114,7 +118,7 @@ def test_mining_finds_the_nearest_and_sets_the_data_back(data):
     assert data.get_state()["windows"] == before
     mined = copy.deepcopy(data.get_state()["mined"])
     assert len(mined) == 4
-    vectors = np.asarray(objectives.encode(MODEL, params["entity"], ENTITIES, 0))
+    vectors = np.asarray(encode(MODEL, params["entity"], jnp.array(ENTITIES), 0))
     windows = Windows()
     windows.set_state(before)
     for rows in mined:
@@ -125,7 +129,7 @@ def test_mining_finds_the_nearest_and_sets_the_data_back(data):
 
 
 def test_the_state_holds_the_round(data, make_config):
-    params = objectives.retriever_task(MODEL, 0).init(jax.random.key(0), None)
+    params = retriever_task(MODEL, 0).init(jax.random.key(0), None)
     for _ in range(4):
         next(data)
     data.refresh(4, params)

@@ -1,0 +1,40 @@
+"""What can be asked of a decoder beyond the chunks, in one record for all of them."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from insgenel_jax.decoding.title_trie import TitleTrie
+
+SELECTIONS = ("greedy", "marginal")
+OPENINGS = ("candidates", "first_token")
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """Options of `decode`. Each decoder names those it takes account of in `HONOURS`.
+
+    selection: how a path through a block is chosen, see `selection.select`. unlinked:
+    keep the best link that each block passes over, in `Path.unlinked`. vocabulary: also
+    score every edge of a link over the whole vocabulary, in `Path.vocabulary`. beams:
+    how many hypotheses beam search keeps. openings: where beam search may open a
+    mention, see `whole_target.extend`. titles: the prefix tree of all titles, on the
+    devices, for mentions that may take any title of the knowledge base.
+
+    Raises ValueError for another selection, for other openings, and for beams below 1.
+    """
+
+    selection: str = "greedy"
+    unlinked: bool = False
+    vocabulary: bool = False
+    beams: int = 2
+    openings: str = "candidates"
+    titles: TitleTrie | None = None
+
+    def __post_init__(self):
+        for name, choices in (("selection", SELECTIONS), ("openings", OPENINGS)):
+            value = getattr(self, name)
+            if value not in choices:
+                raise ValueError(f"{name} = {value!r}: expected one of {choices}")
+        if self.beams < 1:
+            raise ValueError(f"beams = {self.beams}: expected at least 1")

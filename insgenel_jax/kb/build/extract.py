@@ -1,0 +1,122 @@
+"""A file of Wikipedia pages in; its links, leads and labelled paragraphs out.
+
+This is the first pass of `build_from_wikipedia`, a pure function of one file. A page's
+lead is its first paragraph, which describes the entity.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+
+from insgenel_jax.kb.build.entity_list import form_table
+from insgenel_jax.kb.build.wikiextractor import Page, read_pages
+from insgenel_jax.kb.folding import form_key
+from insgenel_jax.text.document import WORD, Document, dumps
+from insgenel_jax.text.formats.rejects import Rejects
+
+PAGES = pa.schema([("title", pa.large_string()), ("lead", pa.large_string())])
+
+_LONGEST_LEAD = 600  # characters
+_FEWEST_WORDS = 10  # of a training document
+_MOST_ANCHOR_TEXT = 0.8
+
+
+@dataclasses.dataclass(frozen=True)
+class Extract:
+    """What the first pass takes from one file."""
+
+    links: pa.Table  # the columns of FORMS
+    pages: pa.Table  # the columns of PAGES
+    ids: frozenset[str]  # of the pages
+    training: list[bytes]  # Document JSON
+    held_back: list[Document]
+    rejected: list[tuple[str, int | None, str, str]]  # arguments of Rejects.add
+
+
+def extract_file(
+    file: Path, dev_share: float, without: frozenset[str] = frozenset()
+) -> Extract:
+    """Links, leads and paragraphs of one file.
+
+    dev_share: the share of the pages whose paragraphs are held back. without: ids of
+    pages to leave out.
+    """
+    rejects = Rejects()
+    links: Counter[tuple[str, str]] = Counter()
+    titles: list[str] = []
+    leads: list[str] = []
+    training: list[bytes] = []
+    held_back: list[Document] = []
+    ids: set[str] = set()
+    for page in read_new_pages(file, without, rejects):
+        ids.add(page.id)
+        titles.append(page.title)
+        leads.append(shorten(page.paragraphs[0].text) if page.paragraphs else "")
+        links.update(_links(page))
+        chosen = filter(is_training_document, page.paragraphs)
+        if is_held_back(page.id, dev_share):
+            held_back.extend(chosen)
+        else:
+            training.extend(dumps(paragraph).encode() for paragraph in chosen)
+    pages = pa.table({"title": titles, "lead": leads}, schema=PAGES)
+    return Extract(
+        form_table(links), pages, frozenset(ids), training, held_back, rejects.entries
+    )
+
+
+def read_new_pages(
+    file: Path, without: frozenset[str], rejects: Rejects
+) -> Iterator[Page]:
+    """The pages of a file whose id is not in `without` and not that of an earlier page.
+
+    The others go to `rejects`.
+    """
+    ids = set(without)
+    for page in read_pages(file, rejects):
+        if page.id in ids:
+            reason = f"page seen before: id {page.id}"
+            rejects.add(str(file), page.line, reason, page.title)
+        else:
+            ids.add(page.id)
+            yield page
+
+
+def is_training_document(paragraph: Document) -> bool:
+    """Whether a paragraph has enough words, a link, and enough text outside its links.
+
+    (*paper*, section 4.1)
+    """
+    linked = sum(mention.end - mention.start for mention in paragraph.mentions)
+    return (
+        0 < linked <= _MOST_ANCHOR_TEXT * len(paragraph.text)
+        and len(WORD.findall(paragraph.text)) >= _FEWEST_WORDS
+    )
+
+
+def is_held_back(page_id: str, share: float) -> bool:
+    """Whether a page belongs to the development share. A hash of its id decides."""
+    digest = hashlib.blake2b(page_id.encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") < share * 2**64
+
+
+def shorten(lead: str) -> str:
+    """A lead without spaces at its ends, cut between words if it is long."""
+    lead = lead.strip()
+    if len(lead) <= _LONGEST_LEAD:
+        return lead
+    return lead[:_LONGEST_LEAD].rsplit(" ", 1)[0]
+
+
+def _links(page: Page) -> Iterator[tuple[str, str]]:
+    """(surface form, title) of every link."""
+    for paragraph in page.paragraphs:
+        for mention in paragraph.mentions:
+            if mention.entity is not None:
+                anchor = paragraph.text[mention.start : mention.end]
+                yield form_key(anchor), mention.entity

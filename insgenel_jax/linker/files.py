@@ -1,0 +1,64 @@
+"""A file of documents in; a file of linked documents, rejects and statistics out."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Literal
+
+from insgenel_jax.linker.linker import Linker
+from insgenel_jax.text.document import Document
+from insgenel_jax.text.formats.documents import read_documents, write_documents
+from insgenel_jax.text.formats.rejects import Rejects
+
+
+@dataclasses.dataclass(frozen=True)
+class Summary:
+    """Counts of a linked file.
+
+    stats: what `Linker.stats` counted for this file. seconds: from reading the first
+    line until the output was complete.
+    """
+
+    documents: int
+    stats: collections.Counter[str]
+    seconds: float
+
+
+def link_file(
+    linker: Linker,
+    input: str | os.PathLike,
+    output: str | os.PathLike,
+    rejects: Rejects,
+    *,
+    format: Literal["jsonl", "text"] | None = None,
+    watch: Callable[[Document], None] | None = None,
+) -> Summary:
+    """Link every document of a file, in order, into a JSONL file.
+
+    input: JSONL or text (see `read_documents` for `format`), also packed with gzip or
+    bzip2; "-" is standard input. output: appears when it is complete; "-" is standard
+    output. rejects: takes the lines that cannot be read. watch: called with each linked
+    document. The documents are linked in groups, so that a file of any size fits in
+    memory. Raises FileNotFoundError for a missing input.
+    """
+    before = linker.stats.copy()
+    began = time.perf_counter()
+    documents = read_documents(input, rejects, format=format)
+    linked = linker.stream(documents)
+    count = write_documents(output, linked if watch is None else _show(linked, watch))
+    seconds = time.perf_counter() - began
+    stats = collections.Counter(linker.stats)
+    stats.subtract(before)
+    return Summary(count, stats, seconds)
+
+
+def _show(
+    documents: Iterable[Document], watch: Callable[[Document], None]
+) -> Iterator[Document]:
+    for document in documents:
+        watch(document)
+        yield document

@@ -1,0 +1,79 @@
+"""Texts and given mentions as callers pass them in; documents and checked spans out."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Collection, Iterable, Sequence
+
+from insgenel_jax.text.document import Document, check_text
+
+Span = tuple[int, int]
+
+
+def as_documents(texts: Iterable[str | Document]) -> list[Document]:
+    """Documents of texts; a text's id is its number.
+
+    Raises TypeError and ValueError that name the text at fault.
+    """
+    if not isinstance(texts, Iterable):
+        raise TypeError(
+            "texts: expected a string, a Document or a sequence of them, found "
+            f"{type(texts).__name__}"
+        )
+    return [as_document("text", number, text) for number, text in enumerate(texts)]
+
+
+def as_document(kind: str, number: int, text: str | Document) -> Document:
+    """The document of one text. kind: what errors call it, before its number."""
+    document = text if isinstance(text, Document) else Document(str(number), text)
+    if not isinstance(document.text, str):
+        raise TypeError(
+            f"{kind} {number}: expected a string or a Document, found "
+            f"{type(document.text).__name__}"
+        )
+    check_text(document.text, f"{kind} {number}")
+    return document
+
+
+def check_given(documents: Sequence[Document], mentions: object) -> list[list[Span]]:
+    """Given mentions as pairs of integers that lie within their texts.
+
+    Raises TypeError and ValueError that name the text and the mention at fault.
+    """
+    if not isinstance(mentions, Collection):
+        raise TypeError(
+            "mentions: expected a sequence of spans for each text, found "
+            f"{type(mentions).__name__}"
+        )
+    if len(mentions) != len(documents):
+        raise ValueError(
+            f"mentions: expected a sequence of spans for each of {len(documents)} "
+            f"texts, found {len(mentions)}"
+        )
+    checked = []
+    for number, (document, spans) in enumerate(zip(documents, mentions, strict=True)):
+        if not isinstance(spans, Iterable):
+            raise TypeError(
+                f"text {number}: expected mentions as a sequence of (start, end), "
+                f"found {spans!r}"
+            )
+        length = len(document.text)
+        checked.append([check_span(number, length, span) for span in spans])
+    return checked
+
+
+def check_span(number: int, length: int, span: object) -> Span:
+    """A given mention of text `number`, which has `length` characters."""
+    try:
+        start, end = map(operator.index, span)
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"text {number}: expected a mention as (start, end), two integers, found "
+            f"{span!r}"
+        ) from None
+    if not 0 <= start < end <= length:
+        raise ValueError(
+            f"text {number}: mention [{start}, {end}): expected 0 <= start < end <= "
+            f"{length}, the length of the text"
+        )
+    return start, end

@@ -1,0 +1,266 @@
+"""The settings of a linker: their meaning, their defaults, presets, and every check."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import os
+import typing
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from insgenel_jax import artifact
+from insgenel_jax.decoding import beam, speculative, step, tree
+from insgenel_jax.decoding.options import OPENINGS
+from insgenel_jax.decoding.table import Weights
+from insgenel_jax.kb.occurrences import CASES
+from insgenel_jax.models.config import DTYPES
+from insgenel_jax.models.fields import expected_type
+
+DECODERS: dict[str, ModuleType] = {
+    "tree": tree,
+    "speculative": speculative,
+    "step": step,
+    "beam": beam,
+}
+# What "auto" stands for: of the decoders that give the same answer the fastest, or near
+# it, on CPU and GPU, at any batch, from some 10 M parameters up
+# (benchmarks/decoding.py, systems.py, large.py). Below that, on a CPU, `step` decodes
+# in two thirds of the time, but compiles so much more that only thousands of documents
+# repay it.
+FASTEST = "tree"
+LARGEST_WEIGHT = 1e6  # a larger bias leaves float32 no room for the logits beside it
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What a linker does. `linker.json` stores it; opening may override any of it.
+
+    system: "insgenel-r" allows the entities that the retriever finds for the text;
+    "insgenel" allows all that the knowledge base has for a surface form. top_k: the
+    number of entities retrieved for a window. scope: which windows allow entities for a
+    mention: those that overlap the mention ("window"), its chunk ("chunk") or any of
+    its document ("document"). case, min_link_probability: filters of candidate
+    mentions, see kb.occurrences. mention_bias, prior_weight, retriever_weight,
+    rest_of_span: see decoding.table.Weights.
+
+    titles: with "all" a given mention that has no candidates may take any title of the
+    knowledge base (this needs the `step` decoder); with "candidates" it stays NIL.
+
+    decoder: "tree", "speculative" and "step" give the same answer, and "auto" takes the
+    fastest of them; "beam" is beam search over whole targets with `beams` beams
+    (openings: see decoding.whole_target). selection: "greedy" or "marginal", see
+    decoding.blocks; "marginal" needs the tree decoder. threshold: a link below this
+    score is left out. consider_unlinked: the best link that each block passed over is a
+    result too, so that the threshold can move both ways (this needs the tree decoder).
+    name_parts: once a name is linked, its unambiguous words are candidate mentions in
+    the rest of the document.
+
+    chunk_tokens: source tokens of a chunk; None takes what the generator was trained
+    with. batch: chunks that are decoded together; batch_tokens: the most slots of the
+    KV cache that they may take together. dtype: what the generator computes in and
+    keeps its weights and its KV cache in.
+    """
+
+    system: str = "insgenel-r"
+    top_k: int = 100
+    scope: str = "chunk"
+    case: str = "any"
+    min_link_probability: float = 0.0
+    mention_bias: float = 0.0
+    prior_weight: float = 0.0
+    retriever_weight: float = 0.0
+    rest_of_span: bool = True
+    titles: str = "candidates"
+    decoder: str = "auto"
+    beams: int = 2
+    openings: str = "candidates"
+    selection: str = "greedy"
+    threshold: float = 0.0
+    consider_unlinked: bool = False
+    name_parts: bool = False
+    chunk_tokens: int | None = None
+    batch: int = 16
+    batch_tokens: int = 32_768
+    dtype: str = "float32"
+
+    def __post_init__(self) -> None:
+        hints = typing.get_type_hints(type(self))
+        for name, hint in hints.items():
+            value = getattr(self, name)
+            if expected := expected_type(value, hint):
+                raise ValueError(f"{name}: expected {expected}, found {value!r}")
+            if name in CHOICES and value not in CHOICES[name]:
+                raise ValueError(
+                    f"{name}: expected one of {CHOICES[name]}, found {value!r}"
+                )
+        for name in ("top_k", "beams", "chunk_tokens", "batch", "batch_tokens"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise ValueError(f"{name}: expected at least 1, found {value}")
+        for name in ("mention_bias", "prior_weight", "retriever_weight"):
+            if abs(value := getattr(self, name)) > LARGEST_WEIGHT:
+                raise ValueError(
+                    f"{name}: expected at most {LARGEST_WEIGHT:,.0f} either way, found "
+                    f"{value}"
+                )
+        self._check_decoder()
+
+    def _check_decoder(self) -> None:
+        """Refuse a decoder that cannot do what the other settings ask for."""
+        defaults = {
+            "selection": "greedy",
+            "consider_unlinked": False,
+            "titles": "candidates",
+        }
+        asked = [name for name in defaults if getattr(self, name) != defaults[name]]
+        options = {OPTIONS[name] for name in asked}
+        if options <= DECODERS[self.decoder_name].HONOURS:
+            return
+        able = [repr(name) for name in DECODERS if options <= DECODERS[name].HONOURS]
+        named = ", ".join(f"{name} = {getattr(self, name)!r}" for name in asked)
+        raise ValueError(
+            f"decoder = {self.decoder!r} cannot do {named}; "
+            f"decoders that can: {', '.join(able) or 'there is none'}"
+        )
+
+    @property
+    def decoder_name(self) -> str:
+        """The decoder that "auto" stands for, or the one that is named."""
+        if self.decoder != "auto":
+            return self.decoder
+        return "step" if self.titles == "all" else FASTEST
+
+    @functools.cached_property
+    def weights(self) -> Weights:
+        """The part of the settings that the transition tables depend on."""
+        names = [field.name for field in dataclasses.fields(Weights)]
+        return Weights(**{name: getattr(self, name) for name in names})
+
+
+CHOICES = {
+    "system": ("insgenel-r", "insgenel"),
+    "scope": ("window", "chunk", "document"),
+    "case": CASES,
+    "decoder": ("auto", *DECODERS),
+    "openings": OPENINGS,
+    "titles": ("candidates", "all"),
+    "dtype": DTYPES,
+    "selection": ("greedy", "marginal"),
+}
+
+# A setting of the decoders -> the name that decoding.options.Options has for it.
+OPTIONS = {
+    "selection": "selection",
+    "consider_unlinked": "unlinked",
+    "beams": "beams",
+    "openings": "openings",
+    "titles": "titles",
+}
+_RETRIEVAL = ("top_k", "scope", "retriever_weight")
+
+# What `preset` stands for. "paper": every departure from it set back.
+PRESETS: dict[str, dict[str, Any]] = {
+    "paper": {
+        "scope": "chunk",
+        "case": "capitalised",
+        "min_link_probability": 0.0,
+        "mention_bias": 0.0,
+        "prior_weight": 0.0,
+        "retriever_weight": 0.0,
+        "rest_of_span": False,
+        "titles": "candidates",
+        "selection": "greedy",
+        "threshold": 0.0,
+        "consider_unlinked": False,
+        "name_parts": False,
+        "chunk_tokens": 175,
+        "decoder": "auto",
+    }
+}
+
+
+def make_settings(record: Mapping[str, Any], path: str | os.PathLike) -> Settings:
+    """Settings from their names, among which may be `preset`.
+
+    path: what an error names. Raises ValueError for an unknown name or a bad value.
+    """
+    record = expand_preset(record)
+    known = {field.name for field in dataclasses.fields(Settings)}
+    if unknown := sorted(record.keys() - known):
+        raise ValueError(
+            f"{path}: unknown settings {unknown}; expected some of {sorted(known)}"
+        )
+    return Settings(**record)
+
+
+def read_settings(path: Path, **overrides: Any) -> Settings:
+    """The settings that a linker directory stores, with some of them overridden.
+
+    Raises ArtifactError for a damaged linker.json, ValueError for a bad override.
+    """
+    file = path / "linker.json"
+    stored = _current_names(artifact.read_json(file, "settings")["settings"])
+    try:
+        system = {"system": make_settings(stored, file).system}
+    except (ValueError, TypeError, AttributeError) as error:
+        raise artifact.ArtifactError(
+            f"{file}: expected the settings of a linker, found others ({error}); put "
+            "it together again"
+        ) from error
+    return make_settings(stored | expand_preset(system | overrides), path)
+
+
+def _current_names(stored: Any) -> Any:
+    """Stored settings of release 0.1 in today's names."""
+    if not isinstance(stored, dict):
+        return stored
+    stored = {k: v for k, v in stored.items() if k != "vocabulary_scores"}
+    if stored.get("decoder") == "verify":
+        stored["decoder"] = "speculative"
+    return stored
+
+
+def expand_preset(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings in which `preset` is spelled out. Those given beside it win.
+
+    "paper" sets every departure from the paper back: INSGENEL is decoded with two beams
+    that may walk into dead ends, INSGENEL-R greedily. Raises ValueError for an unknown
+    preset.
+    """
+    given = {name: value for name, value in record.items() if name != "preset"}
+    preset = record.get("preset")
+    if preset is None:
+        return given
+    if preset not in PRESETS:
+        raise ValueError(f"preset: expected one of {tuple(PRESETS)}, found {preset!r}")
+    meant = PRESETS[preset]
+    if record.get("system") == "insgenel":
+        meant = meant | {"decoder": "beam", "beams": 2, "openings": "first_token"}
+    return meant | given
+
+
+def without_effect(names: Collection[str], settings: Settings) -> dict[str, str]:
+    """Those of the named settings that change nothing: name -> what it would need."""
+    honours = DECODERS[settings.decoder_name].HONOURS
+    useless = {}
+    for name in names:
+        option = OPTIONS.get(name)
+        if name in _RETRIEVAL and settings.system == "insgenel":
+            useless[name] = 'system = "insgenel-r"'
+        elif option not in (None, "titles") and option not in honours:
+            able = [repr(name) for name in DECODERS if option in DECODERS[name].HONOURS]
+            useless[name] = f"decoder = {' or '.join(able)}"
+    return useless
+
+
+def check_effect(names: Collection[str], settings: Settings) -> None:
+    """Raise ValueError where a setting that a call names would change nothing."""
+    if useless := without_effect(names, settings):
+        raise ValueError(
+            "no effect: "
+            + "; ".join(f"{name} needs {needs}" for name, needs in useless.items())
+            + f"; found system = {settings.system!r}, decoder = "
+            f"{settings.decoder_name!r}. Leave it out, or set what it needs"
+        )

@@ -1,0 +1,75 @@
+"""A knowledge base and a retriever in; the index directory of all its entities out."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from insgenel_jax.kb.knowledge_base import KnowledgeBase
+from insgenel_jax.retrieval.index import SAMPLES, Index, build_index
+from insgenel_jax.retrieval.retriever import Retriever
+from insgenel_jax.text import chunking
+
+
+@dataclasses.dataclass(frozen=True)
+class Indexed:
+    """A new index, and how long its two steps took, in seconds."""
+
+    index: Index
+    embedding_seconds: float
+    building_seconds: float
+
+
+def index_entities(
+    kb: KnowledgeBase,
+    retriever: Retriever,
+    out: str | os.PathLike,
+    *,
+    made_from: Mapping[str, str],
+    exact: bool | None = None,
+    tell: Callable[[str], None] = lambda step: None,
+) -> Indexed:
+    """Embed all entities of a knowledge base and write their index to `out`.
+
+    made_from: identities of the "knowledge-base" and the "retriever", which a linker
+    compares with its own. exact: see `build_index`. tell: called with what is about to
+    be done, for a user who waits.
+    """
+    out = Path(out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    began = time.perf_counter()
+    with tempfile.TemporaryDirectory(prefix=".embeddings.", dir=out.parent) as folder:
+        tell(f"embedding {len(kb)} entities")
+        embeddings = retriever.embed_entities(kb, Path(folder) / "embeddings")
+        embedded = time.perf_counter()
+        tell("building the index")
+        windows = sample_windows(kb, retriever.window_length, SAMPLES)
+        queries = retriever.embed_windows(windows) if windows else None
+        index = build_index(
+            embeddings, out, made_from=made_from, exact=exact, queries=queries
+        )
+    built = time.perf_counter()
+    return Indexed(index, embedded - began, built - embedded)
+
+
+def sample_windows(kb: KnowledgeBase, length: int, count: int) -> list[str]:
+    """Text like that the retriever will see: the first windows of some descriptions.
+
+    length: of a window, in words. count: how many windows at most.
+    """
+    rows = np.random.default_rng(0).permutation(len(kb))
+    texts: list[str] = []
+    for row in rows.tolist():
+        text = kb.description(row)
+        texts += [
+            text[slice(*span)] for span in chunking.windows(text, length, length)[:1]
+        ]
+        if len(texts) == count:
+            break
+    return texts

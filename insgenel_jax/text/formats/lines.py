@@ -1,0 +1,75 @@
+"""A file in; its numbered lines out, unpacked (`.bz2`, `.gz`) and decoded from UTF-8.
+
+The path `-` is standard input.
+"""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import os
+import sys
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+from insgenel_jax.text.formats.rejects import Rejects
+
+_OPENERS: dict[str, Callable] = {".bz2": bz2.open, ".gz": gzip.open}
+PACKED_ENDINGS = tuple(_OPENERS)
+
+
+def read_lines(path: str | os.PathLike) -> Iterator[tuple[int, bytes]]:
+    """Yield (line number from 1, line without its line break) of a file.
+
+    Raises FileNotFoundError for a missing file. Where a packed file is cut short or
+    damaged, the lines before that place come first, then EOFError, OSError or
+    zlib.error is raised.
+    """
+    if str(path) == "-":
+        yield from _number(sys.stdin.buffer)
+        return
+    path = Path(path)
+    if path.is_dir() or not path.exists():  # is_file() would refuse a named pipe
+        raise FileNotFoundError(
+            f"{path}: expected a file, found "
+            f"{'a directory' if path.is_dir() else 'nothing'}; check the path, or give "
+            "- for standard input"
+        )
+    with _OPENERS.get(path.suffix, open)(path, "rb") as stream:
+        yield from _number(stream)
+
+
+def decode_lines(
+    path: str | os.PathLike, rejects: Rejects
+) -> Iterator[tuple[int, str]]:
+    """Yield (line number from 1, line) of a UTF-8 file.
+
+    A line that is not UTF-8 goes to `rejects`, and so does the end of a packed file
+    that is cut short or damaged. Raises FileNotFoundError for a missing file.
+    """
+    number = 0
+    try:
+        for number, line in read_lines(path):
+            try:
+                yield number, line.decode("utf-8-sig" if number == 1 else "utf-8")
+            except UnicodeDecodeError as error:
+                reason = f"not UTF-8: byte {error.start} of the line"
+                rejects.add(str(path), number, reason, line.decode("utf-8", "replace"))
+    except FileNotFoundError:
+        raise
+    except (EOFError, OSError, zlib.error) as error:
+        rejects.add(str(path), number + 1, f"file cut short or damaged: {error}", "")
+
+
+def unpacked_name(path: str | os.PathLike) -> str:
+    """The name of a file without its directory and without `.bz2` or `.gz`."""
+    name = Path(path).name
+    for ending in PACKED_ENDINGS:
+        name = name.removesuffix(ending)
+    return name
+
+
+def _number(stream: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
+    for number, line in enumerate(stream, 1):
+        yield number, line.rstrip(b"\r\n")

@@ -1,0 +1,182 @@
+"""A training document in; the generator's examples out, one for each of its chunks.
+
+An example is {"columns": int32 [T, 4] of token, target, rival and kind, "id": "..."}:
+prompt and target as one sequence, the input of each position beside its target (teacher
+forcing), with what decisions.py says of it.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import functools
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Int
+
+from insgenel_jax.kb.knowledge_base import KnowledgeBase
+from insgenel_jax.text.chunking import chunks
+from insgenel_jax.text.document import Document, Mention
+from insgenel_jax.text.linked_text import (
+    align,
+    encode_prompt,
+    encode_source,
+    encode_titles,
+    format_target,
+)
+from insgenel_jax.tokenizer import Tokenizer
+from insgenel_jax.training.config import GeneratorData
+from insgenel_jax.training.data.decisions import (
+    NO_RIVAL,
+    NONE,
+    target_decisions,
+    token_matches,
+)
+from insgenel_jax.training.data.documents import Expand
+from insgenel_jax.training.data.lengths import chunk_budget
+from insgenel_jax.training.data.noise import description_words, replace_words
+
+FORMS = 100_000  # surface forms whose titles are remembered
+MARKS = 4  # tokens of a link beside its mention and title: OPEN CLOSE ENTITY END
+INSIDE_A_TOKEN = "mentions that start or end inside a token"
+
+
+class TitleTokens:
+    """Token ids of titles, remembered."""
+
+    def __init__(self, tokenizer: Tokenizer, kb: KnowledgeBase | None):
+        self._tokenizer, self._kb = tokenizer, kb
+        self._by_title: dict[str, list[int]] = {}
+        self.of_form = functools.lru_cache(maxsize=FORMS)(self._of_form)
+
+    def of_title(self, title: str) -> list[int]:
+        """The ids of a title; [] if the tokenizer has none for it."""
+        if title not in self._by_title:
+            self._by_title[title] = encode_titles(self._tokenizer, [title])[0]
+        return self._by_title[title]
+
+    def _of_form(self, form: int | None) -> list[list[int]]:
+        """The ids of the titles that the dictionary has for a surface form."""
+        if form is None or self._kb is None:
+            return []
+        entities = self._kb.candidates(form)[0].tolist()
+        found = [self.of_title(self._kb.title(entity)) for entity in entities]
+        return [ids for ids in found if ids]
+
+
+@dataclasses.dataclass(frozen=True)
+class Inputs:
+    """What examples are made from besides their document."""
+
+    tokenizer: Tokenizer
+    kb: KnowledgeBase | None
+    settings: GeneratorData
+    titles: TitleTokens
+    budget: int  # tokens of a chunk's source, twice, and its links
+    words: Sequence[str]  # that replace others, if the settings ask for noise
+
+
+def generator_expand(
+    tokenizer: Tokenizer, kb: KnowledgeBase | None, settings: GeneratorData
+) -> Expand:
+    """Document -> examples: chunks of whole sentences that fit max_length.
+
+    Without a knowledge base every position outside of links counts as FORCED, and every
+    title token as TITLE.
+    Raises ConfigError where max_length leaves no room for text.
+    """
+    inputs = Inputs(
+        tokenizer=tokenizer,
+        kb=kb,
+        settings=settings,
+        titles=TitleTokens(tokenizer, kb),
+        budget=chunk_budget(tokenizer, settings),
+        words=description_words(kb) if kb is not None and settings.word_noise else [],
+    )
+    return functools.partial(expand_document, inputs)
+
+
+def expand_document(
+    inputs: Inputs, document: Document, counts: collections.Counter
+) -> list[dict]:
+    """The examples of a document; `counts` learns what was left out, and why."""
+    settings = inputs.settings
+    if settings.word_noise:
+        document = replace_words(document, settings.word_noise, inputs.words)
+    text = document.text
+    mentions = _teachable(inputs, document.mentions, counts)
+    tokens = encode_source(inputs.tokenizer, text)
+    links, dropped = align(tokens, mentions)
+    counts[INSIDE_A_TOKEN] += dropped
+    costs = np.full(len(tokens), 2.0)  # in the prompt and in the target
+    for start, _, mention in links:
+        costs[start] += MARKS + len(inputs.titles.of_title(mention.entity))
+    linked = [mention for _, _, mention in links]
+    joined = [(mention.start, mention.end) for mention in linked]
+    spans = chunks(text, tokens.starts, costs, inputs.budget, joined)
+    examples = []
+    for number, (start, end) in enumerate(spans):
+        inside = _cut(linked, start, end, counts)
+        columns = make_columns(inputs, text[start:end], inside, counts)
+        if len(columns) > settings.max_length:
+            counts["chunks over max_length"] += 1
+            continue
+        examples.append({"columns": columns, "id": f"{document.id}#{number}"})
+    return examples
+
+
+def _teachable(
+    inputs: Inputs, mentions: Sequence[Mention], counts: collections.Counter
+) -> list[Mention]:
+    """The mentions that name a known entity, by the title of the knowledge base."""
+    kept = []
+    for mention in mentions:
+        if mention.entity is None:
+            continue
+        counts["mentions"] += 1
+        title = mention.entity if inputs.kb is None else _title(inputs.kb, mention)
+        if title is None:
+            counts["mentions of no known entity"] += 1
+        elif not inputs.titles.of_title(title):
+            counts["mentions whose title has no tokens"] += 1
+        else:
+            kept.append(dataclasses.replace(mention, entity=title))
+    return kept
+
+
+def _title(kb: KnowledgeBase, mention: Mention) -> str | None:
+    entity = kb.find(mention.entity)
+    return None if entity is None else kb.title(entity)
+
+
+def _cut(
+    mentions: Sequence[Mention], start: int, end: int, counts: collections.Counter
+) -> list[Mention]:
+    """The mentions inside the characters [start, end), moved to begin at 0."""
+    touching = [m for m in mentions if start < m.end and m.start < end]
+    inside = [m for m in touching if start <= m.start and m.end <= end]
+    counts["mentions cut by a chunk"] += len(touching) - len(inside)
+    return [
+        dataclasses.replace(m, start=m.start - start, end=m.end - start) for m in inside
+    ]
+
+
+def make_columns(
+    inputs: Inputs, text: str, mentions: Sequence[Mention], counts: collections.Counter
+) -> Int[np.ndarray, "T 4"]:
+    """Token, target, rival and kind at each position of a chunk's prompt and target."""
+    tokenizer = inputs.tokenizer
+    tokens = encode_source(tokenizer, text)
+    aligned, dropped = align(tokens, mentions)
+    counts[INSIDE_A_TOKEN] += dropped
+    links = [(i, j, inputs.titles.of_title(m.entity)) for i, j, m in aligned]
+    prompt = encode_prompt(tokenizer, inputs.settings.instruction, text)
+    ids = np.array(prompt + format_target(tokenizer, tokens, links), np.int32)
+    kinds, rivals = np.full((2, len(ids)), [[NONE], [NO_RIVAL]], np.int32)
+    matches = token_matches(tokens, text, inputs.kb)
+    decisions = target_decisions(
+        tokenizer, tokens, links, matches, inputs.titles.of_form
+    )
+    kinds[len(prompt) :], rivals[len(prompt) :] = zip(*decisions, strict=True)
+    return np.stack([ids[:-1], ids[1:], rivals[1:], kinds[1:]], axis=1)

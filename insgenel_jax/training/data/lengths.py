@@ -1,0 +1,74 @@
+"""How long examples of the generator are: a chunk's budget, its source, an epoch."""
+
+from __future__ import annotations
+
+import collections
+
+import numpy as np
+
+from insgenel_jax.text.linked_text import encode_prompt
+from insgenel_jax.tokenizer import Tokenizer
+from insgenel_jax.training.config import ConfigError, GeneratorData
+from insgenel_jax.training.data.decisions import NONE
+from insgenel_jax.training.data.documents import Expand, ExpandRecords, open_records
+
+SAMPLED = 256  # documents whose examples are counted
+
+
+def count_instruction(tokenizer: Tokenizer, settings: GeneratorData) -> int:
+    """Tokens of the instruction in a prompt."""
+    return len(encode_prompt(tokenizer, settings.instruction, "")) - 2  # BOS, EOS
+
+
+def chunk_budget(tokenizer: Tokenizer, settings: GeneratorData) -> int:
+    """Tokens that max_length leaves to a chunk's source, twice, and its links.
+
+    Raises ConfigError where that is less than one source token.
+    """
+    instruction = count_instruction(tokenizer, settings)
+    budget = settings.max_length + 1 - instruction - 3  # BOS, EOS, EOS
+    if budget < 2:  # a token of text, in the prompt and in the target
+        raise ConfigError(
+            f"data.max_length = {settings.max_length} leaves no room for text beside "
+            f"the {instruction} tokens of data.instruction"
+        )
+    return budget
+
+
+def estimate_lengths(
+    tokenizer: Tokenizer, expand: Expand, settings: GeneratorData
+) -> tuple[int, int]:
+    """Source tokens of a chunk that fills max_length, and the steps of an epoch.
+
+    Both are estimated on the first SAMPLED documents (on more until there is an
+    example): the share of source tokens in prompt and target depends on the tokenizer
+    and on how dense links are.
+    Raises ConfigError where not one document gives an example.
+    """
+    records = open_records(settings.documents)
+    counts = collections.Counter[str]()
+    instruction = count_instruction(tokenizer, settings)
+    budget = chunk_budget(tokenizer, settings)
+    expander = ExpandRecords(expand, len(records), counts)
+    source = filled = whole = 0
+    for number in range(len(records)):
+        if number >= SAMPLED and filled:
+            break
+        for example in expander.flat_map(records[number]):
+            source += _count_source(tokenizer, example["columns"])
+            length = len(example["columns"])
+            filled += length + 1 - instruction - 3
+            whole += length
+    per_step = settings.max_length * settings.batch
+    read = counts["documents"] + counts["unreadable documents"]
+    steps = whole * len(records) / read / per_step
+    return max(int(budget * source / filled), 1), max(round(steps), 1)
+
+
+def _count_source(tokenizer: Tokenizer, columns: np.ndarray) -> int:
+    """Source tokens in the target of an example: no title, no boundary, no EOS."""
+    targets = columns[columns[:, 3] != NONE, 1]
+    marks = [tokenizer.open, tokenizer.close, tokenizer.end, tokenizer.eos]
+    begun = np.cumsum(targets == tokenizer.entity)
+    in_title = begun > np.cumsum(targets == tokenizer.end)
+    return int(np.count_nonzero(~in_title & ~np.isin(targets, marks)))

@@ -1,0 +1,148 @@
+"""Settings: checks, presets, those of older releases, those without effect."""
+
+import dataclasses
+import itertools
+import json
+import shutil
+
+import pytest
+
+from insgenel_jax import artifact
+from insgenel_jax.linker import Linker
+from insgenel_jax.linker.settings import (
+    DECODERS,
+    Settings,
+    check_effect,
+    make_settings,
+    read_settings,
+    without_effect,
+)
+
+NAMES = [field.name for field in dataclasses.fields(Settings)]
+# what a setting needs to change anything; every other setting always has an effect
+NEEDS_RETRIEVER = {"top_k", "scope", "retriever_weight"}
+NEEDS_TREE = {"selection", "consider_unlinked"}
+NEEDS_BEAM = {"beams", "openings"}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_settings_without_effect_are_told(name):
+    """Every setting, with every system and decoder."""
+    for system, decoder, titles in itertools.product(
+        ("insgenel-r", "insgenel"), ("auto", *DECODERS), ("candidates", "all")
+    ):
+        if titles == "all" and decoder not in ("auto", "step"):
+            continue
+        settings = Settings(system=system, decoder=decoder, titles=titles)
+        asked = settings.decoder_name
+        assert asked in DECODERS
+        useless = (
+            (name in NEEDS_RETRIEVER and system == "insgenel")
+            or (name in NEEDS_TREE and asked != "tree")
+            or (name in NEEDS_BEAM and asked != "beam")
+        )
+        assert (name in without_effect([name], settings)) == useless
+        if useless:
+            with pytest.raises(ValueError, match=f"no effect: {name} needs"):
+                check_effect([name], settings)
+        else:
+            check_effect([name], settings)
+
+
+@pytest.mark.parametrize(
+    "overrides, message",
+    [
+        ({"beams": 4}, "beams needs decoder = 'beam'"),
+        ({"system": "insgenel", "top_k": 5}, 'top_k needs system = "insgenel-r"'),
+        (
+            {"decoder": "step", "consider_unlinked": False},
+            "consider_unlinked needs decoder = 'tree'",
+        ),
+    ],
+)
+def test_a_call_that_names_one_is_an_error(linker_path, overrides, message):
+    with pytest.raises(ValueError, match=message):
+        Linker.from_pretrained(linker_path, **overrides)
+    linker = Linker.from_pretrained(linker_path)
+    with pytest.raises(ValueError, match=message):
+        linker.with_settings(**overrides)
+
+
+def test_stored_ones_and_those_of_a_preset_are_not_complained_of(linker_path, tmp_path):
+    copy = with_stored(linker_path, tmp_path, beams=4, top_k=7, scope="window")
+    linker = Linker.from_pretrained(copy, system="insgenel")
+    assert linker.settings.beams == 4
+    assert Linker.from_pretrained(copy, preset="paper").settings.scope == "chunk"
+
+
+def with_stored(linker_path, tmp_path, **settings):
+    """A copy of a linker that stores these settings."""
+    copy = tmp_path / "linker"
+    shutil.copytree(linker_path, copy)
+    stored = json.loads((copy / "linker.json").read_text())["settings"]
+    text = json.dumps({"settings": stored | settings})
+    (copy / "linker.json").unlink()  # it may be a hard link
+    (copy / "linker.json").write_text(text)
+    manifest = artifact.read(copy)
+    artifact.write_manifest(copy, "linker", 1, manifest.counts, manifest.made_from)
+    return copy
+
+
+def test_directories_of_release_0_1_open(linker_path, tmp_path):
+    copy = with_stored(linker_path, tmp_path, decoder="verify", vocabulary_scores=True)
+    linker = Linker.from_pretrained(copy)
+    assert linker.settings.decoder == "speculative"
+    assert linker("Paris").text == "Paris"
+    with pytest.raises(ValueError, match="decoder: expected one of .* found 'verify'"):
+        Linker.from_pretrained(copy, decoder="verify")
+    with pytest.raises(ValueError, match="unknown settings .'vocabulary_scores'"):
+        Linker.from_pretrained(copy, vocabulary_scores=True)
+
+
+def test_the_papers_preset(linker_path):
+    """The preset overrides what is stored; a setting given beside it wins."""
+    settings = read_settings(linker_path, preset="paper")
+    assert (settings.case, settings.chunk_tokens) == ("capitalised", 175)
+    assert (settings.rest_of_span, settings.decoder) == (False, "auto")
+    settings = read_settings(linker_path, preset="paper", system="insgenel", case="any")
+    assert (settings.case, settings.decoder, settings.beams) == ("any", "beam", 2)
+    with pytest.raises(ValueError, match="preset: expected one of .* found 'papers'"):
+        read_settings(linker_path, preset="papers")
+
+
+@pytest.mark.parametrize(
+    "record, message",
+    [
+        ({"top_kk": 1}, "unknown settings .'top_kk'"),
+        ({"scope": "all"}, "scope: expected one of .* found 'all'"),
+        ({"batch": 0}, "batch: expected at least 1, found 0"),
+        ({"rest_of_span": "false"}, "rest_of_span: expected bool, found 'false'"),
+        ({"top_k": True}, "top_k: expected int, found True"),
+        ({"threshold": float("nan")}, "threshold: expected float, found nan"),
+        ({"mention_bias": -float("inf")}, "mention_bias: expected float, found -inf"),
+        ({"prior_weight": 1e308}, "prior_weight: expected at most 1,000,000 eit"),
+        ({"selection": "marginal", "decoder": "step"}, "decoders that can: 'tree'"),
+        ({"titles": "all", "decoder": "tree"}, "decoders that can: 'step'"),
+        ({"titles": "all", "consider_unlinked": True}, "there is none"),
+    ],
+)
+def test_bad_values_are_named(record, message):
+    with pytest.raises(ValueError, match=message):
+        make_settings(record, "linker.json")
+
+
+def test_with_settings_shares_the_parts(linker_path):
+    linker = Linker.from_pretrained(linker_path)
+    strict = linker.with_settings(threshold=0.9)
+    assert strict.kb is linker.kb and strict.generator is linker.generator
+    assert (linker.settings.threshold, strict.settings.threshold) == (0.0, 0.9)
+    assert linker.with_settings(preset="paper").settings.chunk_tokens == 175
+    linker("Paris")
+    assert linker.stats["documents"] == 1 and not strict.stats
+    with pytest.raises(ValueError, match="dtype: .* open in float32"):
+        linker.with_settings(dtype="bfloat16")
+    with pytest.raises(ValueError, match="needs the tree of all titles"):
+        linker.with_settings(titles="all")
+    alone = Linker.from_pretrained(linker_path, system="insgenel")
+    with pytest.raises(ValueError, match="needs a retriever and an index"):
+        alone.with_settings(system="insgenel-r")

@@ -1,0 +1,58 @@
+"""A generator's directory: what is saved comes back, and its manifest is checked."""
+
+import json
+import shutil
+
+import jax
+import numpy as np
+import pytest
+
+from insgenel_jax import artifact
+from insgenel_jax.generator import load_generator, save_generator
+
+
+@pytest.fixture
+def path(linker_path, tmp_path):
+    return shutil.copytree(linker_path / "generator", tmp_path / "generator")
+
+
+def test_what_is_saved_comes_back(path, tmp_path):
+    generator = load_generator(path)
+    copy = tmp_path / "copy"
+    save_generator(generator, copy, tokenizer=path, made_from={"a": "b"})
+    again = load_generator(copy, verify=True)
+    assert artifact.read(copy).made_from == {"a": "b"}
+    for name in ("config", "instruction", "chunk_tokens", "max_positions"):
+        assert getattr(again, name) == getattr(generator, name)
+    jax.tree.map(np.testing.assert_array_equal, again.params, generator.params)
+    # by these, generation in transformers begins, stops and pads
+    record = json.loads((copy / "config.json").read_text())
+    for role in ("bos", "eos", "pad"):
+        assert record[f"{role}_token_id"] == getattr(generator.tokenizer, role)
+
+
+def test_directories_of_older_releases_open(path):
+    file = path / "insgenel.json"
+    older = {"max_length": 512, "measured": {"loss": 1.0}}
+    file.write_text(json.dumps(json.loads(file.read_text()) | older))
+    artifact.write_manifest(path, "generator", 1, {}, {})
+    assert load_generator(path, verify=True).chunk_tokens == 175
+
+
+@pytest.mark.parametrize("verify", [False, True])
+def test_a_manifest_is_checked_where_there_is_one(path, verify):
+    content = bytearray((path / "model.safetensors").read_bytes())
+    content[-1] ^= 1
+    (path / "model.safetensors").write_bytes(content[: None if verify else -1])
+    with pytest.raises(artifact.ArtifactError, match="damaged generator"):
+        load_generator(path, verify=verify)
+    artifact.write_manifest(path, "generator", 2, {}, {})
+    with pytest.raises(artifact.ArtifactError, match="of version 1, found"):
+        load_generator(path, verify=verify)
+
+
+def test_a_directory_without_a_manifest_opens(path):
+    (path / "manifest.json").unlink()
+    load_generator(path)
+    with pytest.raises(artifact.ArtifactError, match="found none"):
+        load_generator(path, verify=True)

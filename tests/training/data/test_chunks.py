@@ -1,0 +1,82 @@
+"""Examples of the generator: what prompt and target say, and how documents are cut."""
+
+import collections
+import dataclasses
+
+from insgenel_jax import mini_world
+from insgenel_jax.text.document import Document, Mention
+from insgenel_jax.text.linked_text import encode_prompt, encode_source, parse_target
+from insgenel_jax.training.data.chunks import generator_expand
+from insgenel_jax.training.data.decisions import OPEN
+
+
+def expand(make_config, tokenizer, kb, document, **changes):
+    config = make_config("generator", {f"data.{k}": v for k, v in changes.items()})
+    counts = collections.Counter()
+    found = generator_expand(tokenizer, kb, config.data)(document, counts)
+    return found, counts
+
+
+def split(tokenizer, example):
+    """Prompt ids, target ids and the kinds of the target of an example."""
+    tokens, targets, _, kinds = example["columns"].T
+    ids = [int(tokens[0]), *targets.tolist()]
+    start = ids.index(tokenizer.eos) + 1
+    assert not kinds[: start - 1].any()
+    return ids[:start], ids[start:], kinds[start - 1 :].tolist()
+
+
+def test_target_says_the_links_and_the_prompt_only_the_text(make_config, tokenizer, kb):
+    seen = 0
+    for document in mini_world.paragraphs("train", 30):
+        [example], _ = expand(make_config, tokenizer, kb, document, max_length=1024)
+        prompt, target, kinds = split(tokenizer, example)
+        assert prompt == encode_prompt(tokenizer, "Link:", document.text)
+        unlabelled = dataclasses.replace(document, mentions=())
+        [bare], _ = expand(make_config, tokenizer, kb, unlabelled, max_length=1024)
+        assert split(tokenizer, bare)[0] == prompt
+        tokens = encode_source(tokenizer, document.text)
+        links = parse_target(tokenizer, tokens, target)
+        found = [(tokens.starts[i], tokens.ends[j - 1]) for i, j, _ in links]
+        assert found == [(m.start, m.end) for m in document.mentions]
+        assert [i == tokenizer.open for i in target] == [k == OPEN for k in kinds]
+        seen += len(links)
+    assert seen > 50
+
+
+def test_mentions_that_cannot_be_taught_are_counted(make_config, tokenizer, kb):
+    title = kb.title(0)
+    document = Document(
+        "d",
+        f"{title} met nobody.",
+        mentions=(
+            Mention(0, len(title), title),
+            Mention(1, 3, title),
+            Mention(len(title) + 1, len(title) + 4, "Nowhere to be found"),
+            Mention(len(title) + 1, len(title) + 4, None),
+        ),
+    )
+    [example], counts = expand(make_config, tokenizer, kb, document)
+    assert split(tokenizer, example)[1].count(tokenizer.open) == 1
+    assert counts["mentions"] == 3
+    assert counts["mentions that start or end inside a token"] == 1
+    assert counts["mentions of no known entity"] == 1
+
+
+def test_a_long_document_is_cut_into_chunks_that_fit(make_config, tokenizer, kb):
+    parts = mini_world.paragraphs("train", 12)
+    text, mentions = "", []
+    for part in parts:
+        mentions += [
+            dataclasses.replace(m, start=m.start + len(text), end=m.end + len(text))
+            for m in part.mentions
+        ]
+        text += part.text.rstrip(".") + ". "
+    document = Document("long", text, mentions=tuple(mentions))
+    found, counts = expand(make_config, tokenizer, kb, document, max_length=128)
+    assert len(found) > 10 and counts["chunks over max_length"] == 0
+    assert max(len(example["columns"]) for example in found) <= 128
+    opened = sum(split(tokenizer, e)[1].count(tokenizer.open) for e in found)
+    assert opened == len(mentions) - counts["mentions cut by a chunk"]
+    assert opened >= len(mentions) - 1
+    assert [e["id"] for e in found] == [f"long#{i}" for i in range(len(found))]

@@ -1,0 +1,90 @@
+"""The stream of examples: shared by processes, counted, never endless for nothing."""
+
+import collections
+import itertools
+
+import pytest
+
+from insgenel_jax import artifact
+from insgenel_jax.kb.build import training_documents
+from insgenel_jax.training.config import ConfigError
+from insgenel_jax.training.data import documents, packing
+
+
+def no_example(document, counts):
+    return []
+
+
+def test_processes_share_the_documents(make_config, monkeypatch):
+    def ids(process, processes):
+        monkeypatch.setattr(documents.jax, "process_index", lambda: process)
+        monkeypatch.setattr(documents.jax, "process_count", lambda: processes)
+        config = make_config("generator")
+        dataset = documents.stream_examples(
+            config.data.documents, lambda d, _: [{"id": d.id}], 0, collections.Counter()
+        )
+        examples = itertools.islice(iter(dataset), 60 // processes)
+        return [example["id"] for example in examples]
+
+    whole, first, second = ids(0, 1), ids(0, 2), ids(1, 2)
+    assert len(set(whole)) == 60 and whole != sorted(whole)
+    assert sorted(first + second) == sorted(whole)
+
+
+def test_a_broken_record_is_counted_and_left_out(make_config):
+    counts = collections.Counter()
+    expanding = documents.ExpandRecords(
+        lambda document, _: [{"id": document.id}], 3, counts
+    )
+    assert expanding.flat_map(b'{"id": "a", "text": "b"}') == [{"id": "a"}]
+    assert expanding.flat_map(b'{"id": "a"') == []
+    assert expanding.flat_map(b'{"id": "a"}') == []
+    assert counts == {"documents": 1, "unreadable documents": 2, "examples": 1}
+
+
+def test_a_whole_pass_without_an_example_is_an_error(make_config):
+    counts = collections.Counter()
+
+    def barren(document, counts):
+        assert counts["documents"] <= 60, "read on past the first pass"
+        counts["chunks over max_length"] += 2
+        return []
+
+    config = make_config("generator")
+    dataset = documents.stream_examples(config.data.documents, barren, 0, counts)
+    batches = iter(packing.pack(dataset, config.data, 0, counts))
+    told = "data.documents: .*documents: 60; chunks over max_length: 120"
+    with pytest.raises(ConfigError, match=told):
+        next(batches)
+
+
+def test_examples_anywhere_in_a_pass_are_enough(make_config):
+    counts, config = collections.Counter(), make_config("generator")
+
+    def rare(document, counts):
+        return [{"id": document.id}] if counts["documents"] == 60 else []
+
+    dataset = iter(documents.stream_examples(config.data.documents, rare, 0, counts))
+    assert next(dataset) and counts["documents"] == 60
+
+
+def test_no_documents_at_all_are_an_error(tmp_path, monkeypatch, make_config):
+    kind, version = training_documents.KIND, training_documents.VERSION
+    with artifact.create(tmp_path / "none", kind, version) as draft:
+        training_documents.write_shards(draft.path, [])
+    with pytest.raises(ConfigError, match="none: 0 training documents"):
+        documents.stream_examples(
+            str(tmp_path / "none"), no_example, 0, collections.Counter()
+        )
+    path = make_config("generator").data.documents
+    monkeypatch.setattr(documents.jax, "process_count", lambda: 61)
+    monkeypatch.setattr(documents.jax, "process_index", lambda: 60)
+    with pytest.raises(ConfigError, match="60 training documents, too few for 61"):
+        documents.stream_examples(path, no_example, 0, collections.Counter())
+
+
+def test_training_documents_of_another_kind_are_refused(prepared):
+    with pytest.raises(ValueError, match=training_documents.KIND):
+        documents.stream_examples(
+            str(prepared / "kb"), no_example, 0, collections.Counter()
+        )

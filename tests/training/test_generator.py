@@ -1,0 +1,130 @@
+"""The generator's loss and measures, against numpy and hand counts."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from insgenel_jax import models
+from insgenel_jax.models.config import ModelConfig
+from insgenel_jax.training import generator
+from insgenel_jax.training.data.decisions import FORCED, OPEN, SKIP, SPAN, TITLE
+
+KEY = jax.random.key(0)
+LLAMA = ModelConfig(
+    "llama", vocabulary=20, dim=16, layers=2, heads=2, ffn=32, max_positions=16
+)
+
+
+@pytest.fixture(scope="module")
+def batch():
+    """Two rows: segments of 5 and 4 tokens and padding, a segment of 7 and padding."""
+    rng = np.random.default_rng(1)
+    segments = np.array([[1] * 5 + [2] * 4 + [0], [1] * 7 + [0] * 3])
+    positions = np.array([[*range(5), *range(4), 0], [*range(7), 0, 0, 0]])
+    weights = rng.choice([0.0, 0.5, 1.0], segments.shape) * (segments > 0)
+    rows = {
+        "tokens": rng.integers(1, 20, segments.shape) * (segments > 0),
+        "targets": rng.integers(1, 20, segments.shape) * (segments > 0),
+        "weights": weights.astype(np.float32),
+        "segments": segments,
+        "positions": positions,
+    }
+    return jax.tree.map(jnp.asarray, rows)
+
+
+def test_packed_rows_lose_what_their_examples_lose_apart(batch):
+    task = generator.generator_task(LLAMA)
+    params = task.init(KEY, None)
+    run = jax.jit(task.loss_sums)
+    loss, count = run(params, batch, KEY)
+    apart = [(0, 0, 5), (0, 5, 9), (1, 0, 7)]
+    losses = [
+        run(params, {k: v[b : b + 1, i:j] for k, v in batch.items()}, KEY)
+        for b, i, j in apart
+    ]
+    np.testing.assert_allclose(loss, sum(part for part, _ in losses), rtol=1e-5)
+    assert count == sum(part for _, part in losses) == batch["weights"].sum()
+
+
+def test_the_loss_is_the_weighted_sum_of_log_probabilities(batch):
+    task = generator.generator_task(LLAMA)
+    params = task.init(KEY, None)
+    logits = np.asarray(
+        models.unembed(LLAMA, params, generator.generator_hidden(LLAMA, params, batch)),
+        np.float64,
+    )
+    log_p = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+    b, t = np.indices(batch["targets"].shape)
+    expected = -(log_p[b, t, batch["targets"]] * batch["weights"]).sum()
+    np.testing.assert_allclose(
+        task.loss_sums(params, batch, KEY)[0], expected, rtol=1e-5
+    )
+
+
+def test_a_target_of_weight_zero_does_not_count(batch):
+    task = generator.generator_task(LLAMA)
+    params = task.init(KEY, None)
+    before, _ = task.loss_sums(params, batch, KEY)
+    other = (batch["targets"] + 1) % 20
+    prompt = batch["weights"] == 0
+    in_prompt = batch | {"targets": jnp.where(prompt, other, batch["targets"])}
+    assert task.loss_sums(params, in_prompt, KEY)[0] == before
+    in_target = batch | {"targets": jnp.where(prompt, batch["targets"], other)}
+    assert task.loss_sums(params, in_target, KEY)[0] != before
+
+
+def test_dropout_needs_its_key_and_only_acts_in_training(batch):
+    config = ModelConfig(
+        "llama", 20, dim=16, layers=2, heads=2, ffn=32, max_positions=16, dropout=0.5
+    )
+    task = generator.generator_task(config)
+    params = task.init(KEY, None)
+    one, two = (task.loss_sums(params, batch, jax.random.key(i))[0] for i in (1, 2))
+    assert one != two
+    judged = batch | {"kinds": batch["segments"], "rivals": batch["segments"]}
+    loss, _ = generator.sum_measures(config, params, judged)["loss"]
+    assert loss not in (one, two)
+
+
+def test_decisions_are_judged_between_the_two_edges():
+    # OPEN is 3: links token 7, copies it, passes over 8, closes (4) before 5, a title
+    kinds = np.array([[OPEN, FORCED, SKIP, SPAN, TITLE]])
+    targets, rivals = np.array([[3, 7, 8, 4, 9]]), np.array([[7, -1, 3, 5, -1]])
+    logits = np.zeros((1, 5, 20), np.float32)
+    logits[0, 0, [3, 7, 1]] = 1.0, 0.5, 9.0  # OPEN leads 7, whatever 1 says
+    logits[0, 1, 6] = 1.0  # not 7
+    logits[0, 2, [3, 8]] = 1.0, 0.5  # OPEN leads 8: wrong
+    logits[0, 3, [4, 5]] = 2.0, 1.0
+    logits[0, 4, 9] = 1.0
+    batch = {
+        "kinds": kinds,
+        "targets": targets,
+        "rivals": rivals,
+        "weights": np.ones((1, 5), np.float32),
+    }
+    found = generator.judge(jnp.array(logits), jax.tree.map(jnp.asarray, batch))
+    del found["loss"]
+    assert {name: [int(x) for x in pair] for name, pair in found.items()} == {
+        "open recall": [1, 1],
+        "skip recall": [0, 1],
+        "span accuracy": [1, 1],
+        "title accuracy": [1, 1],
+        "copy accuracy": [0, 1],
+    }
+
+
+def sums_and_grads(task):
+    return jax.jit(jax.value_and_grad(task.loss_sums, has_aux=True))
+
+
+def test_scoring_only_the_positions_that_weigh_changes_nothing(batch):
+    most = int((batch["weights"] > 0).sum(1).max())
+    whole, scored = (generator.generator_task(LLAMA, n) for n in (0, most))
+    params = whole.init(KEY, None)
+    (one, count), grads = sums_and_grads(whole)(params, batch, KEY)
+    (two, same), again = sums_and_grads(scored)(params, batch, KEY)
+    np.testing.assert_allclose(two, one, rtol=1e-5)
+    assert same == count
+    for a, b in zip(jax.tree.leaves(grads), jax.tree.leaves(again), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-4)
