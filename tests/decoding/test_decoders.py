@@ -1,5 +1,6 @@
 """The decoders against each other. test_brute_force.py says what the answer must be."""
 
+import dataclasses
 import itertools
 
 import jax
@@ -57,6 +58,25 @@ def test_all_decoders_give_the_same_answer(tokenizer, family, scales):
                 links += len(read_links(chunk.table, b.edges, b.log_probs))
     assert ties < 4
     assert links > 500
+
+
+def test_each_option_has_its_decoder(generator, tokenizer):
+    """HONOURS names fields of Options, and all of them; the others change nothing."""
+    fields = {field.name for field in dataclasses.fields(Options)}
+    decoders = (step, beam, tree, speculative)
+    assert set().union(*(decoder.HONOURS for decoder in decoders)) == fields
+    chunks = [case.chunk for case in cases(tokenizer, np.random.default_rng(10), 4)]
+    other = Options("marginal", True, True, 3, "first_token")
+    for decoder in decoders:
+        own = {name: getattr(Options(), name) for name in decoder.HONOURS}
+        found = [
+            decoder.decode(*generator, chunks, batch=4, options=options)
+            for options in (Options(), dataclasses.replace(other, **own))
+        ]
+        assert found[0] == found[1]
+        assert decoder.shape(chunks[0], Options()) == decoder.shape(
+            chunks[0], dataclasses.replace(other, **own)
+        )
 
 
 def test_calls_and_tokens_are_counted(generator, tokenizer):
