@@ -29,11 +29,12 @@ UNPARSED = {
 }
 
 
-def print_version(wanted: bool) -> None:
+def print_version(wanted: bool) -> bool:
     """Print the version and end the program, where --version is given."""
     if wanted:
         typer.echo(f"insgenel_jax {__version__}")
         raise typer.Exit
+    return wanted
 
 
 @app.callback()

@@ -25,14 +25,14 @@ def as_documents(texts: Iterable[str | Document]) -> list[Document]:
 
 def as_document(kind: str, number: int, text: str | Document) -> Document:
     """The document of one text. kind: what errors call it, before its number."""
-    document = text if isinstance(text, Document) else Document(str(number), text)
-    if not isinstance(document.text, str):
+    own = text.text if isinstance(text, Document) else text
+    if not isinstance(own, str):
         raise TypeError(
             f"{kind} {number}: expected a string or a Document, found "
-            f"{type(document.text).__name__}"
+            f"{type(own).__name__}"
         )
-    check_text(document.text, f"{kind} {number}")
-    return document
+    check_text(own, f"{kind} {number}")
+    return text if isinstance(text, Document) else Document(str(number), text)
 
 
 def check_given(documents: Sequence[Document], mentions: object) -> list[list[Span]]:

@@ -112,7 +112,8 @@ def parts_of(linker, text, *names):
     taken = [(m.start, m.end) for m in linked]
     parts = find_name_parts(linker.kb, text, linked, taken)
     return [
-        (text[p.start : p.end], p.start, linker.kb.title(p.entities[0])) for p in parts
+        (text[p.start : p.end], p.start, linker.kb.title(int(p.entities[0])))
+        for p in parts
     ]
 
 
