@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import beartype
+import typer
 from beartype import BeartypeConf, FrozenDict
 from flax.linen.linear import PromoteDtypeFn
 
@@ -18,8 +19,9 @@ CHECK_THEIR_INPUT = {
 
 _check = beartype.beartype(
     conf=BeartypeConf(
-        # flax annotates a field of its modules with a protocol that cannot be checked
-        hint_overrides=FrozenDict({PromoteDtypeFn: object}),
+        # flax annotates a field of its modules with a protocol that cannot be checked;
+        # typer passes a context that is not of the class that it asks to be annotated
+        hint_overrides=FrozenDict({PromoteDtypeFn: object, typer.Context: object}),
         # where a float is expected an int will do, as for every type checker
         is_pep484_tower=True,
     )
