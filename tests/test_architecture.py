@@ -1,4 +1,4 @@
-"""The imports of every file against the house of DESIGN.md, section 3."""
+"""The imports of every file against the layout that CONTRIBUTING.md describes."""
 
 import ast
 import subprocess
@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "insgenel_jax"
 
-# The right-hand column of the table in DESIGN.md, section 3: package or file of the
+# What CONTRIBUTING.md says under "may import": package or file of the
 # root -> what it may import of ours, besides itself. Everything else is forbidden.
 MAY_IMPORT = {
     "artifact": "",

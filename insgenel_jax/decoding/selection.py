@@ -44,7 +44,7 @@ def select(
     log_probs: Float[np.ndarray, " n"],
     selection: str,
 ) -> Selected:
-    """Choose a path by "greedy" or "marginal" selection (DESIGN.md section 6).
+    """Choose a path by "greedy" or "marginal" selection.
 
     greedy (*paper*, 3.3): the best edge at each decision. marginal: the best of {no
     mention, each mention} by its probability summed over entities, then the mention's

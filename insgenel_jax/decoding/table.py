@@ -1,6 +1,6 @@
 """Candidate mentions of a chunk in; its transition table out.
 
-The table is the policy of constrained decoding (DESIGN.md section 6) as an automaton:
+The table is the policy of constrained decoding (*paper*, 3.3) as an automaton:
 states, and for each state its allowed edges (token, next state, bias), sorted by token.
 Where a state has one edge, that edge is forced. Where it has several, a decision is
 made: the argmax of logit + bias. Where it has none, decoding ends: behind the last

@@ -1,4 +1,4 @@
-"""Gold and predicted documents in; precision, recall and F1 out (DESIGN.md section 11).
+"""Gold and predicted documents in; precision, recall and F1 out.
 
 "In-KB" is a property of the benchmark's labels: a gold mention is in-KB when its entity
 is not NIL, whatever the linker's own knowledge base holds.

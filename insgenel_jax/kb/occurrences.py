@@ -1,6 +1,6 @@
 """A text in; the occurrences of surface forms that may be mentions out.
 
-These are the filters of DESIGN.md section 6. The linker and the prior-only baseline
+The linker and the prior-only baseline
 share them.
 """
 

@@ -180,7 +180,7 @@ REDIRECTS = {"C": "B"}
 
 
 def oracle(golds, predictions):
-    """DESIGN.md section 11 with nothing but lists; tp, fp, fn and (P, R, F1)."""
+    """The same rules with nothing but lists; gives tp, fp, fn and (P, R, F1)."""
 
     def title(entity):
         entity = entity[0].upper() + entity[1:]

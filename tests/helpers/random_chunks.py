@@ -165,7 +165,7 @@ def varied_case(tokenizer, rng):
 
 
 def spelled_bias(tokenizer, tokens, candidates, titles, weights):
-    """bias(ids, token) of DESIGN.md section 6, from a dict of all title prefixes."""
+    """bias(ids, token) of title edges, from a dict of all title prefixes."""
     starts, ends = tokens.starts.tolist(), tokens.ends.tolist()
     below = {}  # (mention, title prefix) -> weights of the candidates below
     for c in candidates:
