@@ -3,6 +3,9 @@
 from insgenel_jax import Linker
 linker = Linker.from_pretrained("work/linker")
 document = linker("Mercury is the smallest planet.")
+
+In the docstrings, (*paper*) refers to arXiv 2311.03250, whose method this is, and
+(*release*) to the code that its authors published, where it says more than the paper.
 """
 
 import importlib

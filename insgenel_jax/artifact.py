@@ -146,7 +146,7 @@ def check(
         raise ArtifactError(
             f"{path}: expected a {kind!r} of version {version}, found a "
             f"{manifest.kind!r} of version {manifest.version}; make it again with this "
-            "release"
+            "version of insgenel_jax"
         )
     wrong = []
     for name, facts in manifest.files.items():

@@ -216,10 +216,10 @@ def check_settings(
     """Refuse settings that the linker cannot be opened with.
 
     These are unknown names, bad values, and values that do not go with the settings
-    kept in the linker's directory. new: the linker is to be written, and what stands in
-    its place does not count. Returns those that have no effect beside the others: name
-    -> what it would need. Raises InputError, or ArtifactError where the kept settings
-    are damaged.
+    kept in the linker's directory. new: the linker is about to be written,
+    so the settings of a linker that is already at that path are ignored. Returns those
+    that have no effect beside the others: name -> what it would need. Raises
+    InputError, or ArtifactError where the kept settings are damaged.
     """
     from insgenel_jax.linker.settings import (
         make_settings,

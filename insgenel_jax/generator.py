@@ -4,7 +4,7 @@ This file alone reads and writes insgenel.json:
 
     {"instruction": "...", "chunk_tokens": 175}
 
-Names beyond these two, which older releases wrote, are ignored.
+Names beyond these two, which older versions wrote, are ignored.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ SETTINGS = "insgenel.json"
 class Generator:
     """The instruction-tuned language model and its tokenizer.
 
-    instruction: the words that every prompt begins with. chunk_tokens: how many source
-    tokens a chunk has that is as long as those the model was trained on. mesh: the mesh
-    that the parameters are sharded over, if they are.
+    instruction: the words that every prompt begins with. chunk_tokens: the
+    number of source tokens in a chunk as long as the chunks that the model was trained
+    on. mesh: the mesh that the parameters are sharded over, if they are.
     """
 
     config: ModelConfig

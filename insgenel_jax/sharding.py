@@ -121,7 +121,7 @@ def _parts(mesh: Mesh | jax.sharding.AbstractMesh, entry) -> int:
 def bytes_per_device(shapes: Any, places: Any) -> int:
     """The bytes that the leaves of `shapes` take on each device.
 
-    places: a tree of shardings, alike.
+    places: the shardings, in a tree of the same structure as `shapes`.
     """
     sizes = jax.tree.map(
         lambda leaf, place: (

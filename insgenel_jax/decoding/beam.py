@@ -6,7 +6,7 @@ vocabulary; every token up to EOS counts, forced or not; and the finished hypoth
 with the best mean wins.
 
 The beams of a chunk share one row of the KV cache. Each beam has slots of its own
-behind the prompt, and knows which slots it sees; so nothing is copied when beams are
+after the prompt, and knows which slots it sees; so nothing is copied when beams are
 chosen, and the prompt is run and kept once.
 
     slots:      p p p p  0 1  0 1  0 1      two beams, three tokens each: both went
@@ -65,11 +65,10 @@ def decode(
     """Decode at most `batch` chunks by beam search. (*paper*, 3.3: two beams.)
 
     A path's `score` is the mean of ln p (with bias) of all tokens up to EOS. It is -inf
-    if all beams ended in dead ends; then the path has no edges. It is NaN if a logit
-    was. Its
-    `vocabulary` has ln p of every edge. Its `margin` is the smallest difference in ln p
-    between a hypothesis that was kept and one that was not, or in the means of the best
-    and the second finished one.
+    if all beams ended in dead ends; then the path has no edges. It is NaN if any logit
+    was NaN. A path's `vocabulary` holds ln p of every edge. Its `margin` is the
+    smallest difference in ln p between a hypothesis that was kept and one that was not,
+    or in the means of the best and the second finished one.
 
     Raises ValueError for a chunk whose source ends before its last decision span, and
     for a mention that may take any title.
@@ -169,7 +168,7 @@ def _decode(
 def _run_prompts(
     search: Search, prompts: Int[Array, "B T"]
 ) -> tuple[Float[Array, "B W D"], dict]:
-    """The hidden state behind each prompt, once for each beam, and the cache."""
+    """The hidden state after each prompt, once for each beam, and the cache."""
     B, T = prompts.shape
     lengths, slots = search.lengths, search.sizes.slots
     cache = search.model.init_cache(B, slots)
@@ -229,9 +228,10 @@ def _score_forced(
     finished: Finished,
     hidden: Float[Array, "B C W D"],
 ) -> tuple[Beams, Finished]:
-    """Add ln p of the forced tokens, those behind the first of the pending ones.
+    """Add ln p of the forced tokens, which are all pending tokens but the first.
 
-    The search may end at any of them, where no hypothesis can get among the best W.
+    The search of a chunk ends here if, after at least one of these tokens, no running
+    hypothesis could still get among the W best finished ones.
     """
     B, C, W = beams.tokens.shape
     later = jnp.arange(1, C)
@@ -250,7 +250,7 @@ def _score_forced(
     gain = jnp.where(pending[:, None], full + bias, 0)
     best = (beams.score[..., None] + jnp.cumsum(gain, axis=2)).max(axis=1)
     hopeful = best / (at + 1) > finished.scores[:, -1:]
-    # a write behind the last column is dropped
+    # a write after the last column is dropped
     column = jnp.where(pending, at, search.sizes.longest)[:, None]
     beam = jnp.arange(W)[:, None]
     full = beams.taken.full.at[search.row[:, None], beam, column].set(full, mode="drop")

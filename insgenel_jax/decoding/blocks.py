@@ -53,7 +53,7 @@ class Piece(NamedTuple):
 class _Growth:
     """The edges of a block in the order in which they were found, breadth first.
 
-    below: an edge, or -1 for the block's first state -> the edges behind it.
+    below: an edge, or -1 for the block's first state -> the edges after it.
     """
 
     edge: list[int] = dataclasses.field(default_factory=list)
@@ -90,15 +90,16 @@ def find_block(
 ) -> Block:
     """The block that begins at `state`, which must have edges.
 
-    whole: count all edges within links as decided, even where there is no other, so
-    that each of them is scored. titles: if not, links end at ENTITY. most: cut a block
-    that would run more tokens than this, and keep what is nearest to its beginning.
+    whole: mark every edge within a link as decided, also one that has no alternative,
+    so that all of them are scored. titles: whether to include the titles; without them,
+    links end at ENTITY. most: the largest number of tokens to run. A block that needs
+    more is cut: the edges nearest to its beginning are kept.
     """
     last = len(table.span_end) - 1
     stop = int(table.span_end[state]) if state <= last else -1
     indptr, following, kinds = table.lists
     growth = _Growth()
-    queue = collections.deque([(-1, state)])  # edges, and the states behind them
+    queue = collections.deque([(-1, state)])  # edges, and the states after them
     while queue:
         up, here = queue[0]
         edges = range(indptr[here], indptr[here + 1])

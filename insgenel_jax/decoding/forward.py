@@ -48,7 +48,7 @@ class Request:
     length: cache slots in use. moved: slots whose contents are copied to the slots just
     before `length`, in order. tokens: the new ones; token i has the position
     length + depths[i] and is seen by the tokens i <= j < ends[i]. at, token_ids: the
-    edges to score; edge e is the token token_ids[e] behind the new token at[e].
+    edges to score; edge e is the token token_ids[e] after the new token at[e].
     """
 
     length: int
@@ -125,7 +125,7 @@ def _pad(requests: Sequence[Request | None], batch: int, slots: int) -> _Inputs:
     T = padded_length(max(len(r.tokens) for r in live))
     most = max(len(r.at) for r in live)
     E = next((e for e in EDGES if e >= most), None) or next_power(most, EDGES[-1])
-    # a write behind the last slot is dropped
+    # a write after the last slot is dropped
     lengths = np.full(batch, slots, np.int32)
     moves = np.full((2, batch, MOVES), slots, np.int32)
     tokens, depths, ends = np.zeros((3, batch, T), np.int32)
@@ -176,7 +176,7 @@ def run(
     with jax.named_scope("settle"):
         cache = {**model.move_slots(cache, *inputs.moves), "length": lengths}
     mask = tree_mask(lengths, inputs.ends, slots)
-    # Rows of padding start behind the last slot, where the model has no position: an
+    # Rows of padding start after the last slot, where the model has no position: an
     # out-of-range position embedding is NaN.
     positions = jnp.where(lengths < slots, lengths, 0)[:, None] + inputs.depths
     hidden, cache = model.forward(params, inputs.tokens, positions, mask, cache)

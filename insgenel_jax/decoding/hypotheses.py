@@ -19,7 +19,7 @@ from insgenel_jax.decoding.padded import PaddedSizes, Tables
 class Search(NamedTuple):
     """What stays the same while a batch is searched, in W = `beams` beams.
 
-    lengths [B]: of the prompts. ends [B]: the state of each table behind EOS.
+    lengths [B]: of the prompts. ends [B]: the state of each table after EOS.
     """
 
     model: Model
@@ -53,8 +53,8 @@ class Search(NamedTuple):
 class Taken(NamedTuple):
     """The edges of hypotheses, [*B L] each, and ln p of them.
 
-    allowed: among the allowed edges, with bias. full: over the whole vocabulary,
-    without.
+    allowed: ln p of each edge, normalised over the edges allowed beside it, with bias.
+    full: ln p of each edge, normalised over the whole vocabulary, without bias.
     """
 
     edges: Int[Array, "*B L"]
@@ -66,8 +66,9 @@ class Beams(NamedTuple):
     """The W running hypotheses of each chunk, best first; empty ones score -inf.
 
     score: the sum of ln p with bias; forced tokens are added when they are run. sees:
-    the cache slots that a hypothesis sees. taken: `total` edges of each. tokens: of the
-    last `count` edges of each, which are not run yet.
+    the cache slots that a hypothesis sees. taken: the edges of each hypothesis; the
+    first `total` of them are valid. tokens: the tokens of its last `count` edges, which
+    the model has not run yet.
     """
 
     state: Int[Array, "B W"]
@@ -82,8 +83,9 @@ class Beams(NamedTuple):
 class Finished(NamedTuple):
     """The best finished hypothesis of each chunk, and the scores of the best W.
 
-    best: its edges, `total` of them. live: whether a running hypothesis can still get
-    among the best W. margin: see `decode`. broken: whether any logit was NaN.
+    best: its edges; the first `total` are valid. live: whether a running hypothesis can
+    still get among the best W. margin: see `beam.decode`. broken: whether any logit was
+    NaN.
     """
 
     best: Taken

@@ -119,7 +119,7 @@ def read_links(
 
 
 def follow(table: Table, state: int, *, links: bool = True) -> tuple[int, list[int]]:
-    """Take forced edges from a state on: the state behind them, and the edges.
+    """Follow forced edges from `state`; return the state reached and the edges taken.
 
     links: whether to follow a forced OPEN into its link. The walk ends where the prefix
     tree of all titles begins, even if only one edge is allowed there.

@@ -84,7 +84,7 @@ def _greedy(block: Block, logits: Float[np.ndarray, " n"]) -> Selected:
 def _marginal(table: Table, block: Block, total: Float[np.ndarray, " n"]) -> Selected:
     """total: ln p of the path to each edge.
 
-    The model decides on titles behind CLOSE. So ln p of the path to CLOSE is the
+    The model decides on titles after CLOSE. So ln p of the path to CLOSE is the
     mention's probability summed over its entities.
     """
     kinds = table.kind[block.edge]
@@ -131,7 +131,7 @@ def best_unlinked(
     closed = np.flatnonzero(kinds == CLOSE)
     spans = [table.mentions[m][:2] for m in table.value[block.edge[closed]]]
     linked = next((spans[k] for k, i in enumerate(closed) if i in path), None)
-    if linked is not None:  # mentions behind it belong to the next block
+    if linked is not None:  # mentions after it belong to the next block
         before = [end <= linked[0] for _, end in spans]
         closed = closed[np.array(before, bool)]
     if not len(closed):

@@ -24,7 +24,7 @@ from insgenel_jax.tokenizer.padding import next_power
 
 HONOURS: frozenset[str] = frozenset()
 OPEN_AT = 0.5  # link probability from which a mention is drafted
-LONGER = 1e-9  # added for each token of a mention: of equals the longest is drafted
+LONGER = 1e-9  # added for each token of a mention: in a tie the longest is drafted
 
 
 @dataclasses.dataclass
@@ -79,9 +79,9 @@ def decode(
 def draft(table: Table) -> Int[np.ndarray, " S"]:
     """The edge to take at each state, without the model: int32, -1 where there is none.
 
-    The drafted mention is the one of the highest link probability from OPEN_AT on, the
-    longest of equals. Its entity is the best by prior and retriever together. Elsewhere
-    the source is copied.
+    The drafted mention is the one of the highest link probability from OPEN_AT on;
+    in a tie, the longest. Its entity is the best by prior and retriever together.
+    Elsewhere the source is copied.
     """
     states = len(table.indptr) - 1
     chosen, value = np.full(states, -1, np.int32), np.zeros(states)
@@ -170,7 +170,7 @@ def _decisions(row: _Row) -> Iterator[tuple[int, Sequence[int]]]:
 def _accept(row: _Row, logits: Float[np.ndarray, " E"]) -> None:
     """Accept the draft up to the first decision that differs; draft the rest anew.
 
-    logits: of the edges of all decisions, one decision behind the other.
+    logits: of the edges of all decisions, one decision after the other.
     """
     table, begin, accepting = row.table, 0, True
     taken, log_probs = [], []
@@ -179,7 +179,7 @@ def _accept(row: _Row, logits: Float[np.ndarray, " E"]) -> None:
         if choices:
             biased = logits[begin : begin + len(choices)] + table.bias[list(choices)]
             begin += len(choices)
-            k = int(np.argmax(biased))  # the first of equals
+            k = int(np.argmax(biased))  # in a tie, the first
             best = row.draft[state] = choices[k]
             if accepting:
                 log_prob = log_softmax(biased, np.zeros(len(biased), int))[k]
@@ -196,7 +196,7 @@ def _accept(row: _Row, logits: Float[np.ndarray, " E"]) -> None:
 
 
 def _take(row: _Row, edges: list[int]) -> None:
-    """Take edges whose tokens are not run yet, and the forced ones behind them."""
+    """Take edges whose tokens are not run yet, and the forced ones after them."""
     if edges:
         row.state = int(row.table.next[edges[-1]])
     row.state, forced = follow(row.table, row.state)

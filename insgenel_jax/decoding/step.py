@@ -180,7 +180,9 @@ def _decode(
 ) -> tuple[_Taken, Float[Array, " B"], Int[Array, " B"], Int[Array, " B"]]:
     """Edges, closest margins, calls and tokens run. The first `rows` rows are real.
 
-    prompts: with the tokens forced behind them, `lengths` in all, up to `states`.
+    prompts: each prompt, followed by the tokens that are forced right after it.
+    lengths: how many tokens that is together. states: the state that each table is then
+    in.
     """
     batch = _Batch(model, params, tables, titles, sizes, tokens_per_call)
     B = len(prompts)
@@ -207,7 +209,7 @@ def _decode(
 
 
 def _decide(batch: _Batch, state: _State) -> _State:
-    """Run what is pending, decide, and take what is forced behind the decision."""
+    """Run what is pending, decide, and take what is forced after the decision."""
     live = _is_live(batch, state.place)
     pending = state.pending._replace(count=jnp.where(live, state.pending.count, 0))
     hidden, cache = _run(batch, pending, state.cache)
@@ -338,7 +340,7 @@ def _is_live(batch: _Batch, place: _Place) -> Bool[Array, " B"]:
 def _go(
     batch: _Batch, place: _Place, edge: Int[Array, " B"]
 ) -> tuple[Int[Array, " B"], _Place]:
-    """Take an edge of each row: its token, and the place behind it."""
+    """Take an edge of each row: its token, and the place after it."""
     tables, titles, each = batch.tables, batch.titles, batch.each
     token, behind = tables.token[each, edge], _behind(tables.next[each, edge])
     if titles is not None:

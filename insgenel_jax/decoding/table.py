@@ -3,7 +3,7 @@
 The table is the policy of constrained decoding (*paper*, 3.3) as an automaton:
 states, and for each state its allowed edges (token, next state, bias), sorted by token.
 Where a state has one edge, that edge is forced. Where it has several, a decision is
-made: the argmax of logit + bias. Where it has none, decoding ends: behind the last
+made: the argmax of logit + bias. Where it has none, decoding ends: after the last
 decision span all source tokens are copied.
 
     copy p:       source[p] -> copy p+1                 OPEN -> inside (p, p)
@@ -33,7 +33,9 @@ from insgenel_jax.text.linked_text import Tokens, find_tokens
 from insgenel_jax.tokenizer import Tokenizer
 
 COPY, OPEN, CLOSE, ENTITY, TITLE, END = range(6)  # kinds of edges
-LEAST_LOG_WEIGHT = -50.0  # of a candidate beside the best one, so that no mass is zero
+# The smallest ln weight of a candidate, relative to the best candidate of its mention.
+# This floor keeps every mass above zero.
+LEAST_LOG_WEIGHT = -50.0
 
 OnTokens = tuple[int, int, CandidateMention]  # [start, end) in source tokens
 
@@ -45,7 +47,7 @@ class Weights:
     mention_bias: added to the logit of OPEN (the paper's constant offset).
     prior_weight, retriever_weight: exponents of p(entity | surface form) and of the
     retriever's softmax in the mass of title edges. rest_of_span: whether decisions go
-    on behind a link, in the rest of its decision span (the release: no).
+    on after a link, in the rest of its decision span (*release*: no).
     """
 
     mention_bias: float = 0.0
@@ -71,11 +73,12 @@ class Table:
     in state `~next`. On a path, the number E + e stands for edge e of that tree.
 
     value: on CLOSE edges which of `mentions` it closes, on END edges the entity, else
-    -1. mentions: (token start, token end, candidate mention). span_end: the first
-    states copy source tokens, one each; for each of them the end of its decision span
-    (its own number outside of one). longest: edges on the longest path. dropped: how
-    many candidate mentions start or end inside a token, or stand on the same tokens as
-    an earlier one. titles: the tree of all titles; None where no mention needs it.
+    -1. mentions: (token start, token end, candidate mention). span_end: one entry for
+    each of the first states, where state p stands before source token p: the end of the
+    decision span that the token is in, or p outside of spans. longest: edges on the
+    longest path. dropped: how many candidate mentions start or end inside a token, or
+    stand on the same tokens as an earlier one. titles: the tree of all titles; None
+    where no mention needs it.
     """
 
     indptr: Int[np.ndarray, " _"]  # int32 [S + 1]
@@ -237,7 +240,7 @@ def _resume_edges(
     weights: Weights,
     states: Iterator[int],
 ) -> tuple[list[_Edge], dict[int, int]]:
-    """The state that decoding resumes in behind a link that ends at each token.
+    """The state that decoding resumes in after a link that ends at each token.
 
     That is the state that copies the next source token. Without rest_of_span it is a
     state of its own, whose edges copy the rest of the decision span without decisions.
@@ -253,7 +256,10 @@ def _resume_edges(
 
 
 def _copy_edges(source: list[int], mentions: list[OnTokens], last: int) -> list[_Edge]:
-    """From each source pointer to the next, but where a mention must be opened."""
+    """The edges that copy one source token each.
+
+    There is none where a given mention begins, because that mention must be opened.
+    """
     given = {start for start, _, c in mentions if not c.optional}
     return [_Edge(p, source[p], p + 1, COPY) for p in range(last) if p not in given]
 
@@ -265,7 +271,7 @@ def _mention_edges(
     mention_bias: float,
     states: Iterator[int],
 ) -> tuple[list[_Edge], list[int]]:
-    """OPEN, the mentions' tokens and CLOSE; the state behind CLOSE of each mention.
+    """OPEN, the mentions' tokens and CLOSE; the state after CLOSE of each mention.
 
     Mentions of one start share their tokens, up to the longest of them.
     """

@@ -22,8 +22,9 @@ NARROW = 64  # edges of a state up to which `choose_from` asks for their logits 
 class Choice(NamedTuple):
     """The best allowed token of each row.
 
-    state: behind it. log_prob: ln of its softmax over all allowed tokens, however many.
-    margin: its logit minus the second best one's, inf where there is no second.
+    state: the one after it. log_prob: ln of its softmax over all allowed tokens,
+    however many. margin: its logit minus the second best one's, inf where there is no
+    second.
     """
 
     state: Int[Array, " B"]
@@ -41,9 +42,9 @@ def edges_of(
 def allowed(
     trie: TitleTrie, state: Int[Array, "*B"], width: int, skip: int | Array = 0
 ) -> tuple[Int[Array, "*B W"], Int[Array, "*B W"], Bool[Array, "*B W"]]:
-    """`width` edges of each state, behind its first `skip` ones.
+    """`width` edges of each state, after its first `skip` ones.
 
-    Returns their tokens, in ascending order, the states behind them, and which of them
+    Returns their tokens, in ascending order, the states after them, and which of them
     exist. A node may have more edges: call again with a larger `skip`.
     """
     low, high = edges_of(trie, state)
@@ -54,12 +55,13 @@ def allowed(
 def choose(
     trie: TitleTrie, state: Int[Array, " B"], logits: Float[Array, "B V"]
 ) -> Choice:
-    """Choose the best allowed token of each row; of equals the smallest.
+    """Choose the best allowed token of each row; a tie goes to the smallest.
 
     Where no token is allowed, the state stays, with ln p = 0.
     """
     at_root = state == 0
-    logits = logits[:, : len(trie.root)]  # a model may have more rows than tokens
+    # The model's vocabulary may be padded beyond the tokens that the tokenizer has.
+    logits = logits[:, : len(trie.root)]
 
     def take_root(best: _Best) -> _Best:
         values = jnp.where((trie.root >= 0) & at_root[:, None], logits, -jnp.inf)
@@ -124,7 +126,7 @@ def _take(best: _Best, values: Float[Array, "B W"], behind: Callable) -> _Best:
     """Take further edges into account.
 
     values: their logits, -inf where there is no edge. behind: column [B] -> the state
-    behind the edge in that column.
+    after the edge in that column.
     """
     column = jnp.argmax(values, -1)
     value = values[jnp.arange(len(column)), column]

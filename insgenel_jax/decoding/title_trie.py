@@ -64,9 +64,9 @@ def build_title_trie(
     """Build the prefix tree of N titles. Title i has the next lengths[i] of the tokens.
 
     end: the token that closes every title, so that one title may be a prefix of
-    another. Of titles with equal tokens the first is kept. Raises ValueError if there
-    are no titles, if a title has no tokens, if it holds `end` or a token outside the
-    vocabulary, and if there are more edges than int32 can count.
+    another. Among titles with equal tokens the first is kept. Raises ValueError if
+    there are no titles, if a title has no tokens, if it holds `end` or a token outside
+    the vocabulary, and if there are more edges than int32 can count.
     """
     ids, lengths = np.asarray(ids), np.asarray(lengths, np.int64)
     _check_titles(ids, lengths, vocabulary, end)
@@ -195,7 +195,7 @@ def _check_sizes(
 
 
 def children(trie: TitleTrie, node: int) -> tuple[np.ndarray, range]:
-    """On the host: the tokens of a node's edges, ascending, and the nodes behind."""
+    """On the host: the tokens of a node's edges, ascending, and the nodes after."""
     row = range(trie.indptr[node], trie.indptr[node + 1])
     return trie.token[row.start : row.stop], range(row.start + 1, row.stop + 1)
 

@@ -2,8 +2,8 @@
 
 A call runs the tokens that are pending and the block's tree, in which each token sees
 its own ancestors alone; so every decision of the block is scored at once. The keys and
-values of the chosen path stay in the cache. The text copied behind it is pending until
-the next call, and nothing behind the last decision is run.
+values of the chosen path stay in the cache. The text copied after it is pending until
+the next call, and nothing after the last decision is run.
 """
 
 from __future__ import annotations
@@ -57,7 +57,8 @@ class _Row:
     """Where the decoding of one chunk stands.
 
     pending: tokens that are settled but not run. length: cache slots in use. moved:
-    slots whose contents the next call copies to the end of those.
+    cache slots whose contents the next call copies into the last of the slots in use,
+    that is, into those just before `length`.
     """
 
     table: Table
@@ -148,8 +149,10 @@ def _next_block(table: Table, state: int, options: Options) -> Block:
         return find_block(table, state, whole=options.vocabulary)
     block = find_block(table, state, most=NODES)
     if block.cut and options.selection == "marginal":
-        # Greedy selection can go on edge by edge. Marginal selection first chooses
-        # among all mentions, on which their titles have no influence.
+        # A cut block is enough for greedy selection, which decides edge by edge.
+        # Marginal selection has to compare all mentions of the block at once. Titles
+        # have no influence on that comparison, so they are left out to make the block
+        # smaller.
         return find_block(table, state, titles=False)
     return block
 
@@ -193,7 +196,7 @@ def _pick(at: list[int], block: Block, log_probs, full) -> ScoredEdges:
 
 
 def _move_on(row: _Row, chosen: list[int], options: Options) -> None:
-    """Go behind the chosen edges; keep their keys and values in the cache."""
+    """Move past the chosen edges; keep their keys and values in the cache."""
     table, block, (asked, scored) = row.table, row.scoring.block, row.scoring.piece
     kept = [i for i in chosen if block.asked[i]][:MOVES]
     if len(scored) < block.decided.sum():  # earlier pieces are not in the cache

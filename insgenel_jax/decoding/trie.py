@@ -66,7 +66,7 @@ def build_forest(
         sizes.append(np.bincount(edge, minlength=len(parent)))
     edges = sum(map(len, parents))
     leaf = np.full(edges, -1, np.int64)
-    # written last to first, so that the first of equal sequences stays
+    # written last to first, so that the first of several equal sequences stays
     leaf[node[::-1] - count] = np.arange(len(node))[::-1]
     degree = np.bincount(_concatenate(parents, np.int64), minlength=count + edges)
     return Forest(
@@ -86,7 +86,7 @@ def grow(
 ) -> Iterator[Level]:
     """Grow prefix trees from `roots` roots, one level of edges at a time.
 
-    flat: the tokens of N sequences, one sequence behind the other; lengths: how many
+    flat: the tokens of N sequences, one sequence after the other; lengths: how many
     tokens each has. node: the root of each sequence; it is changed in place, to the
     node that each sequence has reached with the levels so far.
     """

@@ -1,7 +1,9 @@
-"""A transition table in; out comes one that goes on to EOS, with dead ends if wanted.
+"""A transition table in; the same table continued to EOS, perhaps with dead ends, out.
 
-The decoders that ask only where something is decided need neither. Beam search scores
-whole targets, and the paper's lets beams walk into dead ends.
+Beam search needs this. It scores whole targets, so the text copied after the last
+decision counts too; and the paper's beam search lets a beam open a mention that it then
+cannot close, a dead end. The other decoders ask the model only where there is a
+decision and need neither.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ def extend(
     edges is a dead end. source: all source tokens of the target, then EOS. openings:
     with "candidates" the edges are those of the table. With "first_token" (*paper*),
     OPEN is allowed wherever in a decision span the first token of one of the span's
-    mentions stands, and behind it the source tokens, as long as they agree with one of
+    mentions stands, and after it the source tokens, as long as they agree with one of
     those mentions; where none of them is a candidate mention, there is no CLOSE.
 
     Raises ValueError for a source that ends before the last decision span does, and for

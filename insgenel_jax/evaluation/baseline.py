@@ -76,8 +76,8 @@ def tune(
 ) -> PriorLinker:
     """The baseline with the best micro F1 on labelled development documents.
 
-    Of settings with equal F1 the first tried is taken. same: whether two mentions name
-    one entity, see `scoring.score`.
+    Among settings with equal F1 the first tried is taken. same: whether two mentions
+    name one entity, see `scoring.score`.
     """
     occurrences = [find_occurrences(kb, document.text) for document in documents]
     best, best_f1 = PriorLinker(kb), -1.0

@@ -83,9 +83,10 @@ def score(
     """Score predictions by the rules of GERBIL's strong match.
 
     same: whether two mentions name one entity; by default `same_entity()`. titles: all
-    titles that exist, folded; a title that is not among them is NIL, in gold and in
-    predictions, which then cost nothing. within: a gold mention for which it is false
-    becomes NIL too ("F1 within our KB"). Raises InputError that names the documents
+    titles that exist, folded. A mention whose title is not among them is made NIL, in
+    the gold and in the predictions. NIL mentions are not scored, so such a prediction
+    is no false positive. within: a gold mention for which it is false becomes NIL too
+    ("F1 within our KB"). Raises InputError that names the documents
     where the two sides do not pair up.
     """
     if mode != "gerbil":

@@ -191,9 +191,9 @@ class KnowledgeBase:
     ) -> tuple[Int32[np.ndarray, " N"], Int64[np.ndarray, " N"]]:
         """The N entities that a form may name, and their counts.
 
-        The highest count comes first; of equal counts, the lower entity. A count is the
-        number of links with this form to the entity, plus one for each of the entity's
-        own names that is this form. It is never 0.
+        The highest count comes first; among equal counts, the lower entity. A count is
+        the number of links with this form to the entity, plus one for each of the
+        entity's own names that is this form. It is never 0.
         """
         row = slice(self._indptr[form], self._indptr[form + 1])
         return self._candidates[row], self._counts[row]

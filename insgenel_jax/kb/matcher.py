@@ -48,7 +48,7 @@ class Matcher:
     def __init__(self, trie: marisa_trie.Trie, longest: int):
         self._trie = trie
         self.longest = longest
-        # What a first word, with the character behind it, can lead to: a form's id, -1
+        # What a first word, with the character after it, can lead to: a form's id, -1
         # for nothing, or _LOOK_FURTHER.
         self._first_words: dict[str, int] = {}
 

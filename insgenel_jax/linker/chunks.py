@@ -52,11 +52,11 @@ class DocumentChunk:
 
 
 @dataclasses.dataclass
-class Losses:
+class LeftOut:
     """What could not be linked.
 
     cut: candidate mentions that the border of a chunk cuts, or that a chunk has no room
-    for. overlong: entities with a title so long that no chunk holds it behind some
+    for. overlong: entities with a title so long that no chunk holds it after some
     mention.
     """
 
@@ -96,7 +96,7 @@ def make_chunks(
     maker: ChunkMaker,
     texts: Sequence[str],
     mentions: Sequence[DocumentMentions],
-    losses: Losses,
+    left_out: LeftOut,
     *,
     keep_empty: bool = False,
 ) -> list[DocumentChunk]:
@@ -115,7 +115,7 @@ def make_chunks(
     return [
         chunk
         for number, (text, found) in enumerate(zip(texts, mentions, strict=True))
-        for chunk in chunk_document(maker, number, text, found, losses, keep_empty)
+        for chunk in chunk_document(maker, number, text, found, left_out, keep_empty)
     ]
 
 
@@ -124,14 +124,14 @@ def chunk_document(
     number: int,
     text: str,
     mentions: DocumentMentions,
-    losses: Losses,
+    left_out: LeftOut,
     keep_empty: bool,
 ) -> list[DocumentChunk]:
     """The chunks of one text, document number `number`."""
     if not mentions.candidates:
         return []
     tokens = encode_source(maker.generator.tokenizer, text)
-    candidates = drop_unfit(maker, tokens, mentions.candidates, losses)
+    candidates = drop_unfit(maker, tokens, mentions.candidates, left_out)
     if not candidates:
         return []
     firsts = [candidate.start for candidate in candidates]
@@ -139,11 +139,11 @@ def chunk_document(
     for start, end in cut(maker, text, tokens, candidates):
         i, j = (bisect.bisect_left(firsts, edge) for edge in (start, end))
         inside = [candidate for candidate in candidates[i:j] if candidate.end <= end]
-        losses.cut += j - i - len(inside)
+        left_out.cut += j - i - len(inside)
         allowed = mentions.allowed_in((start, end), inside)
         if allowed or keep_empty:
             empty = empty_chunk(maker, number, text, tokens, (start, end))
-            fitting = add_candidates(maker, empty, allowed, losses)
+            fitting = add_candidates(maker, empty, allowed, left_out)
             if fitting is not None or keep_empty:
                 chunks.append(fitting or empty)
     return chunks
@@ -193,7 +193,7 @@ def add_candidates(
     maker: ChunkMaker,
     chunk: DocumentChunk,
     candidates: Sequence[CandidateMention],
-    losses: Losses,
+    left_out: LeftOut,
 ) -> DocumentChunk | None:
     """A chunk with further candidate mentions, as many as fit the model's positions.
 
@@ -206,7 +206,7 @@ def add_candidates(
         if len(chunk.chunk.prompt) + table.longest <= maker.generator.max_positions:
             break
         kept = kept[: len(kept) * 7 // 8]
-    losses.cut += len(candidates) - len(kept)
+    left_out.cut += len(candidates) - len(kept)
     if not kept:
         return None
     decodable = dataclasses.replace(chunk.chunk, table=table)
@@ -217,7 +217,7 @@ def add_name_parts(
     maker: ChunkMaker,
     chunks: Sequence[DocumentChunk],
     parts: Mapping[int, Sequence[CandidateMention]],
-    losses: Losses,
+    left_out: LeftOut,
 ) -> dict[int, DocumentChunk]:
     """The chunks that hold parts of names, with these: number of the chunk -> chunk.
 
@@ -235,7 +235,7 @@ def add_name_parts(
             for candidate in (*inside, *chunk.candidates)
             for entity in candidate.entities.tolist()
         )
-        longer = add_candidates(maker, chunk, inside, losses) if inside else None
+        longer = add_candidates(maker, chunk, inside, left_out) if inside else None
         if longer is not None:
             changed[i] = longer
     return changed
@@ -247,10 +247,13 @@ def cut(
     tokens: Tokens,
     candidates: Sequence[CandidateMention],
 ) -> list[Span]:
-    """Spans in which neither `chunk_tokens` nor the generator's positions run out.
+    """Cut a text into spans that keep to two limits.
 
-    Every source token stands in the prompt and in the target. Links add at most what
-    those on any path add: the boundary tokens and the longest title of each mention.
+    A span has at most `chunk_tokens` source tokens, and its prompt and target together
+    fit the generator's positions. Each source token counts twice for the second limit,
+    because it stands in the prompt and in the target. The links of a target add to
+    that: at most as many tokens as the path that adds most, where each linked mention
+    adds the boundary tokens and its longest title.
     """
     first, last = token_spans(tokens, candidates)
     at, most = [0], [0]  # most[k]: what the links that end by token at[k] can add
@@ -264,7 +267,8 @@ def cut(
         most[-1] = added
     growth = np.zeros(len(tokens))
     growth[np.array(at[1:], int) - 1] = np.diff(most)
-    # a token costs its share of whichever is scarcer: source tokens or positions
+    # The cost of a token is the fraction of a limit that it uses up. There are two
+    # limits, source tokens and positions; the larger of the two fractions counts.
     costs = np.maximum(1 / maker.chunk_tokens, (2 + growth) / max(maker.room, 1))
     spans = [(c.start, c.end) for c in candidates]
     return chunking.chunks(text, tokens.starts, costs, 1 + 1e-9, spans)
@@ -295,7 +299,7 @@ def drop_unfit(
     maker: ChunkMaker,
     tokens: Tokens,
     candidates: Sequence[CandidateMention],
-    losses: Losses,
+    left_out: LeftOut,
 ) -> list[CandidateMention]:
     """Candidate mentions without the entities whose titles cannot be written.
 
@@ -309,7 +313,7 @@ def drop_unfit(
     for candidate, room in zip(candidates, rooms, strict=True):
         lengths = {e: maker.title_tokens.length(e) for e in candidate.entities.tolist()}
         overlong = {e for e, length in lengths.items() if length > max(room, 0)}
-        losses.overlong |= overlong
+        left_out.overlong |= overlong
         unfit = overlong | {e for e, length in lengths.items() if not length}
         fit = leave_out(candidate, unfit) if unfit else candidate
         if fit is not None:

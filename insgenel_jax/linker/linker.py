@@ -33,7 +33,7 @@ from insgenel_jax.linker.batches import decode_chunks
 from insgenel_jax.linker.chunks import (
     ChunkMaker,
     DocumentChunk,
-    Losses,
+    LeftOut,
     add_name_parts,
     make_chunks,
 )
@@ -57,7 +57,9 @@ from insgenel_jax.text.document import Document, Mention
 
 Span = tuple[int, int]
 
-TIE = 1e-4  # a decision with a margin below this may fall either way elsewhere
+# A decision with a smaller margin may come out differently on other hardware or in
+# another batch, where rounding differs.
+TIE = 1e-4
 
 
 class Decided(NamedTuple):
@@ -75,7 +77,7 @@ class Linker:
     ("ties"); candidate mentions lost because they start or end inside a token
     ("dropped") or because a chunk has no room for them ("cut"); chunks whose beams all
     ended in dead ends ("dead"); entities left out because the tokenizer has no tokens
-    for their titles ("untokenised") or because no chunk holds the title behind some
+    for their titles ("untokenised") or because no chunk holds the title after some
     mention ("overlong").
     """
 
@@ -100,7 +102,7 @@ class Linker:
         self.titles = titles
         self.title_tokens = TitleTokens(kb, generator.tokenizer)
         self.stats: collections.Counter[str] = collections.Counter()
-        self._losses = Losses()
+        self._left_out = LeftOut()
 
     @classmethod
     def from_pretrained(
@@ -223,8 +225,9 @@ class Linker:
 
         For each block: the link taken, and the best link that does not overlap it, in
         order of place, each with the features of its score; no threshold is applied.
-        Beam search passes nothing over, nor does titles="all" for given mentions; all
-        other decoders give one answer, for which the tree decoder is asked.
+        With beam search, and for given mentions with titles="all", only the links taken
+        are returned. In all other cases the tree decoder is run, whichever decoder is
+        set, because the others give the same answer.
 
         vocabulary_scores: give the log-probabilities over the whole vocabulary too;
         this takes longer. Beam search always gives them. mentions, errors: as in
@@ -270,7 +273,7 @@ class Linker:
         mentions: Sequence[Sequence[Span]] | None = None,
     ) -> list[DocumentChunk]:
         """The chunks that linking documents would decode. mentions: given ones."""
-        return self._make_chunks(documents, mentions, self.settings, Losses())
+        return self._make_chunks(documents, mentions, self.settings, LeftOut())
 
     def decode(self, chunks: Sequence[DocumentChunk]) -> list[decoded_path.Path]:
         """The path that the generator decides for each chunk."""
@@ -323,12 +326,12 @@ class Linker:
         vocabulary: bool = False,
     ) -> list[Decided]:
         """The chunks of documents, and what was decided for them, in order."""
-        losses = self._losses
-        chunks = self._make_chunks(documents, given, settings, losses)
+        left_out = self._left_out
+        chunks = self._make_chunks(documents, given, settings, left_out)
         paths = self._decode(chunks, settings, vocabulary)
         if settings.name_parts and given is None:
             decided = list(map(Decided, chunks, paths))
-            changed = self._add_name_parts(documents, decided, losses)
+            changed = self._add_name_parts(documents, decided, left_out)
             again = self._decode(list(changed.values()), settings, vocabulary)
             for (i, chunk), path in zip(changed.items(), again, strict=True):
                 chunks[i], paths[i] = chunk, path
@@ -341,7 +344,7 @@ class Linker:
         documents: Sequence[Document],
         given: Sequence[Sequence[Span]] | None,
         settings: Settings,
-        losses: Losses,
+        left_out: LeftOut,
     ) -> list[DocumentChunk]:
         texts = [document.text for document in documents]
         mentions = find_mentions(
@@ -349,11 +352,11 @@ class Linker:
         )
         keep_empty = settings.name_parts and given is None
         return make_chunks(
-            self._chunk_maker, texts, mentions, losses, keep_empty=keep_empty
+            self._chunk_maker, texts, mentions, left_out, keep_empty=keep_empty
         )
 
     def _add_name_parts(
-        self, documents: Sequence[Document], decided: list[Decided], losses: Losses
+        self, documents: Sequence[Document], decided: list[Decided], left_out: LeftOut
     ) -> dict[int, DocumentChunk]:
         """The chunks that hold parts of the names linked so far: number -> chunk."""
         chunks = [chunk for chunk, _ in decided]
@@ -367,7 +370,7 @@ class Linker:
                 zip(documents, taken, strict=True)
             )
         }
-        return add_name_parts(self._chunk_maker, chunks, parts, losses)
+        return add_name_parts(self._chunk_maker, chunks, parts, left_out)
 
     def _decode(
         self, chunks: Sequence[DocumentChunk], settings: Settings, vocabulary: bool
@@ -402,8 +405,8 @@ class Linker:
             stats["dropped"] += chunk.chunk.table.dropped
             stats["ties"] += path.margin < TIE
             stats["dead"] += path.score == -math.inf
-        stats["cut"] = self._losses.cut
-        stats["overlong"] = len(self._losses.overlong)
+        stats["cut"] = self._left_out.cut
+        stats["overlong"] = len(self._left_out.overlong)
         stats["untokenised"] = len(self.title_tokens.untokenised)
 
     def _collect(

@@ -226,7 +226,7 @@ def find_name_parts(
     linked: Sequence[Mention],
     taken: Iterable[Span],
 ) -> list[CandidateMention]:
-    """The candidate mentions that the names linked in a text lend it.
+    """Candidate mentions made from parts of the names that were linked in a text.
 
     A part of a name is a word of a linked mention of several words that begins with a
     capital, is neither an initial nor a stop word, and belongs to the names of one

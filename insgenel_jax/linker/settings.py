@@ -52,7 +52,7 @@ class Settings:
     decoder: "tree", "speculative" and "step" give the same answer, and "auto" takes the
     fastest of them; "beam" is beam search over whole targets with `beams` beams
     (openings: see decoding.whole_target). selection: "greedy" or "marginal", see
-    decoding.blocks; "marginal" needs the tree decoder. threshold: a link below this
+    decoding.selection; "marginal" needs the tree decoder. threshold: a link below this
     score is left out. consider_unlinked: the best link that each block passed over is a
     result too, so that the threshold can move both ways (this needs the tree decoder).
     name_parts: once a name is linked, its unambiguous words are candidate mentions in
@@ -160,7 +160,8 @@ OPTIONS = {
 }
 _RETRIEVAL = ("top_k", "scope", "retriever_weight")
 
-# What `preset` stands for. "paper": every departure from it set back.
+# Preset name -> the settings that it stands for. "paper" gives each of its settings
+# the paper's value; `expand_preset` adds those that depend on the system.
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {
         "scope": "chunk",
@@ -213,7 +214,7 @@ def read_settings(path: Path, **overrides: Any) -> Settings:
 
 
 def _current_names(stored: Any) -> Any:
-    """Stored settings of release 0.1 in today's names."""
+    """Stored settings of version 0.1 in today's names."""
     if not isinstance(stored, dict):
         return stored
     stored = {k: v for k, v in stored.items() if k != "vocabulary_scores"}
@@ -225,7 +226,7 @@ def _current_names(stored: Any) -> Any:
 def expand_preset(record: Mapping[str, Any]) -> dict[str, Any]:
     """Settings in which `preset` is spelled out. Those given beside it win.
 
-    "paper" sets every departure from the paper back: INSGENEL is decoded with two beams
+    "paper" gives settings the values of the paper: INSGENEL is decoded with two beams
     that may walk into dead ends, INSGENEL-R greedily. Raises ValueError for an unknown
     preset.
     """

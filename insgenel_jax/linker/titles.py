@@ -21,7 +21,8 @@ from insgenel_jax.text.linked_text import encode_titles
 from insgenel_jax.tokenizer import Tokenizer
 
 TOGETHER = 20_000  # titles that are tokenised in one call
-SHARE = 4  # a title may take one in SHARE of the model's positions
+# A title may have at most 1 / SHARE as many tokens as the model has positions.
+SHARE = 4
 
 
 def open_titles(

@@ -1,8 +1,9 @@
 """The sentences of the mini world: frames with slots, one set of them for each split.
 
 Slots: {m} is a mention and {c} a cue of its entity; {n} and {d} are the same for a
-second entity of the topic; {f} is a name that is no entity here, {k} who bears it, {h}
-something about the house, {x} an ordinary thing whose name contains a surface form.
+second entity of the topic; {f} is a name that means no entity here and {k} the sort of
+person who has it, such as a cousin; {h} is something of everyday life, such as lost
+keys; {x} is an ordinary thing whose name begins with a surface form.
 
 No split may share four consecutive words with training once names are masked, so that a
 model cannot learn the frames by heart. Therefore each split has words of its own around

@@ -251,7 +251,7 @@ def _slots(frame: str) -> list[str]:
 def _fill(frame: str, fillers: Sequence[Filler]) -> Sentence:
     """The frame with its slots filled, and the mentions in it.
 
-    A possessive "'s" loses its "s" behind a name that ends in "s". The article of a
+    A possessive "'s" loses its "s" after a name that ends in "s". The article of a
     surface form is no part of the mention.
     """
     text = ""

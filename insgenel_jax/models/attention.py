@@ -33,7 +33,7 @@ class Mask:
     causal: query t sees the keys 0 to t.
     segments: a token sees the tokens of its own segment; segment 0 is padding, which
     nobody sees.
-    lengths: row b has lengths[b] keys; the keys behind them are not seen.
+    lengths: row b has lengths[b] keys; the keys after them are not seen.
     dense: True where a query sees a key. It is for masks that the other parts cannot
     express: tree attention, and a KV cache whose rows are filled unequally.
     """

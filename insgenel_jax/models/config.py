@@ -64,7 +64,7 @@ class ModelConfig:
     attention: a backend of attention.py, or "auto": the platform's own.
 
     OPT only. pre_norm: the norms stand before attention and MLP, and one at the end;
-    the 350M alone has them behind. embed_dim: the width of the embeddings where it
+    the 350M alone has them after. embed_dim: the width of the embeddings where it
     differs from `dim` (350M).
     LLaMA only. rope_theta, rope_scaling: of the rotary embedding. qkv_bias: a bias on
     query, key and value (Qwen2). qk_norm: every head's query and key is normed (Qwen3).

@@ -35,8 +35,9 @@ VERSION = 1
 
 @dataclasses.dataclass(frozen=True)
 class Lora:
-    """Which projections get additions, of what rank; the defaults are the release's.
+    """Which projections get additions, and of what rank.
 
+    The defaults are those of the code that the paper's authors published (*release*).
     dropout: applied to the input of A alone, and wherever a dropout key is given, that
     is in training, whatever the rest of the model drops.
 
@@ -176,7 +177,7 @@ def _read_settings(file: Path) -> Lora:
     try:
         record = json.loads(file.read_text())
         if (version := record.pop("version")) != VERSION:
-            raise ValueError(f"version {version}, this release reads {VERSION}")
+            raise ValueError(f"format version {version}, expected {VERSION}")
         return Lora(**record | {"targets": tuple(record["targets"])})
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ValueError(f"{file}: {error!r}; save it again") from error

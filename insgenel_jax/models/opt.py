@@ -83,7 +83,7 @@ class MLP(nn.Module):
 class Layer(nn.Module):
     """x + attention(norm(x)), then x + mlp(norm(x)).
 
-    The 350M has the norms behind: norm(x + attention(x)), then norm(x + mlp(x)).
+    The 350M has the norms after: norm(x + attention(x)), then norm(x + mlp(x)).
     """
 
     config: ModelConfig

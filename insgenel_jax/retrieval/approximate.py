@@ -106,7 +106,7 @@ def measure_recall(
 def load_scann(path: Path, facts: Mapping[str, Any], entities: int) -> Callable:
     """Open ScaNN's files: a function (queries, k) -> ids, scores, as `search_exact`.
 
-    Its rows are in no fixed order.
+    Unlike those of `search_exact`, the results of a query are in no particular order.
     """
     from scann.scann_ops.py import scann_ops_pybind
 

@@ -7,7 +7,7 @@ This file alone reads and writes retriever.json:
     {"window_length": 32, "stride": 16, "window_tokens": 64, "entity_tokens": 64,
      "pooling": "cls"}
 
-Names beyond these, which older releases wrote, are ignored.
+Names beyond these, which older versions wrote, are ignored.
 """
 
 from __future__ import annotations

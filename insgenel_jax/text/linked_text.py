@@ -76,7 +76,7 @@ def encode_source(tokenizer: Tokenizer, text: str) -> Tokens:
     # A slice can end with the last token of a piece, whatever the tokenizer does.
     can_end[[last - 1 for last in np.cumsum(counts) if last]] = True
     # For every position of the text: the first character at or after it that is not a
-    # space. It moves the start of a token behind its leading spaces.
+    # space. It moves the start of a token past its leading spaces.
     behind = np.arange(len(text) + 1)
     for first, last in runs:
         behind[first:last] = last
@@ -92,11 +92,12 @@ def _find_cuts(
     starts: Int[np.ndarray, " T"],
     ends: Int[np.ndarray, " T"],
 ) -> tuple[Bool[np.ndarray, " T"], Bool[np.ndarray, " T"]]:
-    """can_begin and can_end of each token, by the runs of spaces [first, last) given.
+    """can_begin and can_end of each token, see `Tokens`.
 
-    The tokenizer splits before each run of spaces, so the text before it keeps its
-    tokens when it is encoded alone. The text after it does if the run is a single
-    space, because `encode_source` puts a single space before a text.
+    runs: the runs of spaces [first, last) before which the tokenizer splits; none for a
+    tokenizer that is not known to. The text before such a run has the same tokens when
+    it is encoded alone. The text after the run has the same tokens too, if the run is a
+    single space, because `encode_source` puts a single space before a text.
     """
     run, single = np.zeros((2, len(text) + 1), bool)
     for first, last in runs:

@@ -96,7 +96,8 @@ def splits_before_spaces(content: dict) -> bool:
     is no kind of space and a token begins at the space. The patterns of GPT-2 and
     Llama-3 match nothing across such a place; and in a BPE over the whole text
     (SentencePiece's) no merge crossed it, so that the two sides were merged
-    independently. False for all else, of which this is not known.
+    independently. False for every other tokenizer: it may hold there too, but that is
+    not known.
     """
     model = content["model"]
     normalizers = _steps(content.get("normalizer"), "normalizers")

@@ -119,7 +119,7 @@ def _check_kind(model: _Model, file: Path) -> None:
 def _merges(pieces: list[tuple[str, float]]) -> list[tuple[str, str]]:
     """The merges that make pieces of (piece, score), the highest score first.
 
-    SentencePiece ranks pieces by score and, of equal candidates, merges the leftmost
+    SentencePiece ranks pieces by score and, among equal candidates, merges the leftmost
     first. A list of merges ranks pairs instead. Both agree if, among pairs of one
     score, the pair with the longer left half comes first: a run of spaces, whose pieces
     all have the same score in LLaMA's model, then grows from the left. The tests

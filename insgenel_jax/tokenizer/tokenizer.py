@@ -53,18 +53,24 @@ Encoded = tuple[
 class Tokenizer:
     """The generator's tokenizer.
 
-    size: one more than the largest id, special tokens included bos, eos, pad: ids of
-    special tokens open, close, entity, end: ids of the boundary tokens " {", " }", " ["
-    and " ]" encode_raw: maps strings to the int32 arrays (ids, starts, ends) of each,
-    where token
-        i takes the characters [starts[i], ends[i]). It takes a string literally: a
-        special token in it is ordinary text, and nothing is added before or after it. A
-        character that takes several tokens is in the span of each; spaces before a word
-        are in the span of the token that includes them.
+    size: one more than the largest id, special tokens included.
+
+    bos, eos, pad: ids of the special tokens.
+
+    open, close, entity, end: ids of the boundary tokens " {", " }", " [" and " ]".
+
+    encode_raw: maps strings to the int32 arrays (ids, starts, ends) of each, where
+    token i takes the characters [starts[i], ends[i]). It takes a string literally: a
+    special token in it is ordinary text, and nothing is added before or after it. A
+    character that takes several tokens is in the span of each of them. Spaces before a
+    word are in the span of the token that includes them.
+
     has_unknown: says of each string whether the vocabulary lacks tokens for a part of
-    it splits_before_spaces: the text on the two sides of a space at which a token
-    begins,
-        after a character that is no space, has the same tokens when encoded alone
+    it.
+
+    splits_before_spaces: whether a text can be cut before a space at which a token
+    begins and which follows a character that is not a space. The text before the cut
+    and the text after it then keep their tokens when each is encoded alone.
     """
 
     size: int

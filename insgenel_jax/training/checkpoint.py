@@ -21,7 +21,11 @@ FORGET_BEST = "delete this folder: the best so far is forgotten, training goes o
 
 
 class Place(grain.DatasetIterator):
-    """The state that an iterator had before, saved in place of the iterator."""
+    """Stands in for a data iterator in a checkpoint, with a state that it had earlier.
+
+    It yields nothing. It is saved where the real iterator may have moved on since, as
+    when SIGTERM interrupts the reading of a batch.
+    """
 
     def __init__(self, state: dict[str, Any]):
         super().__init__()

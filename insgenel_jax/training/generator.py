@@ -80,7 +80,8 @@ def token_losses(
 def margins(logits: Float[Array, "B T V"], batch: dict) -> Float[Array, "B T"]:
     """Margin: the target's logit minus the logit of the other allowed edge.
 
-    Where there is no single other edge (NO_RIVAL), it is token 0's: no margin to use.
+    Where there is no single other edge (the rival is NO_RIVAL), the logit of token 0 is
+    taken in its place, so the result means nothing there and must not be used.
     """
     both = jnp.stack([batch["targets"], jnp.maximum(batch["rivals"], 0)], axis=-1)
     both = jnp.take_along_axis(logits, both, axis=-1)

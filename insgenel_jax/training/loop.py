@@ -37,8 +37,9 @@ from insgenel_jax.training.task import Task
 # leaves of a batch that only the host reads
 HOST_ONLY = ("ids", "kinds", "rivals")
 
-# Data whose reading was broken off. Closing it, as its deletion does, would wait for
-# the batch that may never come; at the end of the process nothing waits any more.
+# Data iterators in which SIGTERM interrupted the reading of a batch. The list keeps
+# them alive: deleting an iterator closes it, and closing waits for the batch, which may
+# never come. When the process ends, nothing waits for it.
 _UNCLOSED: list[grain.DatasetIterator] = []
 
 Evaluate = Callable[[dict], dict[str, float]]

@@ -1,4 +1,4 @@
-"""Settings: checks, presets, those of older releases, those without effect."""
+"""Settings: checks, presets, those of older versions, those without effect."""
 
 import dataclasses
 import itertools

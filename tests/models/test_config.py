@@ -76,7 +76,7 @@ def test_bert_has_no_grouped_heads():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"model_type": "t5"}, "model_type is 't5'; this release knows"),
+        ({"model_type": "t5"}, "model_type is 't5'; this version knows"),
         ({"hidden_act": "relu"}, "hidden_act = 'relu'"),
         ({"attention_bias": True}, "attention_bias = True"),
         ({"rope_scaling": {"type": "yarn"}, "rope_parameters": None}, "'yarn' in"),

@@ -9,7 +9,8 @@ _NAMESPACE_NAMES = """
     talk template timedtext user wikipedia wp
 """
 # Prefixes of links to other sites, other wikis and the most common language editions.
-# They count in lower case only, since titles begin with a capital letter.
+# A prefix is recognised only where it is written in lower case. Titles begin with a
+# capital letter, so a title such as "Q: ..." is not taken for a link to another wiki.
 _PREFIX_NAMES = """
     http https ftp mailto news irc mail
     doi hdl arxiv isbn iarchive google phab gutenberg imdbname bugzilla

@@ -1,5 +1,5 @@
 """A CSV of entities in; its records out, read so that no open quote swallows the rows
-behind it.
+after it.
 
 A quoted field may hold line breaks, so a quote that is never closed would make csv take
 all that follows for one field. Here a record that is broken in any way loses its first
@@ -91,7 +91,9 @@ def _check_row(row: list[str], raw: str, header: list[str]) -> None:
     fields = f"{len(row)} for {len(header)}"
     if len(row) > len(header):
         raise ValueError(f"more fields than the header: {fields}")
-    if raw.count('"') % 2:  # an open quote of an earlier line has left this one
+    # As when a quote was opened in an earlier line, which was rejected, and is closed
+    # in this record.
+    if raw.count('"') % 2:
         raise ValueError("quote out of place: an odd number of them")
     if "\n" in raw and len(row) < len(header):
         raise ValueError(f"quote left open: fewer fields than the header, {fields}")

@@ -23,7 +23,8 @@ def ordered_map(
     if workers <= 1:
         yield from map(function, items)
         return
-    context = multiprocessing.get_context("spawn")  # arrow has threads: no forks
+    # Arrow starts threads, and a process with threads cannot safely be forked.
+    context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context) as pool:
         pending: deque[Future] = deque()
         for item in items:

@@ -128,7 +128,7 @@ def read_pages(path: str | os.PathLike, rejects: Rejects) -> Iterator[Page]:
 def parse_paragraph(line: str) -> Paragraph:
     """Read the text and the links of one line.
 
-    Lower-case letters right behind a link belong to its anchor, as in Wikipedia.
+    Lower-case letters right after a link belong to its anchor, as in Wikipedia.
     """
     parts: list[str] = []
     length = 0  # of the text so far

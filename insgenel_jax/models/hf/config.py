@@ -9,8 +9,9 @@ from insgenel_jax.models.config import ModelConfig, RopeScaling
 from insgenel_jax.models.fields import expected_type
 
 # Our field -> (Hugging Face's key, the default of a config without it), by model type.
-# None: there is no default, the key is required. ...: the default is ModelConfig's own,
-# as it is for a null.
+# The default None means that the key is required. The Ellipsis `...` means that the
+# field keeps ModelConfig's own default where the key is missing. A null in config.json
+# means ModelConfig's own default too, but for a required key it counts as missing.
 _SHARED: dict[str, tuple[str, Any]] = {
     "vocabulary": ("vocab_size", None),
     "dim": ("hidden_size", None),
@@ -120,7 +121,7 @@ def from_hf(record: Mapping[str, Any]) -> ModelConfig:
     """
     kind = record.get("model_type")
     if kind not in _FIELDS:
-        raise ValueError(f"model_type is {kind!r}; this release knows {(*_FIELDS,)}")
+        raise ValueError(f"model_type is {kind!r}; this version knows {(*_FIELDS,)}")
     problems: list[str] = []
     for key, accepted in (_ASSUMED[kind] | _NOT_COMPUTED).items():
         if record.get(key, accepted[0]) not in accepted:

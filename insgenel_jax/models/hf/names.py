@@ -85,7 +85,7 @@ IGNORED: dict[str, tuple[str, ...]] = {
     "llama": ("model.layers.*.self_attn.rotary_emb.inv_freq",),
     "bert": ("pooler.*", "cls.*", "embeddings.position_ids"),
 }
-# Family -> (regular expression for names of other releases, its replacement), which
+# Family -> (regular expression for names in other checkpoints, its replacement), which
 # gives the names of NAMES.
 SPELLINGS: dict[str, tuple[tuple[str, str], ...]] = {
     # the first of OPT and of LLaMA: as saved without the head on top

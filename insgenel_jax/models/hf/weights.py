@@ -214,7 +214,11 @@ def _check_tensors(
     config: ModelConfig,
     shapes: dict[str, jax.ShapeDtypeStruct],
 ) -> list[str]:
-    """Which tensors are not those that parameters of these shapes are made of."""
+    """Compare the tensors with those that parameters of these shapes are read from.
+
+    Returns a message for each tensor that is missing, not floating-point, of another
+    shape or left over, and one for a tied model whose two embeddings differ.
+    """
     names, problems, expected = NAMES[config.family], [], set()
     for name, leaf in shapes.items():
         for tensor, shape in _expected(*names[name], leaf.shape):
@@ -278,8 +282,10 @@ def _read_layer(
 ) -> np.ndarray:
     """The part `index` of one layer of a parameter, of `shape`, from its tensor.
 
-    Axes that the tensor has as one are read between the bounds of the first of them,
-    the one that shardings split; the bounds of the others are applied after reading.
+    The tensor keeps several axes of the parameter merged into one, such as heads and
+    head size. Shardings split only the first axis of such a group, so its bounds alone
+    limit what is read from disk; the bounds of the group's other axes are applied to
+    what was read.
     """
     if inputs is None:
         return tensor.read(tuple(index))

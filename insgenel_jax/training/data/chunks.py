@@ -42,7 +42,7 @@ MARKS = 4  # tokens of a link beside its mention and title: OPEN CLOSE ENTITY EN
 INSIDE_A_TOKEN = "mentions that start or end inside a token"
 
 
-class TitleTokens:
+class TitleIds:
     """Token ids of titles, remembered."""
 
     def __init__(self, tokenizer: Tokenizer, kb: KnowledgeBase | None):
@@ -72,8 +72,8 @@ class Inputs:
     tokenizer: Tokenizer
     kb: KnowledgeBase | None
     settings: GeneratorData
-    titles: TitleTokens
-    budget: int  # tokens of a chunk's source, twice, and its links
+    titles: TitleIds
+    budget: int  # tokens for a chunk: its source in prompt and target, and its links
     words: Sequence[str]  # that replace others, if the settings ask for noise
 
 
@@ -90,7 +90,7 @@ def generator_expand(
         tokenizer=tokenizer,
         kb=kb,
         settings=settings,
-        titles=TitleTokens(tokenizer, kb),
+        titles=TitleIds(tokenizer, kb),
         budget=chunk_budget(tokenizer, settings),
         words=description_words(kb) if kb is not None and settings.word_noise else [],
     )

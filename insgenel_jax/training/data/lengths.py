@@ -21,8 +21,10 @@ def count_instruction(tokenizer: Tokenizer, settings: GeneratorData) -> int:
 
 
 def chunk_budget(tokenizer: Tokenizer, settings: GeneratorData) -> int:
-    """Tokens that max_length leaves to a chunk's source, twice, and its links.
+    """The number of tokens that max_length leaves for a chunk.
 
+    The chunk's source takes its part twice, in the prompt and in the target; its links
+    must fit into what is left.
     Raises ConfigError where that is less than one source token.
     """
     instruction = count_instruction(tokenizer, settings)

@@ -1,4 +1,5 @@
-"""Negatives: which entities each batch of windows is told its golds from.
+"""Choose the negatives: the entities that the windows of a batch learn to tell from
+their golds.
 
 Most are drawn evenly from the knowledge base; some are hard negatives, mined with the
 retriever itself. Mining goes in rounds: every `refresh_steps` steps all entities, and
@@ -110,7 +111,10 @@ class WithNegatives(grain.DatasetIterator):
         self._mined = [
             [
                 [e for e in row if e not in golds][: self._settings.mined_per_window]
-                # `rows` goes on behind this batch: the golds come first and end the zip
+                # All batches share the iterator `rows`, so it has more rows than there
+                # are golds here. The golds must be zip's first argument, so that zip
+                # stops at their end. The other way round it would by then have taken,
+                # and lost, the first row of the next batch.
                 for golds, row in zip(batch["golds"], rows, strict=False)
             ]
             for batch in coming

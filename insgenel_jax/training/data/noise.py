@@ -51,7 +51,7 @@ def replace_words(document: Document, share: float, words: Sequence[str]) -> Doc
         parts += [document.text[reached:start], word]
         length += start - reached + len(word)
         reached = end
-        moved.append((end, length - end))  # by how much characters behind `end` move
+        moved.append((end, length - end))  # by how much characters after `end` move
     parts.append(document.text[reached:])
 
     def move(place: int) -> int:

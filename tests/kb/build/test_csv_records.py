@@ -17,7 +17,7 @@ HEADER = "id,title,description,colour"
 OPEN_QUOTES = {
     # an open quote that closes where the next one opens
     '2,"Bo,d\n3,Cy,d\n4,"Di, Jr",d': ([2], ["Cy", "Di, Jr"]),
-    # one that never closes, one that closes far behind
+    # one that never closes, one that closes far below
     '2,Bo,"d\n3,Cy,""\n4,Di,d': ([2], ["Cy", "Di"]),
     '2,Bo,"d\n' + "3,Cy,d\n" * 100 + '"': ([2, 103], ["Cy"] * 100),
     # two wrong quotes that make a field together
