@@ -36,10 +36,10 @@ from trie import MADE_FROM, TRAINED_ON, VOCABULARY, encode
 
 from insgenel_jax import models
 from insgenel_jax.decoding import step
-from insgenel_jax.decoding import table as decisions
 from insgenel_jax.decoding.chunk import Chunk
 from insgenel_jax.decoding.mentions import CandidateMention, allow_any_title
 from insgenel_jax.decoding.options import Options
+from insgenel_jax.decoding.table import Weights, build_table
 from insgenel_jax.decoding.title_trie import (
     TitleTrie,
     build_title_trie,
@@ -154,11 +154,11 @@ def make_case(
         listed.append(CandidateMention(*span, entities, alike, alike, optional=False))
         every.append(allow_any_title(*span))
     build = functools.partial(
-        decisions.build_table,
+        build_table,
         tokenizer,
         tokens,
         title_ids=titles.__getitem__,
-        weights=decisions.Weights(mention_bias=100.0),
+        weights=Weights(mention_bias=100.0),
     )
     prompt = encode_prompt(tokenizer, INSTRUCTION, text)
     return (

@@ -36,11 +36,11 @@ from tables import as_table  # beside this script
 
 from insgenel_jax import models
 from insgenel_jax.decoding import beam, speculative, step, tree
-from insgenel_jax.decoding import table as decisions
 from insgenel_jax.decoding.chunk import Chunk
 from insgenel_jax.decoding.mentions import CandidateMention
 from insgenel_jax.decoding.options import Options
 from insgenel_jax.decoding.path import follow
+from insgenel_jax.decoding.table import Table, Weights, build_table
 from insgenel_jax.linker.batches import decoder_model
 from insgenel_jax.models import hf
 from insgenel_jax.models.config import ModelConfig
@@ -204,9 +204,7 @@ def make_case(
     text = " ".join(pieces)
     tokens = encode_source(tokenizer, text)
     ids = encode_titles(tokenizer, titles)
-    table = decisions.build_table(
-        tokenizer, tokens, mentions, ids.__getitem__, decisions.Weights()
-    )
+    table = build_table(tokenizer, tokens, mentions, ids.__getitem__, Weights())
     return Case(
         Chunk(
             encode_prompt(tokenizer, INSTRUCTION, text),
@@ -218,7 +216,7 @@ def make_case(
     )
 
 
-def choices(table: decisions.Table) -> int:
+def choices(table: Table) -> int:
     """Mentions, and candidates of the ambiguous ones (the release's formula)."""
     counts = [len(c.entities) for _, _, c in table.mentions]
     return len(counts) + sum(n for n in counts if n > 1)
@@ -318,7 +316,7 @@ def hugging_face_ways(path: Path, tokenizer: Tokenizer) -> dict[str, Way]:
     }
 
 
-def walker(table: decisions.Table, start: int, tail: list[int], stop=None):
+def walker(table: Table, start: int, tail: list[int], stop=None):
     """A function from the tokens so far to those that may follow.
 
     It remembers the state behind every prefix. Behind the table's end, or the state
@@ -343,7 +341,7 @@ def walker(table: decisions.Table, start: int, tail: list[int], stop=None):
     return allowed
 
 
-def edge_of(table: decisions.Table, state: int, token: int) -> int:
+def edge_of(table: Table, state: int, token: int) -> int:
     """The edge of a state with this token."""
     row = slice(table.indptr[state], table.indptr[state + 1])
     return int(row.start) + table.token[row].tolist().index(token)

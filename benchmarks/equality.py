@@ -1,4 +1,4 @@
-"""Do step, tree and verify give one answer? On real documents, by batch and mesh.
+"""Do step, tree and speculative give one answer? On real documents, by batch and mesh.
 
     XLA_FLAGS=--xla_force_host_platform_device_count=8 python benchmarks/equality.py \
         --linker DIR [--linker DIR] --documents FILE [--documents FILE] [--set ...]

@@ -32,11 +32,11 @@ from rich.console import Console
 from tables import as_table
 
 from insgenel_jax import cli, models
-from insgenel_jax.decoding import table as decisions
 from insgenel_jax.decoding.chunk import Chunk
 from insgenel_jax.decoding.mentions import CandidateMention
 from insgenel_jax.decoding.options import Options
 from insgenel_jax.decoding.path import read_links
+from insgenel_jax.decoding.table import Table
 from insgenel_jax.generator import Generator
 from insgenel_jax.linker import Linker
 from insgenel_jax.linker.batches import decoder_model
@@ -120,9 +120,7 @@ def _from_record(record: dict) -> Chunk:
         for name in ("log_prior", "log_retriever"):
             candidate[name] = np.array(candidate[name])
         mentions.append((start, end, CandidateMention(**candidate)))
-    built = decisions.Table(
-        **arrays, mentions=mentions, longest=table["longest"], dropped=0
-    )
+    built = Table(**arrays, mentions=mentions, longest=table["longest"], dropped=0)
     return Chunk(record["prompt"], [], built)
 
 

@@ -40,13 +40,13 @@ from decoding import invent_words  # beside this script
 from rich.console import Console
 from tables import as_table
 
-from insgenel_jax.decoding import table as decisions
 from insgenel_jax.decoding import tree
 from insgenel_jax.decoding.chunk import Chunk
 from insgenel_jax.decoding.forward import Model
 from insgenel_jax.decoding.mentions import CandidateMention, merge_spans
 from insgenel_jax.decoding.options import Options
 from insgenel_jax.decoding.path import read_links
+from insgenel_jax.decoding.table import Table, Weights, build_table
 from insgenel_jax.text.linked_text import Tokens, encode_source, encode_titles
 from insgenel_jax.tokenizer import Tokenizer, train_bpe
 
@@ -260,16 +260,16 @@ def draw(key: tuple) -> float:
 
 def tables(
     tokenizer: Tokenizer, cases: Sequence[Case], way: str
-) -> list[tuple[int, decisions.Table]]:
+) -> list[tuple[int, Table]]:
     """The tables to decode in this way, each with the number of its case, in order."""
-    weights = decisions.Weights(rest_of_span=way != "merged, one link a span")
+    weights = Weights(rest_of_span=way != "merged, one link a span")
     built = []
     for number, case in enumerate(cases):
         groups = [case.mentions]
         if way.startswith("apart"):
             groups = [[mention] for mention in case.mentions]
         for group in groups:
-            table = decisions.build_table(
+            table = build_table(
                 tokenizer, case.tokens, group, case.title_ids.__getitem__, weights
             )
             built.append((number, table))
@@ -280,7 +280,7 @@ def decode_all(
     model: Model,
     cases: Sequence[Case],
     way: str,
-    asked: Sequence[tuple[int, decisions.Table]],
+    asked: Sequence[tuple[int, Table]],
     noise: float,
 ) -> dict[str, int | float]:
     """Decode all cases in one way. Returns the rest of a row of the printed table."""

@@ -26,7 +26,7 @@ import rich.table
 import tokenizers
 import typer
 
-from insgenel_jax.kb.build import wikiextractor as wikipedia
+from insgenel_jax.kb.build import wikiextractor
 from insgenel_jax.text.document import WORD, Document, normalise
 from insgenel_jax.text.formats.rejects import Rejects
 from insgenel_jax.text.linked_text import align, encode_prompt, encode_source
@@ -73,8 +73,10 @@ def main(
 def read(path: Path, articles: int) -> list[Document]:
     """The paragraphs of the first articles."""
     with Rejects(None) as rejects:
-        files = wikipedia.find_files(path)
-        pages = (page for file in files for page in wikipedia.read_pages(file, rejects))
+        files = wikiextractor.find_files(path)
+        pages = (
+            page for file in files for page in wikiextractor.read_pages(file, rejects)
+        )
         some = itertools.islice(pages, articles)
         return [paragraph for page in some for paragraph in page.paragraphs]
 

@@ -24,6 +24,7 @@ from insgenel_jax.text.formats.documents import read_documents
 from insgenel_jax.text.formats.lines import decode_lines
 from insgenel_jax.text.formats.rejects import InputError, Rejects
 
+SYSTEMS = {"insgenel-r", "insgenel", PRIOR}
 WIDTH = 120  # characters of a line in a log, where no terminal says how many
 
 Documents = Annotated[
@@ -304,6 +305,8 @@ def check_options(
             f"expected one --predictions for each of {len(documents)} --documents, "
             f"found {len(predictions)}"
         )
+    elif unknown := sorted(set(names) - SYSTEMS):
+        problem = f"--system {unknown}: expected some of {sorted(SYSTEMS)}"
     elif linker is None and any(name != PRIOR for name in names):
         problem = f"--system {names} expects --linker"
     elif PRIOR in names and linker is None and kb is None:

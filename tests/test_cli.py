@@ -144,7 +144,10 @@ def test_settings():
     for bad in (["a"], ["a=1", "a=2"]):
         with pytest.raises(InputError, match=f"--set {bad[-1]}: expected"):
             cli.parse_settings(bad)
-    cli.check_settings({"top_k": 3}, "linker")
+    assert cli.check_settings({"top_k": 3}, "linker") == {}
+    assert "given mentions" in cli.check_settings({"titles": "all"}, "linker")["titles"]
+    with pytest.raises(InputError, match="--set beams: no effect"):
+        cli.check_effect({"beams": 3}, "linker")
     for bad in ({"top_kk": 3}, {"verify": True}, {"top_k": "x"}, {"scope": []}):
         with pytest.raises(InputError, match="fix --set"):
             cli.check_settings(bad, "linker")

@@ -226,7 +226,6 @@ def test_settings_are_checked_with_the_systems():
     }
     assert check(None, ["prior"], []) == {}
     for names, given, named in (
-        (["insgenel-x"], [], "insgenel-x"),
         (["insgenel"], ["system=insgenel-r"], "--system"),
         (["insgenel"], ["top_k"], "key=value"),
         (["insgenel"], ["top_k=1", "top_k=2"], "twice"),
@@ -246,6 +245,7 @@ ANY = Path("any")
     [
         (([ANY], None, None, [], [], []), "nothing to score"),
         (([ANY], None, None, ["insgenel"], [], []), "expects --linker"),
+        (([ANY], ANY, None, ["insgenel-x"], [], []), "insgenel-x"),
         (([ANY], None, None, ["prior"], [], []), "expects --kb or --linker"),
         (([ANY], None, ANY, ["prior"], [], []), "expects --tune"),
         (([ANY], None, None, [], [ANY, ANY], []), "one --predictions for each"),

@@ -46,7 +46,7 @@ from insgenel_jax.decoding.padded import (
     pad_rows,
     padded_sizes,
 )
-from insgenel_jax.decoding.path import Path
+from insgenel_jax.decoding.path import DecodedPath
 from insgenel_jax.decoding.whole_target import extend
 
 HONOURS = frozenset({"beams", "openings"})
@@ -61,7 +61,7 @@ def shape(chunk: Chunk, options: Options) -> PaddedSizes:
 
 def decode(
     model: Model, params, chunks: Sequence[Chunk], *, batch: int, options: Options
-) -> list[Path]:
+) -> list[DecodedPath]:
     """Decode at most `batch` chunks by beam search. (*paper*, 3.3: two beams.)
 
     A path's `score` is the mean of ln p (with bias) of all tokens up to EOS. It is -inf
@@ -103,14 +103,14 @@ def decode(
     return paths
 
 
-def _path(finished: Finished, row: int, known: Int[np.ndarray, " E"]) -> Path:
+def _path(finished: Finished, row: int, known: Int[np.ndarray, " E"]) -> DecodedPath:
     """The best finished hypothesis of a row, as a path through the chunk's own table.
 
     known: the numbers that the edges of the extended table have in it, or -1.
     """
     edges, allowed, full = (x[row, : finished.total[row]] for x in finished.best)
     own = known[edges] >= 0
-    path = Path.begin(vocabulary=True)
+    path = DecodedPath.begin(vocabulary=True)
     path.extend(known[edges][own], allowed[own], full[own])
     path.margin = float(finished.margin[row])
     path.score = float(finished.scores[row, 0])

@@ -15,11 +15,12 @@ class Options:
     """Options of `decode`. Each decoder names those it takes account of in `HONOURS`.
 
     selection: how a path through a block is chosen, see `selection.select`. unlinked:
-    keep the best link that each block passes over, in `Path.unlinked`. vocabulary: also
-    score every edge of a link over the whole vocabulary, in `Path.vocabulary`. beams:
-    how many hypotheses beam search keeps. openings: where beam search may open a
-    mention, see `whole_target.extend`. titles: the prefix tree of all titles, on the
-    devices, for mentions that may take any title of the knowledge base.
+    keep the best link that each block passes over, in `DecodedPath.unlinked`.
+    vocabulary: also score every edge of a link over the whole vocabulary, in
+    `DecodedPath.vocabulary`. beams: how many hypotheses beam search keeps. openings:
+    where beam search may open a mention, see `whole_target.extend`. titles: the prefix
+    tree of all titles, on the devices, for mentions that may take any title of the
+    knowledge base.
 
     Raises ValueError for another selection, for other openings, and for beams below 1.
     """

@@ -22,7 +22,7 @@ class ScoredEdges(NamedTuple):
 
 
 @dataclasses.dataclass
-class Path:
+class DecodedPath:
     """What was decided for a chunk: the edges taken, in order, and ln p of each.
 
     A forced edge has ln p = 0. vocabulary: ln p of the edges of links over the whole
@@ -44,7 +44,7 @@ class Path:
     tokens: int = 0
 
     @classmethod
-    def begin(cls, *, vocabulary: bool = False) -> Path:
+    def begin(cls, *, vocabulary: bool = False) -> DecodedPath:
         """A path of no edges."""
         return cls([], [], [] if vocabulary else None)
 

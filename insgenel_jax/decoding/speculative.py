@@ -18,7 +18,7 @@ from jaxtyping import Float, Int
 from insgenel_jax.decoding.chunk import Chunk
 from insgenel_jax.decoding.forward import SLOTS, Cache, Model, Request, call
 from insgenel_jax.decoding.options import Options
-from insgenel_jax.decoding.path import Path, follow, log_softmax
+from insgenel_jax.decoding.path import DecodedPath, follow, log_softmax
 from insgenel_jax.decoding.table import CLOSE, COPY, END, Table
 from insgenel_jax.tokenizer.padding import next_power
 
@@ -38,7 +38,7 @@ class _Row:
     table: Table
     draft: Int[np.ndarray, " S"]
     pending: list[int]
-    path: Path
+    path: DecodedPath
     state: int = 0
     length: int = 0
     drafted: list[int] = dataclasses.field(default_factory=list)
@@ -51,7 +51,7 @@ def shape(chunk: Chunk, options: Options) -> tuple[int]:
 
 def decode(
     model: Model, params, chunks: Sequence[Chunk], *, batch: int, options: Options
-) -> list[Path]:
+) -> list[DecodedPath]:
     """Decode at most `batch` chunks greedily, each by its table. (*paper*, 3.3.)
 
     Raises ValueError for a mention that may take any title.
@@ -59,7 +59,7 @@ def decode(
     for chunk in chunks:
         chunk.table.refuse_all_titles("speculative")
     rows = [
-        _Row(chunk.table, draft(chunk.table), list(chunk.prompt), Path.begin())
+        _Row(chunk.table, draft(chunk.table), list(chunk.prompt), DecodedPath.begin())
         for chunk in chunks
     ]
     for row in rows:

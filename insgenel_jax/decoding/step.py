@@ -27,7 +27,7 @@ from insgenel_jax.decoding.padded import (
     pad_rows,
     padded_sizes,
 )
-from insgenel_jax.decoding.path import Path, follow
+from insgenel_jax.decoding.path import DecodedPath, follow
 from insgenel_jax.decoding.title_choice import choose_from, edges_of
 from insgenel_jax.decoding.title_trie import TitleTrie
 
@@ -43,7 +43,7 @@ def shape(chunk: Chunk, options: Options) -> PaddedSizes:
 
 def decode(
     model: Model, params, chunks: Sequence[Chunk], *, batch: int, options: Options
-) -> list[Path]:
+) -> list[DecodedPath]:
     """Decode at most `batch` chunks greedily, each by its table. (*paper*, 3.3.)
 
     Raises ValueError where a table leads into the prefix tree of all titles and the
@@ -54,7 +54,7 @@ def decode(
             "a mention may take any title of the knowledge base: give decode the tree "
             "of all titles that the tables were built with, on the device"
         )
-    paths = [Path.begin() for _ in chunks]
+    paths = [DecodedPath.begin() for _ in chunks]
     starts = [follow(chunk.table, 0) for chunk in chunks]
     for path, (_, forced) in zip(paths, starts, strict=True):
         path.extend(forced)

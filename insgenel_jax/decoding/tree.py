@@ -28,7 +28,7 @@ from insgenel_jax.decoding.forward import (
     call,
 )
 from insgenel_jax.decoding.options import Options
-from insgenel_jax.decoding.path import Path, ScoredEdges, follow
+from insgenel_jax.decoding.path import DecodedPath, ScoredEdges, follow
 from insgenel_jax.decoding.table import Table
 from insgenel_jax.tokenizer.padding import next_power
 
@@ -63,7 +63,7 @@ class _Row:
 
     table: Table
     pending: list[int]
-    path: Path
+    path: DecodedPath
     state: int = 0
     length: int = 0
     moved: list[int] = dataclasses.field(default_factory=list)
@@ -77,7 +77,7 @@ def shape(chunk: Chunk, options: Options) -> tuple[int]:
 
 def decode(
     model: Model, params, chunks: Sequence[Chunk], *, batch: int, options: Options
-) -> list[Path]:
+) -> list[DecodedPath]:
     """Decode at most `batch` chunks, each by its table. (*paper*, 3.3.)
 
     With the option `vocabulary` every token of a link is run. With it or with
@@ -87,7 +87,11 @@ def decode(
     for chunk in chunks:
         chunk.table.refuse_all_titles("tree")
     rows = [
-        _Row(chunk.table, list(chunk.prompt), Path.begin(vocabulary=options.vocabulary))
+        _Row(
+            chunk.table,
+            list(chunk.prompt),
+            DecodedPath.begin(vocabulary=options.vocabulary),
+        )
         for chunk in chunks
     ]
     for row in rows:

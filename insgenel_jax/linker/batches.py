@@ -16,7 +16,7 @@ from insgenel_jax import models
 from insgenel_jax.decoding.chunk import Chunk
 from insgenel_jax.decoding.forward import Model
 from insgenel_jax.decoding.options import Options
-from insgenel_jax.decoding.path import Path
+from insgenel_jax.decoding.path import DecodedPath
 from insgenel_jax.generator import Generator
 from insgenel_jax.linker.chunks import DocumentChunk
 from insgenel_jax.models.config import ModelConfig
@@ -31,7 +31,7 @@ def decode_chunks(
     *,
     batch: int,
     batch_tokens: int,
-) -> list[Path]:
+) -> list[DecodedPath]:
     """The path decided for each chunk, in order.
 
     decoder: one of decoding.{tree, speculative, step, beam}. A chunk without candidate
@@ -39,7 +39,7 @@ def decode_chunks(
     decoded together; batch_tokens: the most slots of the KV cache that they take.
     Raises FloatingPointError where the generator's logits are not finite.
     """
-    paths = [Path.begin() for _ in chunks]
+    paths = [DecodedPath.begin() for _ in chunks]
     shapes = {
         i: decoder.shape(chunk.chunk, options)
         for i, chunk in enumerate(chunks)
@@ -66,7 +66,7 @@ def decode_batch(
     chunks: Sequence[Chunk],
     options: Options,
     rows: int,
-) -> list[Path]:
+) -> list[DecodedPath]:
     """Decode one batch of chunks, padded to `rows` rows, or to what the mesh wants."""
     mesh, within = generator.mesh, contextlib.nullcontext()
     if mesh is not None:
@@ -100,7 +100,7 @@ def decoder_model(config: ModelConfig, mesh: Mesh | None = None) -> Model:
     )
 
 
-def check_finite(chunk: DocumentChunk, path: Path) -> None:
+def check_finite(chunk: DocumentChunk, path: DecodedPath) -> None:
     """Raise FloatingPointError for a path with a NaN or an infinite log-probability."""
     if math.isnan(path.score or 0.0) or not math.isfinite(sum(path.log_probs)):
         raise FloatingPointError(

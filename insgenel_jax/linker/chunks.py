@@ -28,11 +28,11 @@ from insgenel_jax.text.linked_text import (
     encode_source,
     slice_source,
 )
+from insgenel_jax.tokenizer.tokenizer import BOUNDARIES_OF_A_LINK
 
 Span = tuple[int, int]
 
 MARGIN = 16  # tokens that a prompt may have more than the source tokens of its text
-BOUNDARIES = 4  # boundary tokens of a link: OPEN, CLOSE, ENTITY, END
 
 
 @dataclasses.dataclass(frozen=True)
@@ -260,7 +260,7 @@ def cut(
     for k in np.argsort(last, kind="stable").tolist():
         before = most[bisect.bisect_right(at, first[k]) - 1]
         title = longest_title(maker, candidates[k])
-        added = max(most[-1], before + BOUNDARIES + title)
+        added = max(most[-1], before + BOUNDARIES_OF_A_LINK + title)
         if last[k] > at[-1]:
             at.append(int(last[k]))
             most.append(added)
@@ -308,7 +308,7 @@ def drop_unfit(
     is dropped.
     """
     first, last = token_spans(tokens, candidates)
-    rooms = (maker.room - BOUNDARIES - 2 * (last - first)).tolist()
+    rooms = (maker.room - BOUNDARIES_OF_A_LINK - 2 * (last - first)).tolist()
     kept = []
     for candidate, room in zip(candidates, rooms, strict=True):
         lengths = {e: maker.title_tokens.length(e) for e in candidate.entities.tolist()}

@@ -23,9 +23,9 @@ import jax
 from jax.sharding import Mesh
 
 from insgenel_jax import artifact, sharding
-from insgenel_jax.decoding import path as decoded_path
 from insgenel_jax.decoding.mentions import CandidateMention
 from insgenel_jax.decoding.options import Options
+from insgenel_jax.decoding.path import DecodedPath
 from insgenel_jax.decoding.title_trie import TitleTrie
 from insgenel_jax.generator import Generator, load_generator
 from insgenel_jax.kb.knowledge_base import KnowledgeBase
@@ -66,7 +66,7 @@ class Decided(NamedTuple):
     """A chunk, and the path that was decided for it."""
 
     chunk: DocumentChunk
-    path: decoded_path.Path
+    path: DecodedPath
 
 
 class Linker:
@@ -240,7 +240,7 @@ class Linker:
         given = None if mentions is None else check_given(documents, mentions)
         settings = self.settings
         any_title = given is not None and settings.titles == "all"
-        if settings.decoder != "beam" and not any_title:
+        if not settings.searches and not any_title:
             settings = dataclasses.replace(
                 settings, decoder="tree", titles="candidates", consider_unlinked=True
             )
@@ -275,7 +275,7 @@ class Linker:
         """The chunks that linking documents would decode. mentions: given ones."""
         return self._make_chunks(documents, mentions, self.settings, LeftOut())
 
-    def decode(self, chunks: Sequence[DocumentChunk]) -> list[decoded_path.Path]:
+    def decode(self, chunks: Sequence[DocumentChunk]) -> list[DecodedPath]:
         """The path that the generator decides for each chunk."""
         return self._decode(chunks, self.settings, vocabulary=False)
 
@@ -374,7 +374,7 @@ class Linker:
 
     def _decode(
         self, chunks: Sequence[DocumentChunk], settings: Settings, vocabulary: bool
-    ) -> list[decoded_path.Path]:
+    ) -> list[DecodedPath]:
         name = settings.decoder_name
         options = Options(
             selection=settings.selection,

@@ -248,6 +248,6 @@ def find_name_parts(
         if len(named) != 1 or start < first[word[0]]:
             continue
         if not any(s < end and start < e for s, e in spans):
-            entity = np.array([kb.find(next(iter(named)))])
+            entity = np.array([kb.find(next(iter(named)))], np.int32)
             parts.append(CandidateMention(start, end, entity, one, one))
     return parts

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from insgenel_jax.decoding.path import Link, Path, read_links
+from insgenel_jax.decoding.path import DecodedPath, Link, read_links
 from insgenel_jax.kb.knowledge_base import KnowledgeBase
 from insgenel_jax.linker.chunks import DocumentChunk
 from insgenel_jax.text.document import Mention
@@ -52,7 +52,7 @@ class ScoredLink(NamedTuple):
 
 
 def score_links(
-    kb: KnowledgeBase, chunk: DocumentChunk, path: Path, *, unlinked: bool = True
+    kb: KnowledgeBase, chunk: DocumentChunk, path: DecodedPath, *, unlinked: bool = True
 ) -> Iterator[ScoredLink]:
     """The links of a chunk: those on the path, then those passed over if `unlinked`."""
     table = chunk.chunk.table

@@ -25,9 +25,9 @@ DECODERS: dict[str, ModuleType] = {
     "step": step,
     "beam": beam,
 }
-# What "auto" stands for: of the decoders that give the same answer the fastest, or near
-# it, on CPU and GPU, at any batch, from some 10 M parameters up
-# (benchmarks/decoding.py, systems.py, large.py). Below that, on a CPU, `step` decodes
+# "auto" prefers this one. Of the decoders that give the same answer it is the fastest,
+# or nearly so, on CPU and GPU, at any batch, from some 10 M parameters up (measured by
+# benchmarks/decoding.py, systems.py and large.py). Below that, on a CPU, `step` decodes
 # in two thirds of the time, but compiles so much more that only thousands of documents
 # repay it.
 FASTEST = "tree"
@@ -109,28 +109,36 @@ class Settings:
 
     def _check_decoder(self) -> None:
         """Refuse a decoder that cannot do what the other settings ask for."""
-        defaults = {
-            "selection": "greedy",
-            "consider_unlinked": False,
-            "titles": "candidates",
-        }
-        asked = [name for name in defaults if getattr(self, name) != defaults[name]]
-        options = {OPTIONS[name] for name in asked}
-        if options <= DECODERS[self.decoder_name].HONOURS:
-            return
-        able = [repr(name) for name in DECODERS if options <= DECODERS[name].HONOURS]
-        named = ", ".join(f"{name} = {getattr(self, name)!r}" for name in asked)
-        raise ValueError(
-            f"decoder = {self.decoder!r} cannot do {named}; "
-            f"decoders that can: {', '.join(able) or 'there is none'}"
+        able = [repr(name) for name in DECODERS if self._can(name)]
+        if repr(self.decoder_name) not in able:
+            asked = ", ".join(
+                f"{name} = {getattr(self, name)!r}"
+                for name, neutral in NEUTRAL.items()
+                if getattr(self, name) != neutral
+            )
+            raise ValueError(
+                f"decoder = {self.decoder!r} cannot do {asked}; "
+                f"decoders that can: {', '.join(able) or 'there is none'}"
+            )
+
+    def _can(self, decoder: str) -> bool:
+        """Whether a decoder honours what is asked beyond the neutral values."""
+        return all(
+            getattr(self, name) == neutral or OPTIONS[name] in DECODERS[decoder].HONOURS
+            for name, neutral in NEUTRAL.items()
         )
 
     @property
     def decoder_name(self) -> str:
-        """The decoder that "auto" stands for, or the one that is named."""
+        """The decoder that is named; for "auto", the first that does what is asked."""
         if self.decoder != "auto":
             return self.decoder
-        return "step" if self.titles == "all" else FASTEST
+        return next(filter(self._can, DECODERS), FASTEST)
+
+    @property
+    def searches(self) -> bool:
+        """Whether the decoder is beam search, which differs from all the others."""
+        return "beams" in DECODERS[self.decoder_name].HONOURS
 
     @functools.cached_property
     def weights(self) -> Weights:
@@ -158,6 +166,8 @@ OPTIONS = {
     "openings": "openings",
     "titles": "titles",
 }
+# The values that say what every decoder does anyway; another asks for one that can.
+NEUTRAL = {"selection": "greedy", "consider_unlinked": False, "titles": "candidates"}
 _RETRIEVAL = ("top_k", "scope", "retriever_weight")
 
 # Preset name -> the settings that it stands for. "paper" gives each of its settings
@@ -234,7 +244,7 @@ def expand_preset(record: Mapping[str, Any]) -> dict[str, Any]:
     preset = record.get("preset")
     if preset is None:
         return given
-    if preset not in PRESETS:
+    if not isinstance(preset, str) or preset not in PRESETS:
         raise ValueError(f"preset: expected one of {tuple(PRESETS)}, found {preset!r}")
     meant = PRESETS[preset]
     if record.get("system") == "insgenel":
@@ -243,14 +253,18 @@ def expand_preset(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def without_effect(names: Collection[str], settings: Settings) -> dict[str, str]:
-    """Those of the named settings that change nothing: name -> what it would need."""
+    """Those of the named settings that change nothing: name -> what it would need.
+
+    A setting of `NEUTRAL` is never among them: its neutral value holds for every
+    decoder, and a decoder that cannot do another value is refused.
+    """
     honours = DECODERS[settings.decoder_name].HONOURS
     useless = {}
     for name in names:
         option = OPTIONS.get(name)
         if name in _RETRIEVAL and settings.system == "insgenel":
             useless[name] = 'system = "insgenel-r"'
-        elif option not in (None, "titles") and option not in honours:
+        elif option and name not in NEUTRAL and option not in honours:
             able = [repr(name) for name in DECODERS if option in DECODERS[name].HONOURS]
             useless[name] = f"decoder = {' or '.join(able)}"
     return useless

@@ -27,6 +27,7 @@ from insgenel_jax.tokenizer.literal import (
 
 # the string of each boundary token of linked text
 BOUNDARIES = {"open": " {", "close": " }", "entity": " [", "end": " ]"}
+BOUNDARIES_OF_A_LINK = len(BOUNDARIES)  # each of them stands once in a link
 CONFIG = "tokenizer_config.json"
 # all files of a tokenizer, of any family
 FILES = (

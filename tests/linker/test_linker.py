@@ -10,7 +10,7 @@ from jax.sharding import PartitionSpec as P
 from insgenel_jax import mini_world, models
 from insgenel_jax.decoding import forward, speculative
 from insgenel_jax.decoding.mentions import merge_spans
-from insgenel_jax.decoding.path import Path
+from insgenel_jax.decoding.path import DecodedPath
 from insgenel_jax.linker import Linker
 from insgenel_jax.sharding import make_mesh
 from insgenel_jax.text.document import Document, Mention
@@ -93,7 +93,7 @@ def test_chunks_of_like_many_spans_are_batched(linker, texts, monkeypatch):
 
     def decode(model, params, chunks, *, batch, options):
         spans.append([chunk.table.spans for chunk in chunks])
-        return [Path.begin() for _ in chunks]
+        return [DecodedPath.begin() for _ in chunks]
 
     monkeypatch.setattr(speculative, "decode", decode)
     linker(texts)

@@ -21,7 +21,6 @@ from insgenel_jax.linker.settings import (
 NAMES = [field.name for field in dataclasses.fields(Settings)]
 # what a setting needs to change anything; every other setting always has an effect
 NEEDS_RETRIEVER = {"top_k", "scope", "retriever_weight"}
-NEEDS_TREE = {"selection", "consider_unlinked"}
 NEEDS_BEAM = {"beams", "openings"}
 
 
@@ -36,10 +35,8 @@ def test_settings_without_effect_are_told(name):
         settings = Settings(system=system, decoder=decoder, titles=titles)
         asked = settings.decoder_name
         assert asked in DECODERS
-        useless = (
-            (name in NEEDS_RETRIEVER and system == "insgenel")
-            or (name in NEEDS_TREE and asked != "tree")
-            or (name in NEEDS_BEAM and asked != "beam")
+        useless = (name in NEEDS_RETRIEVER and system == "insgenel") or (
+            name in NEEDS_BEAM and asked != "beam"
         )
         assert (name in without_effect([name], settings)) == useless
         if useless:
@@ -54,10 +51,7 @@ def test_settings_without_effect_are_told(name):
     [
         ({"beams": 4}, "beams needs decoder = 'beam'"),
         ({"system": "insgenel", "top_k": 5}, 'top_k needs system = "insgenel-r"'),
-        (
-            {"decoder": "step", "consider_unlinked": False},
-            "consider_unlinked needs decoder = 'tree'",
-        ),
+        ({"decoder": "step", "openings": "candidates"}, "openings needs decoder"),
     ],
 )
 def test_a_call_that_names_one_is_an_error(linker_path, overrides, message):
@@ -66,6 +60,44 @@ def test_a_call_that_names_one_is_an_error(linker_path, overrides, message):
     linker = Linker.from_pretrained(linker_path)
     with pytest.raises(ValueError, match=message):
         linker.with_settings(**overrides)
+
+
+OTHER = {
+    "top_k": 3,
+    "scope": "document",
+    "retriever_weight": 5.0,
+    "beams": 5,
+    "openings": "first_token",
+}
+
+
+@pytest.mark.parametrize("name", OTHER)
+def test_those_told_do_change_nothing(linker_path, name):
+    """Another value of such a setting leaves the links as they are."""
+    text = "Paris, where Jordan met Apollo and Mercury"
+    opened = Linker.from_pretrained(linker_path, mention_bias=3.0)
+    for system, decoder in (("insgenel", "speculative"), ("insgenel-r", "tree")):
+        base = dataclasses.replace(opened.settings, system=system, decoder=decoder)
+        if name not in without_effect([name], base):
+            continue
+        links = [
+            Linker(
+                opened.generator, opened.kb, opened.retriever, opened.index, settings
+            )(text)
+            for settings in (base, dataclasses.replace(base, **{name: OTHER[name]}))
+        ]
+        assert links[0].mentions
+        assert links[0] == links[1]
+
+
+def test_neutral_values_may_be_named(linker_path, tmp_path):
+    """A linker that stores "marginal" can be asked for another decoder."""
+    copy = with_stored(linker_path, tmp_path, selection="marginal")
+    with pytest.raises(ValueError, match="cannot do selection = 'marginal'"):
+        Linker.from_pretrained(copy, decoder="step")
+    linker = Linker.from_pretrained(copy, decoder="step", selection="greedy")
+    assert linker.settings.decoder_name == "step"
+    assert Linker.from_pretrained(copy).settings.decoder_name == "tree"
 
 
 def test_stored_ones_and_those_of_a_preset_are_not_complained_of(linker_path, tmp_path):
@@ -121,6 +153,7 @@ def test_the_papers_preset(linker_path):
         ({"threshold": float("nan")}, "threshold: expected float, found nan"),
         ({"mention_bias": -float("inf")}, "mention_bias: expected float, found -inf"),
         ({"prior_weight": 1e308}, "prior_weight: expected at most 1,000,000 eit"),
+        ({"preset": ["paper"]}, "preset: expected one of"),
         ({"selection": "marginal", "decoder": "step"}, "decoders that can: 'tree'"),
         ({"titles": "all", "decoder": "tree"}, "decoders that can: 'step'"),
         ({"titles": "all", "consider_unlinked": True}, "there is none"),

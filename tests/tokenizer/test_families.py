@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from insgenel_jax.kb.build import wikiextractor as wikipedia
+from insgenel_jax.kb.build import wikiextractor
 from insgenel_jax.text.document import normalise
 from insgenel_jax.text.formats.rejects import Rejects
 from insgenel_jax.text.linked_text import (
@@ -54,9 +54,11 @@ def loaded(family):
 @pytest.fixture(scope="module")
 def paragraphs(data):
     """5,000 paragraphs of featured articles."""
-    files = wikipedia.find_files(data / "wiki" / "featured")
+    files = wikiextractor.find_files(data / "wiki" / "featured")
     with Rejects(None) as rejects:
-        pages = (page for file in files for page in wikipedia.read_pages(file, rejects))
+        pages = (
+            page for file in files for page in wikiextractor.read_pages(file, rejects)
+        )
         found = (p.text for page in pages for p in page.paragraphs)
         return list(itertools.islice(found, 5000))
 

@@ -26,6 +26,7 @@ from insgenel_jax.text.linked_text import (
     format_target,
 )
 from insgenel_jax.tokenizer import Tokenizer
+from insgenel_jax.tokenizer.tokenizer import BOUNDARIES_OF_A_LINK
 from insgenel_jax.training.config import GeneratorData
 from insgenel_jax.training.data.decisions import (
     NO_RIVAL,
@@ -38,7 +39,6 @@ from insgenel_jax.training.data.lengths import chunk_budget
 from insgenel_jax.training.data.noise import description_words, replace_words
 
 FORMS = 100_000  # surface forms whose titles are remembered
-MARKS = 4  # tokens of a link beside its mention and title: OPEN CLOSE ENTITY END
 INSIDE_A_TOKEN = "mentions that start or end inside a token"
 
 
@@ -111,7 +111,8 @@ def expand_document(
     counts[INSIDE_A_TOKEN] += dropped
     costs = np.full(len(tokens), 2.0)  # in the prompt and in the target
     for start, _, mention in links:
-        costs[start] += MARKS + len(inputs.titles.of_title(mention.entity))
+        title = inputs.titles.of_title(mention.entity)
+        costs[start] += BOUNDARIES_OF_A_LINK + len(title)
     linked = [mention for _, _, mention in links]
     joined = [(mention.start, mention.end) for mention in linked]
     spans = chunks(text, tokens.starts, costs, inputs.budget, joined)
