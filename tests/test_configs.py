@@ -10,6 +10,7 @@ from insgenel_jax.training import config, loop
 from insgenel_jax.training import run as experiment
 from insgenel_jax.training.generator import generator_task
 from insgenel_jax.training.retriever import retriever_task
+from tests.helpers.marks import slow
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 TINY = [
@@ -17,6 +18,12 @@ TINY = [
     for task in ("generator", "retriever")
     for arg in ("", ":wiki")
 ]
+# published models that the default run takes; the slow run takes all
+SMALLER = {
+    "generator_opt.py:350m",
+    "generator_llama.py:7b-lora",
+    "retriever_bert.py:base",
+}
 # what the parameters of published models are, in millions
 MILLIONS = {
     "OPT-350M": 331,
@@ -47,7 +54,9 @@ def test_a_model_from_scratch_is_built(name):
     assert sum(leaf.size for leaf in jax.tree.leaves(plan.abstract.params)) > 10_000
 
 
-@pytest.mark.parametrize("name", memory.PAPER)
+@pytest.mark.parametrize(
+    "name", [name if name in SMALLER else slow(name) for name in memory.PAPER]
+)
 def test_the_state_of_a_published_model_fits(name):
     """On the config's own mesh of eight devices, of 80 GB each."""
     found, model, plan = memory.open_config(name)

@@ -325,7 +325,7 @@ def test_pin():
 
 
 @pytest.mark.parametrize(
-    "config", [LLAMA, slow(OPT), slow(OPT_350M)], ids=["llama", "opt", "350m"]
+    "config", [slow(LLAMA), OPT, slow(OPT_350M)], ids=["llama", "opt", "350m"]
 )
 def test_no_array_is_made_whole_for_want_of_a_pin(config, capfd):
     """A constraint at odds with a parameter's row makes XLA replicate the parameter."""

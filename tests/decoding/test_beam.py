@@ -62,7 +62,8 @@ def run_anew(generator, prompt):
 
 
 @pytest.mark.parametrize(
-    ("beams", "tokens_per_call"), [slow(1, 8), slow(2, 1), (2, 3), slow(2, 8), (6, 8)]
+    ("beams", "tokens_per_call"),
+    [slow(1, 8), slow(2, 1), (2, 3), slow(2, 8), slow(6, 8)],
 )
 def test_over_legal_outputs(generator, tokenizer, monkeypatch, beams, tokens_per_call):
     """Targets and scores, with biases, however many forced tokens a call runs."""

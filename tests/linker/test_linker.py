@@ -43,7 +43,7 @@ def texts():
     return [d.text for d in mini_world.paragraphs("dev", 30)] + HARD
 
 
-@pytest.mark.parametrize("system", ["insgenel-r", "insgenel"])
+@pytest.mark.parametrize("system", ["insgenel-r", slow("insgenel")])
 def test_every_output_is_sound(linker_path, texts, system):
     linker = Linker.from_pretrained(
         linker_path, system=system, mention_bias=3.0, decoder="speculative", batch=1

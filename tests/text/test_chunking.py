@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from insgenel_jax.text.chunking import chunks, sentences, windows
+from tests.helpers.marks import slow
 
 texts = st.text(st.sampled_from("ab. !?\nC'"), max_size=60)
 
@@ -84,7 +85,7 @@ def test_chunks(text, budget, data):
         assert all(any(a <= s and e <= b for a, b in found) for s, e in joined)
 
 
-@pytest.mark.parametrize("space", [" ", "\t", "\n"])
+@pytest.mark.parametrize("space", [" ", slow("\t"), slow("\n")])
 def test_a_run_of_spaces_is_passed_over_once(space):
     """The time is linear: half a million tokens, each a space, take seconds."""
     text = space * 500_000 + "Paris"

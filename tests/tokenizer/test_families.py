@@ -53,14 +53,14 @@ def loaded(family):
 
 @pytest.fixture(scope="module")
 def paragraphs(data):
-    """5,000 paragraphs of featured articles."""
+    """1,000 paragraphs of featured articles."""
     files = wikiextractor.find_files(data / "wiki" / "featured")
     with Rejects(None) as rejects:
         pages = (
             page for file in files for page in wikiextractor.read_pages(file, rejects)
         )
         found = (p.text for page in pages for p in page.paragraphs)
-        return list(itertools.islice(found, 5000))
+        return list(itertools.islice(found, 1000))
 
 
 def naive_spans(pieces: list[bytes], text: str) -> list[tuple[int, int]]:
@@ -160,6 +160,7 @@ def test_transformers_on_the_files_themselves(family, loaded, tmp_path):
         assert ids.tolist() == expected, text
 
 
+@pytest.mark.slow  # the copy of Llama-3's 128,000 tokens takes long to read back
 def test_transformers_opens_a_copy(family, loaded, tmp_path):
     """AutoTokenizer gives our ids for a copy, with BOS and the dummy prefix before."""
     transformers = pytest.importorskip("transformers")

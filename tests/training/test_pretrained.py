@@ -142,6 +142,7 @@ def test_a_run_goes_on_to_the_same_bits(prepared, pretrained, tmp_path, others):
         assert one == two
 
 
+@pytest.mark.slow
 def test_the_state_holds_what_is_trained(pretrained):
     shape = hf.load_config(pretrained["generator"])
     model = dataclasses.replace(shape, lora=lora.Lora(), param_dtype="bfloat16")
