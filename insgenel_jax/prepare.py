@@ -54,7 +54,8 @@ def wikipedia(
     vocabulary: Vocabulary = 8192,
     case: CaseOption = "any",
     dev_share: Annotated[
-        float, typer.Option(min=0, max=1, help="Share of pages held back.")
+        float,
+        typer.Option(min=0, max=1, help="Share of pages held back, counted nowhere."),
     ] = 0.01,
     workers: Annotated[
         int, typer.Option(min=1, help="Processes.", show_default="all cores")

@@ -30,7 +30,12 @@ from insgenel_jax.kb.build.document_counts import (
     add_counts,
     count_documents,
 )
-from insgenel_jax.kb.build.extract import extract_file, read_new_pages, shorten
+from insgenel_jax.kb.build.extract import (
+    extract_file,
+    is_held_back,
+    read_new_pages,
+    shorten,
+)
 from insgenel_jax.kb.build.names import has_surrogate, title_forms
 from insgenel_jax.kb.build.processes import ordered_map
 from insgenel_jax.kb.build.tables import ENTITIES, FORMS, build_from_tables
@@ -79,7 +84,8 @@ def build_from_wikipedia(
     source: WikiExtractor's output, a file or a folder.
     leads: JSONL of {"title", "lead"}; such a lead is preferred to a page's own first
     paragraph as the description of an entity.
-    dev_share: the share of the pages whose paragraphs are held back.
+    dev_share: the share of the pages whose paragraphs are held back. Their titles and
+    leads are entities, but their text counts nowhere: no link, no linked or seen form.
     workers: the number of processes.
     """
     out = Path(out)
@@ -98,7 +104,7 @@ def build_from_wikipedia(
             pa.concat_tables([links, _title_form_table(entities["title"])]),
             case=case,
             count_documents=functools.partial(
-                _second_pass, totals.parts, case, workers
+                _second_pass, totals.parts, case, dev_share, workers
             ),
         )
         training_documents.finish(draft, written, out / "kb")
@@ -161,14 +167,24 @@ def _first_pass(
 
 
 def _second_pass(
-    parts: Sequence[Part], case: Case, workers: int, matcher: Matcher, trie: Path
+    parts: Sequence[Part],
+    case: Case,
+    dev_share: float,
+    workers: int,
+    matcher: Matcher,
+    trie: Path,
 ) -> DocumentCounts:
     """In how many articles of all files each form is linked and seen.
 
-    Other processes cannot take the matcher; they map the file of its trie.
+    Articles held back are left out. Other processes cannot take the matcher; they map
+    the file of its trie.
     """
     count = functools.partial(
-        _count_file, case=case, trie=str(trie), longest=matcher.longest
+        _count_file,
+        case=case,
+        dev_share=dev_share,
+        trie=str(trie),
+        longest=matcher.longest,
     )
     total: list[DocumentCounts] = []
     for counts in ordered_map(count, parts, workers):
@@ -178,10 +194,14 @@ def _second_pass(
     return add_counts(total)
 
 
-def _count_file(part: Part, case: Case, trie: str, longest: int) -> DocumentCounts:
+def _count_file(
+    part: Part, case: Case, dev_share: float, trie: str, longest: int
+) -> DocumentCounts:
     """In how many articles of one file each form is linked and seen."""
     pages = read_new_pages(part.file, part.without, Rejects())
-    articles = (page.article() for page in pages)
+    articles = (
+        page.article() for page in pages if not is_held_back(page.id, dev_share)
+    )
     return count_documents(_open_matcher(trie, longest), articles, case)
 
 
