@@ -1,6 +1,7 @@
 """Wikipedia pages made into a knowledge base and training documents."""
 
 import bz2
+import gzip
 import json
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from insgenel_jax import artifact
 from insgenel_jax.kb import Entity, KnowledgeBase
 from insgenel_jax.kb.build import wikipedia
+from insgenel_jax.kb.build.dictionaries import DictionaryFiles
 from insgenel_jax.kb.build.extract import is_held_back
 from insgenel_jax.kb.build.training_documents import read_training_documents
 from insgenel_jax.kb.build.wikipedia import build_from_wikipedia, read_leads
@@ -130,6 +132,64 @@ def test_pages_held_back_are_counted_nowhere(source, tmp_path):
     for i in range(len(kb)):
         assert kb.title(i) == other.title(i)
         assert kb.entity(i).inlinks == other.entity(i).inlinks
+
+
+def test_redirects_aliases_and_titles(source, tmp_path):
+    """Links to a redirect are its target's; more names and entities; bad lines."""
+    (tmp_path / "redirects.tsv.gz").write_bytes(
+        gzip.compress(
+            b"Cat\tfelis_catus\nFelis catus\tFelis\nAda\tBo (dog)\n"
+            b"Her\tAda\nLost\tNowhere\nX\tY\nY\tX\n"
+        )
+    )
+    (tmp_path / "aliases.tsv").write_text("Mouser\tCat\t7\nBO\tBo (dog)\nx\tNobody\n")
+    (tmp_path / "titles").write_text("cat\nAda\nMilk (drink)\nFelis\n")
+    rejects, out = Rejects(), tmp_path / "out"
+    counts = build_from_wikipedia(
+        source,
+        out,
+        rejects,
+        dev_share=0,
+        dictionaries=DictionaryFiles(
+            tmp_path / "redirects.tsv.gz", tmp_path / "aliases.tsv", tmp_path / "titles"
+        ),
+    )
+    kb = KnowledgeBase.open(out / "kb", verify=True)
+    titles = [kb.title(i) for i in range(len(kb))]
+    assert titles == ["Felis", "Bo (dog)", "Ada", "Milk (drink)", "Tomcat"]
+    assert kb.entity(0) == Entity("Felis", "", None, 3)
+    assert kb.entity(3) == Entity("Milk (drink)", "", None, 0)
+    assert kb.find("Cat") == kb.find("Felis catus") == 0
+    assert names(kb, "cat") == [("Felis", 2)]  # a link, and the redirect's name
+    assert names(kb, "felis catus") == names(kb, "felis") == [("Felis", 1)]
+    assert names(kb, "her") == [("Ada", 2)]
+    assert names(kb, "mouser") == [("Felis", 7)]
+    assert names(kb, "bo") == [("Bo (dog)", 4)]
+    assert names(kb, "milk") == names(kb, "milk (drink)") == [("Milk (drink)", 1)]
+    assert kb.form("lost") is None and kb.form("x") is None
+    redirects, aliases = (
+        str(tmp_path / x) for x in ("redirects.tsv.gz", "aliases.tsv")
+    )
+    circle = "redirect in a circle, or over too many others"
+    assert [
+        (place, line, reason) for place, line, reason, _ in rejects.entries[2:]
+    ] == [
+        (redirects, 3, "redirect from a title that has a page"),
+        (redirects, 6, circle),
+        (redirects, 7, circle),
+        (redirects, 5, "unknown title: Nowhere"),
+        (aliases, 3, "unknown title: Nobody"),
+    ]
+    assert {name: counts[name] for name in list(counts)[:7]} == {
+        "pages": 5,
+        "links": 6,
+        "links to redirects": 3,
+        "names from redirects": 3,
+        "titles given": 4,
+        "titles given, of no page": 2,
+        "aliases": 2,
+    }
+    assert counts["redirects"] == 3
 
 
 def test_the_same_bytes_whatever_processes_and_memory(source, tmp_path, monkeypatch):
