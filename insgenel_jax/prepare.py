@@ -20,6 +20,7 @@ from rich.text import Text
 from insgenel_jax import cli, mini_world
 from insgenel_jax.kb import knowledge_base
 from insgenel_jax.kb.build import training_documents
+from insgenel_jax.kb.build.dictionaries import AliasFormat, DictionaryFiles
 from insgenel_jax.kb.build.entity_list import build_from_entity_list
 from insgenel_jax.kb.build.wikipedia import build_from_wikipedia
 from insgenel_jax.kb.knowledge_base import Case
@@ -51,10 +52,28 @@ def wikipedia(
     ],
     out: Out,
     leads: Annotated[Path | None, typer.Option(help="JSONL of title and lead.")] = None,
+    redirects: Annotated[
+        Path | None, typer.Option(help="TSV of alias and title; .gz, .bz2 too.")
+    ] = None,
+    aliases: Annotated[
+        Path | None,
+        typer.Option(help="TSV of surface form, title and, where known, count."),
+    ] = None,
+    alias_format: Annotated[
+        AliasFormat,
+        typer.Option(
+            help="What --aliases holds: counts (or nothing) in the third column, "
+            "p(title|form) there, or AIDA's quoted forms."
+        ),
+    ] = "counts",
+    titles: Annotated[
+        Path | None, typer.Option(help="A title a line: entities without a page, too.")
+    ] = None,
     vocabulary: Vocabulary = 8192,
     case: CaseOption = "any",
     dev_share: Annotated[
-        float, typer.Option(min=0, max=1, help="Share of pages held back.")
+        float,
+        typer.Option(min=0, max=1, help="Share of pages held back, counted nowhere."),
     ] = 0.01,
     workers: Annotated[
         int, typer.Option(min=1, help="Processes.", show_default="all cores")
@@ -63,9 +82,10 @@ def wikipedia(
     """Pages of Wikipedia with their links."""
     begin = time.perf_counter()
     cli.check_input(input, folder=True)
-    if leads is not None:
-        cli.check_input(leads)
-    with _writing(out, [input, leads], ("dev.jsonl",)) as rejects:
+    files = [path for path in (leads, redirects, aliases, titles) if path is not None]
+    for path in files:
+        cli.check_input(path)
+    with _writing(out, [input, *files], ("dev.jsonl",)) as rejects:
         counts = build_from_wikipedia(
             input,
             out,
@@ -74,6 +94,7 @@ def wikipedia(
             case=case,
             dev_share=dev_share,
             workers=workers,
+            dictionaries=DictionaryFiles(redirects, aliases, titles, alias_format),
         )
         _train_tokenizers(out, vocabulary)
         _report(out, counts, rejects, begin)

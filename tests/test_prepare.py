@@ -1,6 +1,7 @@
 """The commands of `prepare`: what they write, what they refuse, their exit status."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -80,6 +81,39 @@ def test_wikipedia(tmp_path, title, status):
     assert (out / "tokenizers/generator/tokenizer.json").is_file()
 
 
+def test_wikipedia_with_dictionaries(tmp_path):
+    words = "a line with quite enough words in it for a training document"
+    source = tmp_path / "wiki_00"
+    link = '<a href="Countess">her</a>'
+    source.write_text(f'<doc id="1" url="" title="Bo">\n{words} {link}\n</doc>\n')
+    content = {
+        "redirects": "Countess\tAda\n",
+        "titles": "Ada\nMilk\n",
+        "aliases": '"lovelace"\tAda\n"Ai\\u002c A"\tCountess\n',
+    }
+    options = []
+    for name, text in content.items():
+        (tmp_path / name).write_text(text)
+        options += [f"--{name}", tmp_path / name]
+    out = tmp_path / "out"
+    done = run(
+        *("wikipedia", "--input", source, "--out", out, "--workers", 1),
+        *("--vocabulary", 300, "--dev-share", 0, "--alias-format", "aida_means"),
+        *options,
+    )
+    assert done.exit_code == 0, done.output
+    kb = KnowledgeBase.open(out / "kb")
+    ada = kb.find("Ada")
+    assert {kb.title(i) for i in range(len(kb))} == {"Ada", "Bo", "Milk"}
+    assert kb.find("Countess") == ada
+    for surface in ("her", "countess", "lovelace", "ai, a"):
+        assert kb.candidates(kb.form(surface))[0].tolist() == [ada]
+    rows = [re.split(r"\s*[│|]\s*", line)[1:3] for line in done.output.splitlines()[3:]]
+    printed = {row[0]: row[1] for row in rows if len(row) == 2}
+    assert printed["links to redirects"] == printed["names from redirects"] == "1"
+    assert printed["aliases"] == printed["titles given, of no page"] == "2"
+
+
 # These are the checks that the entry point itself makes: of its inputs, its outputs and
 # the artifacts of each command. The functions it calls have tests of their own.
 ERRORS = {
@@ -95,6 +129,7 @@ ERRORS = {
     "input in kb": ("entities --input mine/kb/a.csv --out mine", "mine/kb: expected"),
     "empty pages": ("wikipedia --input pages --out out --workers 1", "found none"),
     "no leads": ("wikipedia --input a.csv --out out --leads no", "no: expected"),
+    "no aliases": ("wikipedia --input a.csv --out out --aliases no", "no: expected"),
     "in the pages": ("wikipedia --input pages --out pages/out", "pages/out"),
     "other train": ("wikipedia --input a.csv --out other2", "other2/train: expected"),
     "tokenizers": ("world --out other3", "other3/tokenizers/generator: expected"),

@@ -193,7 +193,8 @@ class KnowledgeBase:
 
         The highest count comes first; among equal counts, the lower entity. A count is
         the number of links with this form to the entity, plus one for each of the
-        entity's own names that is this form. It is never 0.
+        entity's own names that is this form, plus the counts of given aliases. It is
+        never 0.
         """
         row = slice(self._indptr[form], self._indptr[form + 1])
         return self._candidates[row], self._counts[row]

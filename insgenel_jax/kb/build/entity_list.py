@@ -137,7 +137,7 @@ def build_from_entities(
         path,
         _entity_table(unique, inlinks),
         form_table(counts),
-        None if redirects is None else _redirect_table(redirects),
+        None if redirects is None else redirect_table(redirects),
         case=case,
         count_documents=functools.partial(_count_documents, documents, case),
     )
@@ -192,7 +192,8 @@ def _entity_table(entities: Sequence[Entity], inlinks: Counter[str]) -> pa.Table
     )
 
 
-def _redirect_table(redirects: Mapping[str, str]) -> pa.Table:
+def redirect_table(redirects: Mapping[str, str]) -> pa.Table:
+    """The REDIRECTS table of redirects, source -> title."""
     return pa.table(
         {"source": list(redirects), "title": list(redirects.values())},
         schema=REDIRECTS,

@@ -44,8 +44,8 @@ def extract_file(
 ) -> Extract:
     """Links, leads and paragraphs of one file.
 
-    dev_share: the share of the pages whose paragraphs are held back. without: ids of
-    pages to leave out.
+    dev_share: the share of the pages whose paragraphs are held back; links of these
+    are not counted. without: ids of pages to leave out.
     """
     rejects = Rejects()
     links: Counter[tuple[str, str]] = Counter()
@@ -58,11 +58,11 @@ def extract_file(
         ids.add(page.id)
         titles.append(page.title)
         leads.append(shorten(page.paragraphs[0].text) if page.paragraphs else "")
-        links.update(_links(page))
         chosen = filter(is_training_document, page.paragraphs)
         if is_held_back(page.id, dev_share):
             held_back.extend(chosen)
         else:
+            links.update(_links(page))
             training.extend(dumps(paragraph).encode() for paragraph in chosen)
     pages = pa.table({"title": titles, "lead": leads}, schema=PAGES)
     return Extract(

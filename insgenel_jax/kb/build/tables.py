@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Container, Mapping
 from pathlib import Path
 
 import marisa_trie
@@ -94,6 +94,19 @@ def build_from_tables(
     return draft.counts
 
 
+def follow_redirects(
+    title: str, targets: Mapping[str, str], known: Container[str]
+) -> str:
+    """The title at the end of the chain of redirects that begins with `title`.
+
+    targets: alias -> title. known: titles that end a chain. A chain is followed over
+    `_LONGEST_CHAIN` redirects at most, since redirects may form a circle.
+    """
+    for _ in range(_LONGEST_CHAIN):
+        title = title if title in known else targets.get(title, title)
+    return title
+
+
 def _write_entities(
     entities: pa.Table, keys: pa.Array, redirects: pa.Table, path: Path
 ) -> None:
@@ -131,9 +144,7 @@ def _resolve_redirects(keys: pa.Array, redirects: pa.Table | None) -> pa.Table:
         rows = {key: row for row, key in enumerate(keys.to_pylist())}
     resolved = []
     for source in sorted(targets.keys() - rows.keys() - {""}):
-        target = targets[source]
-        for _ in range(_LONGEST_CHAIN):  # bounded, since redirects may form a circle
-            target = target if target in rows else targets.get(target, target)
+        target = follow_redirects(targets[source], targets, rows)
         if target in rows:
             resolved.append((source, rows[target]))
     return pa.table(

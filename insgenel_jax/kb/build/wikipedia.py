@@ -13,7 +13,8 @@ import dataclasses
 import functools
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,12 +26,29 @@ import pyarrow.compute as pc
 from insgenel_jax import artifact
 from insgenel_jax.kb.build import training_documents
 from insgenel_jax.kb.build.article_titles import article_title
+from insgenel_jax.kb.build.dictionaries import (
+    NO_DICTIONARIES,
+    DictionaryFiles,
+    Redirect,
+    count_aliases,
+    end_redirects,
+    known_redirects,
+    read_redirects,
+    read_titles,
+    redirect_links,
+)
 from insgenel_jax.kb.build.document_counts import (
     DocumentCounts,
     add_counts,
     count_documents,
 )
-from insgenel_jax.kb.build.extract import extract_file, read_new_pages, shorten
+from insgenel_jax.kb.build.entity_list import form_table, redirect_table
+from insgenel_jax.kb.build.extract import (
+    extract_file,
+    is_held_back,
+    read_new_pages,
+    shorten,
+)
 from insgenel_jax.kb.build.names import has_surrogate, title_forms
 from insgenel_jax.kb.build.processes import ordered_map
 from insgenel_jax.kb.build.tables import ENTITIES, FORMS, build_from_tables
@@ -64,6 +82,24 @@ class Totals:
     parts: list[Part] = dataclasses.field(default_factory=list)
 
 
+class Given(NamedTuple):
+    """What was read before the pages, to be joined with them."""
+
+    files: DictionaryFiles
+    leads: dict[str, str]  # title -> lead
+    redirects: dict[str, Redirect]
+    titles: list[str]
+
+
+class Tables(NamedTuple):
+    """What the knowledge base is made of, and how much each source gave to it."""
+
+    entities: pa.Table  # ENTITIES
+    forms: pa.Table  # FORMS
+    redirects: pa.Table | None  # REDIRECTS
+    counts: dict[str, int]
+
+
 def build_from_wikipedia(
     source: str | os.PathLike,
     out: str | os.PathLike,
@@ -73,39 +109,43 @@ def build_from_wikipedia(
     case: Case = "any",
     dev_share: float = 0.01,
     workers: int = 1,
+    dictionaries: DictionaryFiles = NO_DICTIONARIES,
 ) -> dict[str, int]:
     """Write OUT/kb, OUT/train and OUT/dev.jsonl; return counts.
 
     source: WikiExtractor's output, a file or a folder.
     leads: JSONL of {"title", "lead"}; such a lead is preferred to a page's own first
     paragraph as the description of an entity.
-    dev_share: the share of the pages whose paragraphs are held back.
+    dev_share: the share of the pages whose paragraphs are held back. Their titles and
+    leads are entities, but their text counts nowhere: no link, no linked or seen form.
     workers: the number of processes.
+    dictionaries: files of redirects, aliases and titles. A link to a redirect counts
+    for the title at its end, and the redirect's own name becomes a surface form. A
+    title that has no page in `source` becomes an entity.
     """
     out = Path(out)
     files = find_files(source)
-    known_leads = read_leads(leads, rejects) if leads is not None else {}
+    given = _read_given(leads, dictionaries, rejects)
     totals = Totals()
     kind, version = training_documents.KIND, training_documents.VERSION
     with artifact.create(out / "train", kind, version) as draft:
         training = _first_pass(files, totals, rejects, dev_share, workers)
         written = training_documents.write_shards(draft.path, training)
-        links, pages = _sum_links(totals.links), pa.concat_tables(totals.pages)
-        entities = _entity_table(links, pages, known_leads)
+        tables = _make_tables(totals, given, rejects)
         counts = build_from_tables(
             out / "kb",
-            entities,
-            pa.concat_tables([links, _title_form_table(entities["title"])]),
+            tables.entities,
+            tables.forms,
+            tables.redirects,
             case=case,
             count_documents=functools.partial(
-                _second_pass, totals.parts, case, workers
+                _second_pass, totals.parts, case, dev_share, workers
             ),
         )
         training_documents.finish(draft, written, out / "kb")
     write_documents(out / "dev.jsonl", totals.held_back)
     return {
-        "pages": len(pages),
-        "links": pc.sum(links["count"]).as_py() or 0,
+        **tables.counts,
         **counts,
         "training documents": written,
         "development documents": len(totals.held_back),
@@ -161,14 +201,24 @@ def _first_pass(
 
 
 def _second_pass(
-    parts: Sequence[Part], case: Case, workers: int, matcher: Matcher, trie: Path
+    parts: Sequence[Part],
+    case: Case,
+    dev_share: float,
+    workers: int,
+    matcher: Matcher,
+    trie: Path,
 ) -> DocumentCounts:
     """In how many articles of all files each form is linked and seen.
 
-    Other processes cannot take the matcher; they map the file of its trie.
+    Articles held back are left out. Other processes cannot take the matcher; they map
+    the file of its trie.
     """
     count = functools.partial(
-        _count_file, case=case, trie=str(trie), longest=matcher.longest
+        _count_file,
+        case=case,
+        dev_share=dev_share,
+        trie=str(trie),
+        longest=matcher.longest,
     )
     total: list[DocumentCounts] = []
     for counts in ordered_map(count, parts, workers):
@@ -178,10 +228,14 @@ def _second_pass(
     return add_counts(total)
 
 
-def _count_file(part: Part, case: Case, trie: str, longest: int) -> DocumentCounts:
+def _count_file(
+    part: Part, case: Case, dev_share: float, trie: str, longest: int
+) -> DocumentCounts:
     """In how many articles of one file each form is linked and seen."""
     pages = read_new_pages(part.file, part.without, Rejects())
-    articles = (page.article() for page in pages)
+    articles = (
+        page.article() for page in pages if not is_held_back(page.id, dev_share)
+    )
     return count_documents(_open_matcher(trie, longest), articles, case)
 
 
@@ -193,10 +247,55 @@ def _open_matcher(trie: str, longest: int) -> Matcher:
     return Matcher(forms, longest)
 
 
-def _entity_table(links: pa.Table, pages: pa.Table, leads: dict[str, str]) -> pa.Table:
-    """Every page and every link's target, those with the most links first."""
+def _read_given(
+    leads: str | os.PathLike | None, files: DictionaryFiles, rejects: Rejects
+) -> Given:
+    """Read what is joined with the pages. The aliases are read later, line by line."""
+    return Given(
+        files,
+        {} if leads is None else read_leads(leads, rejects),
+        {} if files.redirects is None else read_redirects(files.redirects, rejects),
+        [] if files.titles is None else read_titles(files.titles, rejects),
+    )
+
+
+def _make_tables(totals: Totals, given: Given, rejects: Rejects) -> Tables:
+    """Join the pages and their links with redirects, aliases and titles."""
+    files, redirects = given.files, given.redirects
+    links, pages = _sum_links(totals.links), pa.concat_tables(totals.pages)
+    counts = {"pages": len(pages), "links": pc.sum(links["count"]).as_py() or 0}
+    page_titles = set(pages["title"].to_pylist())
+    ends: dict[str, str] = {}
+    if files.redirects is not None:
+        ends = end_redirects(redirects, page_titles, files.redirects, rejects)
+        links, counts["links to redirects"] = redirect_links(links, ends)
+        links = _sum_links([links])
+    titles = [title for title in given.titles if title not in ends]
+    entities = _entity_table(links, pages, titles, given.leads)
+    known = set(entities["title"].to_pylist())
+    if files.redirects is not None:
+        ends = known_redirects(redirects, ends, known, files.redirects, rejects)
+        counts["names from redirects"] = len(ends)
+    if files.titles is not None:
+        counts["titles given"] = len(given.titles)
+        counts["titles given, of no page"] = len(set(titles) - page_titles)
+    forms = [links, _title_form_table(entities["title"]), _redirect_form_table(ends)]
+    if files.aliases is not None:
+        aliases, used = count_aliases(files, ends, known, rejects)
+        counts["aliases"] = used
+        forms.append(form_table(aliases))
+    table = None if files.redirects is None else redirect_table(ends)
+    return Tables(entities, pa.concat_tables(forms), table, counts)
+
+
+def _entity_table(
+    links: pa.Table, pages: pa.Table, others: Sequence[str], leads: dict[str, str]
+) -> pa.Table:
+    """Every page, every link's target and every title in `others`, those with the most
+    links first."""
     inlinks = links.group_by("title").aggregate([("count", "sum")])
-    titles = pa.chunked_array([*inlinks["title"].chunks, *pages["title"].chunks])
+    more = pa.array(others, pa.large_string())
+    titles = pa.chunked_array([*inlinks["title"].chunks, *pages["title"].chunks, more])
     titles = titles.unique()
     row = pc.index_in(titles, inlinks["title"].combine_chunks())
     table = pa.table(
@@ -227,6 +326,13 @@ def _title_form_table(titles: pa.ChunkedArray) -> pa.Table:
         owners += [title] * len(keys)
     ones = np.ones(len(forms), np.int64)
     return pa.table({"form": forms, "title": owners, "count": ones}, FORMS)
+
+
+def _redirect_form_table(redirects: Mapping[str, str]) -> pa.Table:
+    """The surface forms that the names of redirects give, counted once each."""
+    return form_table(
+        Counter((form_key(alias), title) for alias, title in redirects.items())
+    )
 
 
 def _sum_links(tables: list[pa.Table]) -> pa.Table:

@@ -1,6 +1,7 @@
 """Wikipedia pages made into a knowledge base and training documents."""
 
 import bz2
+import gzip
 import json
 
 import pytest
@@ -8,11 +9,14 @@ import pytest
 from insgenel_jax import artifact
 from insgenel_jax.kb import Entity, KnowledgeBase
 from insgenel_jax.kb.build import wikipedia
+from insgenel_jax.kb.build.dictionaries import DictionaryFiles
+from insgenel_jax.kb.build.extract import is_held_back
 from insgenel_jax.kb.build.training_documents import read_training_documents
 from insgenel_jax.kb.build.wikipedia import build_from_wikipedia, read_leads
 from insgenel_jax.text.formats.documents import read_documents
 from insgenel_jax.text.formats.rejects import Rejects
 
+ARRAYS = ("indptr", "entities", "counts", "documents")
 FILLER = "and then there were some more words to fill this line"
 
 PAGES = {
@@ -105,6 +109,89 @@ def test_pages_held_back_are_in_no_training_document(source, tmp_path):
     assert [d.id for d in held_back] == ["1:0", "1:3", "2:0"]
 
 
+def test_pages_held_back_are_counted_nowhere(source, tmp_path):
+    """Theirs are the same counts as where their text is missing; the entities stay."""
+    share = 0.5
+    held_back = [name for name in PAGES if is_held_back(name.split()[0], share)]
+    assert any("<a href" in PAGES[name] for name in held_back)
+    assert any("<a href" in PAGES[name] for name in PAGES.keys() - held_back)
+    counts = build_from_wikipedia(source, tmp_path, Rejects(), dev_share=share)
+    bare = {name: "" if name in held_back else text for name, text in PAGES.items()}
+    (tmp_path / "bare").write_text(dump(bare))
+    expected = build_from_wikipedia(
+        tmp_path / "bare", tmp_path / "other", Rejects(), dev_share=0
+    )
+    held_back_documents = counts.pop("development documents")
+    assert held_back_documents > expected.pop("development documents") == 0
+    assert counts == expected
+    files = ["surface_forms.marisa", *(f"form_{x}.npy" for x in ARRAYS)]
+    for name in files:
+        ours, theirs = (tmp_path / part / name for part in ("kb", "other/kb"))
+        assert ours.read_bytes() == theirs.read_bytes(), name
+    kb, other = (KnowledgeBase.open(tmp_path / part) for part in ("kb", "other/kb"))
+    for i in range(len(kb)):
+        assert kb.title(i) == other.title(i)
+        assert kb.entity(i).inlinks == other.entity(i).inlinks
+
+
+def test_redirects_aliases_and_titles(source, tmp_path):
+    """Links to a redirect are its target's; more names and entities; bad lines."""
+    (tmp_path / "redirects.tsv.gz").write_bytes(
+        gzip.compress(
+            b"Cat\tfelis_catus\nFelis catus\tFelis\nAda\tBo (dog)\n"
+            b"Her\tAda\nLost\tNowhere\nX\tY\nY\tX\n"
+        )
+    )
+    (tmp_path / "aliases.tsv").write_text("Mouser\tCat\t7\nBO\tBo (dog)\nx\tNobody\n")
+    (tmp_path / "titles").write_text("cat\nAda\nMilk (drink)\nFelis\n")
+    rejects, out = Rejects(), tmp_path / "out"
+    counts = build_from_wikipedia(
+        source,
+        out,
+        rejects,
+        dev_share=0,
+        dictionaries=DictionaryFiles(
+            tmp_path / "redirects.tsv.gz", tmp_path / "aliases.tsv", tmp_path / "titles"
+        ),
+    )
+    kb = KnowledgeBase.open(out / "kb", verify=True)
+    titles = [kb.title(i) for i in range(len(kb))]
+    assert titles == ["Felis", "Bo (dog)", "Ada", "Milk (drink)", "Tomcat"]
+    assert kb.entity(0) == Entity("Felis", "", None, 3)
+    assert kb.entity(3) == Entity("Milk (drink)", "", None, 0)
+    assert kb.find("Cat") == kb.find("Felis catus") == 0
+    assert names(kb, "cat") == [("Felis", 2)]  # a link, and the redirect's name
+    assert names(kb, "felis catus") == names(kb, "felis") == [("Felis", 1)]
+    assert names(kb, "her") == [("Ada", 2)]
+    assert names(kb, "mouser") == [("Felis", 7)]
+    assert names(kb, "bo") == [("Bo (dog)", 4)]
+    assert names(kb, "milk") == names(kb, "milk (drink)") == [("Milk (drink)", 1)]
+    assert kb.form("lost") is None and kb.form("x") is None
+    redirects, aliases = (
+        str(tmp_path / x) for x in ("redirects.tsv.gz", "aliases.tsv")
+    )
+    circle = "redirect in a circle, or over too many others"
+    assert [
+        (place, line, reason) for place, line, reason, _ in rejects.entries[2:]
+    ] == [
+        (redirects, 3, "redirect from a title that has a page"),
+        (redirects, 6, circle),
+        (redirects, 7, circle),
+        (redirects, 5, "unknown title: Nowhere"),
+        (aliases, 3, "unknown title: Nobody"),
+    ]
+    assert {name: counts[name] for name in list(counts)[:7]} == {
+        "pages": 5,
+        "links": 6,
+        "links to redirects": 3,
+        "names from redirects": 3,
+        "titles given": 4,
+        "titles given, of no page": 2,
+        "aliases": 2,
+    }
+    assert counts["redirects"] == 3
+
+
 def test_the_same_bytes_whatever_processes_and_memory(source, tmp_path, monkeypatch):
     rejects = [Rejects(), Rejects()]
     for workers in (1, 2):
@@ -178,17 +265,20 @@ def test_bad_leads_are_rejected(tmp_path):
 
 
 def test_real_pages(data, tmp_path):
-    """One real file: every mention is its anchor, and a candidate of its form."""
+    """One real file: every mention is its anchor, and a candidate of its form where it
+    was counted."""
     source = data / "wiki/featured/AA/wiki_00.bz2"
     build_from_wikipedia(source, tmp_path, Rejects(), dev_share=0.1)
     kb = KnowledgeBase.open(tmp_path / "kb", verify=True)
     assert len(kb) > 1000
-    documents = [
-        *read_training_documents(tmp_path / "train"),
-        *read_documents(tmp_path / "dev.jsonl", Rejects()),
-    ]
-    assert len(documents) > 100
-    for document in documents:
+    counted = list(read_training_documents(tmp_path / "train"))
+    held_back = list(read_documents(tmp_path / "dev.jsonl", Rejects()))
+    assert len(counted) > 100 and held_back
+    for document in held_back:
+        for mention in document.mentions:
+            surface = document.text[mention.start : mention.end]
+            assert surface == surface.strip() != ""
+    for document in counted:
         matches = kb.matches(document.text)
         spans = set(zip(matches.starts.tolist(), matches.ends.tolist(), strict=True))
         for mention in document.mentions:

@@ -1,0 +1,279 @@
+"""Files of redirects, aliases and titles in; more names and entities for a knowledge
+base made from pages out.
+
+The files are TSV in UTF-8, plain, `.gz` or `.bz2`. A line that cannot be used goes to
+the rejects. Titles are compared as Wikipedia does, and a "#section" is cut off.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections import Counter
+from collections.abc import Container, Iterator, Mapping
+from typing import Literal, NamedTuple
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import regex
+
+from insgenel_jax.kb.build.article_titles import article_title
+from insgenel_jax.kb.build.names import has_surrogate, name_problem
+from insgenel_jax.kb.build.tables import follow_redirects
+from insgenel_jax.kb.folding import form_key
+from insgenel_jax.text.formats.lines import decode_lines
+from insgenel_jax.text.formats.rejects import Rejects
+
+AliasFormat = Literal["counts", "probabilities", "aida_means"]
+
+# A dictionary of probabilities weighs as much as this many links of each form.
+LINKS_A_FORM = 100
+
+_COUNT = regex.compile("[0-9]{1,12}")
+_PROBABILITY = regex.compile(r"[0-9]*\.?[0-9]+(?:[eE][-+]?[0-9]{1,3})?")
+_ESCAPE = regex.compile(r"\\u([0-9A-Fa-f]{4})?")
+
+
+@dataclasses.dataclass(frozen=True)
+class DictionaryFiles:
+    """The files to read beside the pages; each may be left out.
+
+    redirects: alias <TAB> title. titles: one title a line. aliases: by `alias_format`,
+    see `read_aliases`.
+    """
+
+    redirects: str | os.PathLike | None = None
+    aliases: str | os.PathLike | None = None
+    titles: str | os.PathLike | None = None
+    alias_format: AliasFormat = "counts"
+
+
+NO_DICTIONARIES = DictionaryFiles()
+
+
+class Redirect(NamedTuple):
+    """Where a redirect leads, and the line where it stands."""
+
+    title: str
+    line: int
+
+
+class Alias(NamedTuple):
+    """A surface form, folded, that names a title; the line where it stands."""
+
+    form: str
+    title: str
+    count: int
+    line: int
+
+
+def read_redirects(path: str | os.PathLike, rejects: Rejects) -> dict[str, Redirect]:
+    """alias -> title, from lines `alias <TAB> title`; the first of an alias counts.
+
+    Chains are not followed yet; `end_redirects` does that.
+    """
+    redirects: dict[str, Redirect] = {}
+    for line, columns, raw in _read_columns(path, rejects, 2, 2):
+        try:
+            alias, title = map(_parse_title, columns)
+        except ValueError as error:
+            rejects.add(str(path), line, str(error), raw)
+            continue
+        if redirects.setdefault(alias, Redirect(title, line)).title != title:
+            rejects.add(str(path), line, "redirect given before to another title", raw)
+    return redirects
+
+
+def read_titles(path: str | os.PathLike, rejects: Rejects) -> list[str]:
+    """The titles of a file, one a line, each once."""
+    titles: dict[str, None] = {}
+    for line, (column,), raw in _read_columns(path, rejects, 1, 1):
+        try:
+            titles[_parse_title(column)] = None
+        except ValueError as error:
+            rejects.add(str(path), line, str(error), raw)
+    return list(titles)
+
+
+def read_aliases(
+    path: str | os.PathLike, rejects: Rejects, format: AliasFormat = "counts"
+) -> Iterator[Alias]:
+    """The aliases of a file, whose columns are what `format` says.
+
+    "counts": surface form, title and, where known, how many links have the form and
+    lead to the title (else 1); the dictionaries of GENRE and of Kolitsas et al., one
+    candidate a line, are read so where they hold counts.
+    "probabilities": the same with p(title | form), from 0 to 1, in place of the count.
+    It becomes a count of `LINKS_A_FORM` times p, at least 1.
+    "aida_means": AIDA's `"form" <TAB> Entity_with_underscores`, with quotes round the
+    form and escapes such as \\u002c in both columns. Each line counts 1.
+    """
+    least = 3 if format == "probabilities" else 2
+    most = 2 if format == "aida_means" else 3
+    for line, columns, raw in _read_columns(path, rejects, least, most):
+        try:
+            if format == "aida_means":
+                columns = _parse_aida(*columns)
+            problem = name_problem(columns[0])
+            if problem:
+                raise ValueError(problem)
+            title = _parse_title(columns[1])
+            count = _parse_count(columns[2], format) if len(columns) == 3 else 1
+        except ValueError as error:
+            rejects.add(str(path), line, str(error), raw)
+            continue
+        yield Alias(form_key(columns[0]), title, count, line)
+
+
+def end_redirects(
+    redirects: Mapping[str, Redirect],
+    pages: Container[str],
+    source: str | os.PathLike,
+    rejects: Rejects,
+) -> dict[str, str]:
+    """alias -> the title at the end of its chain of redirects.
+
+    pages: titles of pages, which end a chain. A redirect from one of them goes to
+    `rejects`, and so does one that leads in a circle or over too many others.
+    source: the file of the redirects.
+    """
+    targets = {alias: redirect.title for alias, redirect in redirects.items()}
+    ends: dict[str, str] = {}
+    for alias, (title, line) in redirects.items():
+        end = follow_redirects(title, targets, pages)
+        if alias in pages:
+            reason = "redirect from a title that has a page"
+        elif end in targets and end not in pages:
+            reason = "redirect in a circle, or over too many others"
+        else:
+            ends[alias] = end
+            continue
+        rejects.add(str(source), line, reason, f"{alias}\t{title}")
+    return ends
+
+
+def redirect_links(links: pa.Table, ends: Mapping[str, str]) -> tuple[pa.Table, int]:
+    """Links (columns of FORMS) with the title at the end of each redirect, and how many
+    links that changed. ends: alias -> title."""
+    coded = links["title"].combine_chunks().dictionary_encode()
+    names = coded.dictionary.to_pylist()
+    titles = pa.array([ends.get(name, name) for name in names], pa.large_string())
+    moved = pa.array([name in ends for name in names], pa.bool_())
+    count = pc.sum(links["count"].filter(moved.take(coded.indices))).as_py() or 0
+    place = links.schema.get_field_index("title")
+    titles = titles.take(coded.indices)
+    return links.set_column(place, links.schema.field(place), titles), count
+
+
+def known_redirects(
+    redirects: Mapping[str, Redirect],
+    ends: Mapping[str, str],
+    known: Container[str],
+    source: str | os.PathLike,
+    rejects: Rejects,
+) -> dict[str, str]:
+    """Those of `ends` that lead to a title in `known`; the others go to `rejects`."""
+    good: dict[str, str] = {}
+    for alias, title in ends.items():
+        if title in known:
+            good[alias] = title
+        else:
+            content = f"{alias}\t{redirects[alias].title}"
+            reason = f"unknown title: {title}"
+            rejects.add(str(source), redirects[alias].line, reason, content)
+    return good
+
+
+def count_aliases(
+    files: DictionaryFiles,
+    ends: Mapping[str, str],
+    known: Container[str],
+    rejects: Rejects,
+) -> tuple[Counter[tuple[str, str]], int]:
+    """Counts of (form, title) over the file of aliases, and how many lines gave them.
+
+    ends: redirects, which are followed. known: the titles of the entities; an alias of
+    another title goes to `rejects`.
+    """
+    counts: Counter[tuple[str, str]] = Counter()
+    used = 0
+    if files.aliases is None:
+        return counts, used
+    for alias in read_aliases(files.aliases, rejects, files.alias_format):
+        title = ends.get(alias.title, alias.title)
+        if title in known:
+            counts[alias.form, title] += alias.count
+            used += 1
+        else:
+            content = f"{alias.form}\t{alias.title}"
+            reason = f"unknown title: {title}"
+            rejects.add(str(files.aliases), alias.line, reason, content)
+    return counts, used
+
+
+def _read_columns(
+    path: str | os.PathLike, rejects: Rejects, least: int, most: int
+) -> Iterator[tuple[int, list[str], str]]:
+    """(line number, columns without spaces at their ends, line) of a TSV file.
+
+    least, most: how many columns a line may have. Other lines go to `rejects`.
+    """
+    for number, raw in decode_lines(path, rejects):
+        columns = [column.strip() for column in raw.split("\t")]
+        if not raw.strip():
+            rejects.add(str(path), number, "empty line", raw)
+        elif not least <= len(columns) <= most:
+            expected = f"{least}" if least == most else f"{least} or {most}"
+            reason = f"wrong columns: expected {expected}, found {len(columns)}"
+            rejects.add(str(path), number, reason, raw)
+        else:
+            yield number, columns, raw
+
+
+def _parse_title(name: str) -> str:
+    """An article's title in its one spelling. Raises ValueError with the reason why a
+    name is none."""
+    title = article_title(name.split("#")[0])
+    if not title and name:
+        raise ValueError("not the title of an article")
+    problem = name_problem(title)
+    if problem:
+        raise ValueError(problem)
+    return title
+
+
+def _parse_count(column: str, format: AliasFormat) -> int:
+    """A count, at least 1. Raises ValueError for a column that is not what `format`
+    says."""
+    if format == "counts":
+        if not _COUNT.fullmatch(column) or not int(column):
+            raise ValueError(
+                f"bad count: expected a whole number, found {column!r:.40}"
+            )
+        return int(column)
+    if not _PROBABILITY.fullmatch(column) or float(column) > 1:
+        raise ValueError(f"bad probability: expected 0 to 1, found {column!r:.40}")
+    return max(1, round(LINKS_A_FORM * float(column)))
+
+
+def _parse_aida(form: str, entity: str) -> list[str]:
+    """The two columns of a line of aida_means, without quotes and escapes."""
+    if len(form) < 2 or form[0] != '"' or form[-1] != '"':
+        raise ValueError("surface form without quotes")
+    return [_unescape(form[1:-1]), _unescape(entity)]
+
+
+def _unescape(text: str) -> str:
+    """A text with the character for each escape \\uXXXX. Raises ValueError for a bad
+    escape."""
+
+    def character(escape: regex.Match) -> str:
+        if escape[1] is None:
+            raise ValueError("bad escape: expected four hexadecimal digits after \\u")
+        return chr(int(escape[1], 16))
+
+    text = _ESCAPE.sub(character, text)
+    if has_surrogate(text):  # two escapes may stand for one character beyond U+FFFF
+        code_units = text.encode("utf-16-le", "surrogatepass")
+        text = code_units.decode("utf-16-le", "surrogatepass")
+    return text
