@@ -34,8 +34,9 @@ from insgenel_jax.tokenizer import Tokenizer
 
 COPY, OPEN, CLOSE, ENTITY, TITLE, END = range(6)  # kinds of edges
 # The smallest ln weight of a candidate, relative to the best candidate of its mention.
-# This floor keeps every mass above zero.
-LEAST_LOG_WEIGHT = -50.0
+# This floor keeps every mass above zero, and lies far below what the logits of a model
+# can make up for.
+LEAST_LOG_WEIGHT = -500.0
 # The largest bias of an edge, either way, and the largest weight. At this size float32
 # still tells logits apart that differ by 1/16.
 LARGEST_BIAS = 1e6
@@ -59,8 +60,10 @@ class Weights:
 
     With greedy selection, a mention_bias, a length_bias and a prior_weight that are
     large make the links those of the lookup baseline: the leftmost longest mentions,
-    each with its most frequent entity. Large is what exceeds the differences of the
-    model's logits; 1,000 is far more than that. The sum of an edge's terms is formed in
+    each with its most frequent entity. Large biases are those that exceed the
+    differences of the model's logits; 1,000 is far more. A large prior_weight is one
+    that does so times the ln of the ratio of the two highest counts; at 1,000,000 the
+    counts 10,000 and 9,999 differ by 100. The sum of an edge's terms is formed in
     float64, limited to LARGEST_BIAS and rounded to float32 once, so that large terms
     that cancel each other cost no precision.
     """

@@ -12,9 +12,9 @@ from insgenel_jax.text.document import Document
 
 LARGE = {
     "system": "insgenel",
-    "mention_bias": 1e4,
-    "length_bias": 1e4,
-    "prior_weight": 1e4,
+    "mention_bias": 1e3,
+    "length_bias": 1e3,
+    "prior_weight": 1e6,
 }
 
 
