@@ -15,6 +15,7 @@ from insgenel_jax.text.formats.documents import read_documents
 from insgenel_jax.text.formats.rejects import Rejects
 from tests.helpers.linked import check, same
 from tests.helpers.linkers import add_random_models
+from tests.helpers.lookup import LARGE, compare
 
 pytestmark = pytest.mark.slow
 SETS = ("kore50", "reuters128", "oke2015_eval")
@@ -90,3 +91,22 @@ def test_every_decoder_links_alike(data, linker_of_articles, name):
                 differ += 1
         assert differ <= ties, options
         assert ties <= 3
+
+
+@pytest.mark.parametrize("name", SETS)
+@pytest.mark.parametrize(
+    "filters", [{}, {"case": "capitalised", "min_link_probability": 0.05}]
+)
+def test_large_weights_are_the_lookup_baseline(data, linker_of_articles, name, filters):
+    """Link for link, but for mentions that a token or a chunk cuts, and equal counts.
+
+    At most one other link in a hundred differs.
+    """
+    with Rejects(None) as rejects:
+        documents = list(read_documents(data / f"el/{name}.jsonl", rejects))
+    linker = Linker.from_pretrained(linker_of_articles, **LARGE, **filters)
+    found = compare(linker, documents)
+    print(name, filters, found)  # exceptions are listed with -s
+    assert found.cut == linker.stats["dropped"] + linker.stats["cut"]
+    assert len(found.exceptions) <= 0.01 * found.links
+    assert found.links >= 40 and found.ambiguous - found.ties > 10

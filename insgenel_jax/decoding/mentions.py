@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -20,6 +21,8 @@ class CandidateMention:
     that the caller gives it may not. link_probability: how often the surface form is
     linked where it occurs, 0 to 1. retriever_scores: inner products as retrieved, or
     None. any_title: whether every entity of the knowledge base is allowed; then n is 0.
+    linked, seen: how many documents link the surface form, and how many have it; 0 and
+    0 where that is not known, as for a given mention that is no surface form.
     """
 
     start: int
@@ -31,6 +34,16 @@ class CandidateMention:
     link_probability: float = 1.0
     retriever_scores: Float[np.ndarray, " n"] | None = None  # float32
     any_title: bool = False
+    linked: int = 0
+    seen: int = 0
+
+    @property
+    def link_log_odds(self) -> float:
+        """logit((linked + 1/2) / (seen + 1)): how much link counts speak for a link.
+
+        In natural-log units; 0 where no counts are known.
+        """
+        return math.log((self.linked + 0.5) / (self.seen - self.linked + 0.5))
 
 
 def allow_any_title(start: int, end: int) -> CandidateMention:

@@ -34,8 +34,12 @@ from insgenel_jax.tokenizer import Tokenizer
 
 COPY, OPEN, CLOSE, ENTITY, TITLE, END = range(6)  # kinds of edges
 # The smallest ln weight of a candidate, relative to the best candidate of its mention.
-# This floor keeps every mass above zero.
-LEAST_LOG_WEIGHT = -50.0
+# This floor keeps every mass above zero, and lies far below what the logits of a model
+# can make up for.
+LEAST_LOG_WEIGHT = -500.0
+# The largest bias of an edge, either way, and the largest weight. At this size float32
+# still tells logits apart that differ by 1/16.
+LARGEST_BIAS = 1e6
 
 OnTokens = tuple[int, int, CandidateMention]  # [start, end) in source tokens
 
@@ -44,13 +48,29 @@ OnTokens = tuple[int, int, CandidateMention]  # [start, end) in source tokens
 class Weights:
     """Biases on edges, and where decisions end. The defaults are the paper's.
 
-    mention_bias: added to the logit of OPEN (the paper's constant offset).
+    mention_bias: added to the logit of OPEN (the paper's constant offset). length_bias:
+    added to the logit of the token that lengthens a mention where it could be closed.
+    link_weight: weighs how often surface forms are linked. With s the link log-odds of
+    a mention (CandidateMention.link_log_odds), OPEN gets link_weight * max s over the
+    mentions that start there, and a token that lengthens a mention gets link_weight *
+    (max s over the longer mentions - s of the mention that could be closed).
     prior_weight, retriever_weight: exponents of p(entity | surface form) and of the
     retriever's softmax in the mass of title edges. rest_of_span: whether decisions go
     on after a link, in the rest of its decision span (*release*: no).
+
+    With greedy selection, a mention_bias, a length_bias and a prior_weight that are
+    large make the links those of the lookup baseline: the leftmost longest mentions,
+    each with its most frequent entity. Large biases are those that exceed the
+    differences of the model's logits; 1,000 is far more. A large prior_weight is one
+    that does so times the ln of the ratio of the two highest counts; at 1,000,000 the
+    counts 10,000 and 9,999 differ by 100. The sum of an edge's terms is formed in
+    float64, limited to LARGEST_BIAS and rounded to float32 once, so that large terms
+    that cancel each other cost no precision.
     """
 
     mention_bias: float = 0.0
+    length_bias: float = 0.0
+    link_weight: float = 0.0
     prior_weight: float = 0.0
     retriever_weight: float = 0.0
     rest_of_span: bool = True
@@ -78,7 +98,8 @@ class Table:
     decision span that the token is in, or p outside of spans. longest: edges on the
     longest path. dropped: how many candidate mentions start or end inside a token, or
     stand on the same tokens as an earlier one. titles: the tree of all titles; None
-    where no mention needs it.
+    where no mention needs it. mention_bias: the bias of OPEN where no candidate mention
+    starts; only beam search opens there (whole_target.extend).
     """
 
     indptr: Int[np.ndarray, " _"]  # int32 [S + 1]
@@ -92,6 +113,7 @@ class Table:
     longest: int
     dropped: int
     titles: TitleTrie | None = None
+    mention_bias: float = 0.0
 
     @functools.cached_property
     def lists(self) -> EdgeLists:
@@ -189,9 +211,7 @@ def build_table(
     states = itertools.count(last + 1)  # numbers not in use yet; copy p is state p
     edges, resume = _resume_edges(source, mentions, spans, weights, states)
     edges += _copy_edges(source, mentions, last)
-    marked, closed = _mention_edges(
-        tokenizer, source, mentions, weights.mention_bias, states
-    )
+    marked, closed = _mention_edges(tokenizer, source, mentions, weights, states)
     first_root = next(states)
     roots = {m: first_root + i for i, m in enumerate(listed)}
     edges += marked
@@ -218,6 +238,7 @@ def build_table(
         longest=_longest_path(mentions, longest_titles, last),
         dropped=len(candidates) - len(mentions),
         titles=titles if len(listed) < len(mentions) else None,
+        mention_bias=weights.mention_bias,
     )
 
 
@@ -268,7 +289,7 @@ def _mention_edges(
     tokenizer: Tokenizer,
     source: list[int],
     mentions: list[OnTokens],
-    mention_bias: float,
+    weights: Weights,
     states: Iterator[int],
 ) -> tuple[list[_Edge], list[int]]:
     """OPEN, the mentions' tokens and CLOSE; the state after CLOSE of each mention.
@@ -278,18 +299,37 @@ def _mention_edges(
     edges, closed = [], []
     by_start = itertools.groupby(enumerate(mentions), key=lambda item: item[1][0])
     for start, group in by_start:
-        members = [(m, end) for m, (_, end, _) in group]  # by end
+        members = [(m, end, c) for m, (_, end, c) in group]  # by end
         inside = [next(states) for _ in range(start, members[-1][1] + 1)]
-        edges.append(_Edge(start, tokenizer.open, inside[0], OPEN, mention_bias))
+        opening, longer = _mention_biases([c for _, _, c in members], weights)
+        bias = {
+            end: value for (_, end, _), value in zip(members[:-1], longer, strict=True)
+        }
+        edges.append(_Edge(start, tokenizer.open, inside[0], OPEN, opening))
         edges += [
-            _Edge(state, source[start + i], behind, COPY)
+            _Edge(state, source[start + i], behind, COPY, bias.get(start + i, 0.0))
             for i, (state, behind) in enumerate(itertools.pairwise(inside))
         ]
-        for m, end in members:
+        for m, end, _ in members:
             closed.append(next(states))
             at = inside[end - start]
             edges.append(_Edge(at, tokenizer.close, closed[m], CLOSE, value=m))
     return edges, closed
+
+
+def _mention_biases(
+    mentions: Sequence[CandidateMention], weights: Weights
+) -> tuple[float, list[float]]:
+    """The biases for n mentions that start together, the shortest first.
+
+    That of OPEN, and of the tokens that lengthen mention 0, 1, ... n - 2.
+    """
+    odds = np.array([mention.link_log_odds for mention in mentions])
+    best = np.maximum.accumulate(odds[::-1])[::-1]  # of each mention and those longer
+    opening = weights.mention_bias + weights.link_weight * best[0]
+    longer = weights.length_bias + weights.link_weight * (best[1:] - odds[:-1])
+    limited = np.clip([opening, *longer], -LARGEST_BIAS, LARGEST_BIAS).tolist()
+    return limited[0], limited[1:]
 
 
 def _span_ends(spans: list[tuple[int, int]], last: int) -> Int[np.ndarray, " P"]:

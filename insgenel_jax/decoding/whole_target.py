@@ -29,7 +29,9 @@ def extend(
     with "candidates" the edges are those of the table. With "first_token" (*paper*),
     OPEN is allowed wherever in a decision span the first token of one of the span's
     mentions stands, and after it the source tokens, as long as they agree with one of
-    those mentions; where none of them is a candidate mention, there is no CLOSE.
+    those mentions; where none of them is a candidate mention, there is no CLOSE. Where
+    no candidate mention starts, OPEN has the bias `mention_bias` alone; a token that
+    leads to no longer candidate mention has none.
 
     Raises ValueError for a source that ends before the last decision span does, and for
     a mention that may take any title.
@@ -57,7 +59,6 @@ def _add_edges(
     table: Table, edges: list[NewEdge], states: int, longest: int
 ) -> tuple[Table, Int[np.ndarray, " E"]]:
     """The table with further edges, and each edge's number in the old one, or -1."""
-    mention_bias = table.bias[table.kind == OPEN].max(initial=-np.inf)
     new_state, new_token, new_next, new_kind = (
         np.array(edges, np.int32).reshape(-1, 4).T
     )
@@ -68,7 +69,7 @@ def _add_edges(
     columns = {
         "token": (table.token, new_token),
         "next": (table.next, new_next),
-        "bias": (table.bias, np.where(new_kind == OPEN, mention_bias, 0)),
+        "bias": (table.bias, np.where(new_kind == OPEN, table.mention_bias, 0)),
         "kind": (table.kind, new_kind),
         "value": (table.value, np.full(len(edges), -1)),
     }

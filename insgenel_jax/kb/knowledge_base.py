@@ -206,8 +206,18 @@ class KnowledgeBase:
 
         It is 1 for a form that no document had, since nothing speaks against it.
         """
-        linked, seen = self._documents[np.asarray(forms, np.int64)].T
+        linked, seen = self.document_counts(forms)
         return np.where(seen == 0, 1, linked / np.maximum(seen, 1)).astype(np.float32)
+
+    def document_counts(
+        self, forms: Sequence[int] | Int[np.ndarray, " N"]
+    ) -> tuple[Int[np.ndarray, " N"], Int[np.ndarray, " N"]]:
+        """How many documents link each of N forms, and how many have it (seen).
+
+        Both are 0 where the knowledge base was made without labelled documents.
+        """
+        linked, seen = self._documents[np.asarray(forms, np.int64)].T
+        return linked, seen
 
 
 def _find(

@@ -124,11 +124,12 @@ def find_candidates(
     """
     everywhere = None if retrieved is None else retrieved.touching(*EVERYWHERE)
     forms = [form for _, _, form in spans if form is not None]
-    probabilities = iter(kb.link_probability(forms).tolist())
+    columns = (kb.link_probability(forms), *kb.document_counts(forms))
+    counts = zip(*(column.tolist() for column in columns), strict=True)
     candidates = []
     for start, end, form in spans:
         if form is not None:
-            candidate = from_dictionary(kb, form, start, end, next(probabilities))
+            candidate = from_dictionary(kb, form, start, end, *next(counts))
         elif everywhere is not None and len(everywhere.entities):
             candidate = equally_likely(everywhere.entities, start, end)
         else:
@@ -145,9 +146,18 @@ def find_candidates(
 
 
 def from_dictionary(
-    kb: KnowledgeBase, form: int, start: int, end: int, link_probability: float
+    kb: KnowledgeBase,
+    form: int,
+    start: int,
+    end: int,
+    link_probability: float,
+    linked: int,
+    seen: int,
 ) -> CandidateMention:
-    """A span with all entities of its surface form."""
+    """A span with all entities of its surface form.
+
+    link_probability, linked, seen: of the form, see CandidateMention.
+    """
     entities, counts = kb.candidates(form)
     return CandidateMention(
         start,
@@ -156,6 +166,8 @@ def from_dictionary(
         np.log(counts / counts.sum()),
         np.zeros(len(counts)),
         link_probability=link_probability,
+        linked=linked,
+        seen=seen,
     )
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from insgenel_jax import artifact
 from insgenel_jax.decoding import beam, speculative, step, tree
 from insgenel_jax.decoding.options import OPENINGS
-from insgenel_jax.decoding.table import Weights
+from insgenel_jax.decoding.table import LARGEST_BIAS, Weights
 from insgenel_jax.kb.occurrences import CASES
 from insgenel_jax.models.config import DTYPES
 from insgenel_jax.models.fields import expected_type
@@ -31,7 +31,14 @@ DECODERS: dict[str, ModuleType] = {
 # in two thirds of the time, but compiles so much more that only thousands of documents
 # repay it.
 FASTEST = "tree"
-LARGEST_WEIGHT = 1e6  # a larger bias leaves float32 no room for the logits beside it
+# The settings that are weights or biases in decoding, each a field of Weights.
+WEIGHTS = (
+    "mention_bias",
+    "length_bias",
+    "link_weight",
+    "prior_weight",
+    "retriever_weight",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,8 +50,8 @@ class Settings:
     number of entities retrieved for a window. scope: which windows allow entities for a
     mention: those that overlap the mention ("window"), its chunk ("chunk") or any of
     its document ("document"). case, min_link_probability: filters of candidate
-    mentions, see kb.occurrences. mention_bias, prior_weight, retriever_weight,
-    rest_of_span: see decoding.table.Weights.
+    mentions, see kb.occurrences. mention_bias, length_bias, link_weight, prior_weight,
+    retriever_weight, rest_of_span: see decoding.table.Weights.
 
     titles: with "all" a given mention that has no candidates may take any title of the
     knowledge base (this needs the `step` decoder); with "candidates" it stays NIL.
@@ -70,6 +77,8 @@ class Settings:
     case: str = "any"
     min_link_probability: float = 0.0
     mention_bias: float = 0.0
+    length_bias: float = 0.0
+    link_weight: float = 0.0
     prior_weight: float = 0.0
     retriever_weight: float = 0.0
     rest_of_span: bool = True
@@ -99,10 +108,10 @@ class Settings:
         for name in ("top_k", "beams", "chunk_tokens", "batch", "batch_tokens"):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise ValueError(f"{name}: expected at least 1, found {value}")
-        for name in ("mention_bias", "prior_weight", "retriever_weight"):
-            if abs(value := getattr(self, name)) > LARGEST_WEIGHT:
+        for name in WEIGHTS:
+            if abs(value := getattr(self, name)) > LARGEST_BIAS:
                 raise ValueError(
-                    f"{name}: expected at most {LARGEST_WEIGHT:,.0f} either way, found "
+                    f"{name}: expected at most {LARGEST_BIAS:,.0f} either way, found "
                     f"{value}"
                 )
         self._check_decoder()
@@ -178,6 +187,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "case": "capitalised",
         "min_link_probability": 0.0,
         "mention_bias": 0.0,
+        "length_bias": 0.0,
+        "link_weight": 0.0,
         "prior_weight": 0.0,
         "retriever_weight": 0.0,
         "rest_of_span": False,

@@ -170,7 +170,12 @@ def test_as_with_all_titles_for_candidates(
     titles = draw_titles(tokenizer, rng, count, letters)
     trie, titles_on_device = grow(tokenizer, titles)
     assert (np.diff(trie.indptr)[0] > 64) == (letters == 300)
-    weights = Weights(0.3, 1.0, 0.5, rest_of_span)
+    weights = Weights(
+        mention_bias=0.3,
+        prior_weight=1.0,
+        retriever_weight=0.5,
+        rest_of_span=rest_of_span,
+    )
     cases = [
         Case(tokenizer, rng, titles, trie, 0.6, weights, mentions=6) for _ in range(32)
     ]

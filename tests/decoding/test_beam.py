@@ -21,6 +21,7 @@ from tests.helpers.oracle import Search
 from tests.helpers.random_chunks import (
     TITLES,
     candidate,
+    cases,
     chunks_with_targets,
     make_case,
     make_chunk,
@@ -38,7 +39,7 @@ TEXTS = [
 ]
 
 
-BIAS = 3.0
+WEIGHTS = Weights(mention_bias=3.0, length_bias=1.0, link_weight=0.5)
 
 
 @pytest.fixture(scope="module")
@@ -67,16 +68,18 @@ def run_anew(generator, prompt):
 )
 def test_over_legal_outputs(generator, tokenizer, monkeypatch, beams, tokens_per_call):
     """Targets and scores, with biases, however many forced tokens a call runs."""
-    weights = Weights(mention_bias=4.0)
-    chunks, targets = chunks_with_targets(tokenizer, 0, 8, weights)
+    weights = Weights(mention_bias=4.0, length_bias=1.0, link_weight=0.5)
+    found_cases = list(cases(tokenizer, np.random.default_rng(0), 8, weights))
+    chunks = [case.chunk for case in found_cases]
     monkeypatch.setattr(beam, "TOKENS_PER_CALL", tokens_per_call)
     found = beam.decode(*generator, chunks, batch=8, options=Options(beams=beams))
     links = 0
-    for chunk, legal, path in zip(chunks, targets, found, strict=True):
+    for case, path in zip(found_cases, found, strict=True):
+        chunk = case.chunk
         search = Search(
             run_anew(generator, chunk.prompt),
-            legal,
-            bias=lambda i, t: 4.0 * (t == tokenizer.open),
+            targets_of(case, tokenizer),
+            bias=case.bias,
         )
         expected, target = search.find(beams)
         assert path.margin > 1e-4
@@ -125,14 +128,14 @@ def test_when_the_search_ends(tokenizer, monkeypatch, beams):
     rng = np.random.default_rng(beams)
     model, params = toy_model(tokenizer.size, 1.0)
     for _ in range(8):
-        cases = [random_case(tokenizer, rng, TEXTS[i % len(TEXTS)]) for i in range(16)]
-        chunks = [case.chunk for case in cases]
+        some = [random_case(tokenizer, rng, TEXTS[i % len(TEXTS)]) for i in range(16)]
+        chunks = [case.chunk for case in some]
         found = []
         for tokens_per_call in (1, 8):
             monkeypatch.setattr(beam, "TOKENS_PER_CALL", tokens_per_call)
             options = Options(beams=beams)
             found.append(beam.decode(model, params, chunks, batch=16, options=options))
-        for case, a, b in zip(cases, *found, strict=True):
+        for case, a, b in zip(some, *found, strict=True):
             chunk = case.chunk
 
             def log_probs(ids, prompt=chunk.prompt):
@@ -143,7 +146,7 @@ def test_when_the_search_ends(tokenizer, monkeypatch, beams):
             search = Search(
                 functools.cache(log_probs),
                 targets_of(case, tokenizer),
-                bias=lambda i, t: BIAS * (t == tokenizer.open),
+                bias=case.bias,
             )
             expected, target = search.find(beams)
             for path in (a, b):
@@ -163,7 +166,7 @@ def random_case(tokenizer, rng, text):
     if rng.random() < 0.5:  # a given mention: its OPEN is forced
         c = candidates[0]
         candidates[0] = candidate(c.start, c.end, [0, 1], rng, optional=False)
-    return make_case(tokenizer, text, candidates, Weights(mention_bias=BIAS))
+    return make_case(tokenizer, text, candidates, WEIGHTS)
 
 
 def test_one_beam_is_greedy(tokenizer):
@@ -222,8 +225,8 @@ def test_calls_and_tokens_are_counted(generator, tokenizer, monkeypatch, optiona
 
 
 def looser_cases(tokenizer, count):
-    """Chunks, their legal targets, and the outputs that are dead ends."""
-    rng = np.random.default_rng(1)
+    """Cases, their legal targets, and the outputs that are dead ends."""
+    rng = np.random.default_rng(4)
     for i in range(count):
         text = TEXTS[i % len(TEXTS)]
         tokens = encode_source(tokenizer, text)
@@ -232,8 +235,7 @@ def looser_cases(tokenizer, count):
             end = int(rng.integers(start, n))
             span = int(tokens.starts[start]), int(tokens.ends[end])
             candidates[span] = candidate(*span, [0, 1], rng)
-        weights = Weights(mention_bias=BIAS)
-        case = make_case(tokenizer, text, list(candidates.values()), weights)
+        case = make_case(tokenizer, text, list(candidates.values()), WEIGHTS)
         source, dead = case.chunk.source, set()
         spans = [mention[:2] for mention in case.chunk.table.mentions]
         for start, end in merge_spans(spans):
@@ -248,7 +250,7 @@ def looser_cases(tokenizer, count):
                             (*before, tokenizer.open, *source[p : p + n])
                             for before in copies(case.outputs, source, p, tokenizer)
                         }
-        yield case.chunk, targets_of(case, tokenizer), dead
+        yield case, targets_of(case, tokenizer), dead
 
 
 def copies(outputs, source, p, tokenizer):
@@ -269,10 +271,13 @@ def copies(outputs, source, p, tokenizer):
 
 
 def test_the_longer_table(tokenizer):
-    """Every way through it is a legal target or, with "first_token", a dead end."""
+    """Every way through it is a legal target or, with "first_token", a dead end.
+
+    Its edges have the biases of the design, those of dead ends too.
+    """
     ends = 0
-    for chunk, targets, dead in looser_cases(tokenizer, 30):
-        table = chunk.table
+    for case, targets, dead in looser_cases(tokenizer, 30):
+        chunk, table = case.chunk, case.chunk.table
         for openings, expected in (
             ("candidates", targets),
             ("first_token", targets | dead),
@@ -296,7 +301,10 @@ def test_the_longer_table(tokenizer):
                 if state == len(longer.indptr) - 2:
                     finished.add(ids)
                 for edge in range(row.start, row.stop):
-                    stack.append((longer.next[edge], (*ids, int(longer.token[edge]))))
+                    token = int(longer.token[edge])
+                    bias = case.bias(ids, token)
+                    assert longer.bias[edge] == pytest.approx(bias, abs=1e-5)
+                    stack.append((longer.next[edge], (*ids, token)))
             assert found == prefixes
             assert finished == targets
             for name in ("token", "bias", "kind", "value"):
@@ -311,7 +319,8 @@ def test_the_longer_table(tokenizer):
 @pytest.mark.parametrize("beams", [1, 2])
 def test_dead_ends(generator, tokenizer, beams):
     """Beams that walk into dead ends are dropped; the others, if any, go on."""
-    chunks, targets, dead = zip(*looser_cases(tokenizer, 24), strict=True)
+    loose, targets, dead = zip(*looser_cases(tokenizer, 24), strict=True)
+    chunks = [case.chunk for case in loose]
 
     def search(openings):
         options = Options(beams=beams, openings=openings)
@@ -325,15 +334,12 @@ def test_dead_ends(generator, tokenizer, beams):
 
     found, plain = search("first_token"), search("candidates")
     lost = differ = 0
-    for chunk, legal, ends, path, usual in zip(
-        chunks, targets, dead, found, plain, strict=True
+    for case, legal, ends, path, usual in zip(
+        loose, targets, dead, found, plain, strict=True
     ):
-        expected, target = Search(
-            run_anew(generator, chunk.prompt),
-            legal,
-            ends,
-            lambda i, t: BIAS * (t == tokenizer.open),
-        ).find(beams)
+        chunk = case.chunk
+        search = Search(run_anew(generator, chunk.prompt), legal, ends, case.bias)
+        expected, target = search.find(beams)
         assert path.margin > 1e-4
         assert path.score == pytest.approx(expected, abs=1e-4)
         if not target:

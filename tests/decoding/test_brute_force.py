@@ -9,7 +9,7 @@ from insgenel_jax.decoding import blocks, selection, speculative, step, tree
 from insgenel_jax.decoding.mentions import merge_spans
 from insgenel_jax.decoding.options import Options
 from insgenel_jax.decoding.path import follow
-from insgenel_jax.decoding.table import OPEN
+from insgenel_jax.decoding.table import COPY, OPEN
 from tests.helpers.marks import slow
 from tests.helpers.oracle import Oracle
 from tests.helpers.random_chunks import random_chunk, target_of, varied_case
@@ -107,17 +107,18 @@ def test_marginal(tokenizer, seed):
 def test_the_chunks_have_all_kinds(tokenizer):
     """Everything occurs that brute force is meant to check."""
     cases = [case for case, _ in chunks(tokenizer, 0)]
-    given = weighted = passing = unweighted = 0
+    given = weighted = passing = unweighted = longer = 0
     for case in cases:
         mentions, title = case.chunk.table.mentions, case.chunk.table.kind > OPEN
         given += not all(candidate.optional for *_, candidate in mentions)
         weighted += bool(np.abs(case.chunk.table.bias[title]).max() > 0.1)
         unweighted += not case.chunk.table.bias[title].any()
+        longer += case.chunk.table.bias[case.chunk.table.kind == COPY].any()
         # a link after which some of its decision span is left
         ends = case.chunk.table.span_end
         short = any(end < ends[start] for start, end, _ in mentions)
         passing += short and not case.weights.rest_of_span
-    assert min(given, weighted, passing, unweighted) >= 8
+    assert min(given, weighted, passing, unweighted, longer) >= 8
 
 
 def sums_along(block, log_probs):

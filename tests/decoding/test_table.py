@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from insgenel_jax.decoding.mentions import merge_spans
-from insgenel_jax.decoding.table import Weights, build_table
+from insgenel_jax.decoding.mentions import CandidateMention, merge_spans
+from insgenel_jax.decoding.table import LARGEST_BIAS, Weights, build_table
 from insgenel_jax.text.linked_text import encode_source, encode_titles
 from tests.helpers.random_chunks import (
     TITLES,
@@ -103,6 +103,70 @@ def test_biases(tokenizer):
             state = table.next[edge]
         assert table.value[edge] == entity
         assert total == pytest.approx(0.7 + log_weight[entity] - log_mean, abs=1e-5)
+
+
+def york_biases(tokenizer, counts, weights):
+    """The biases along "New York City" in a table.
+
+    counts: the words of a mention that starts at "New" -> (linked, seen) of its surface
+    form. Returns the bias of OPEN at "New", and those of the words behind "New" within
+    a mention.
+    """
+    tokens = encode_source(tokenizer, "New York City")
+    assert len(tokens) == 3
+    one = np.zeros(1)
+    mentions = [
+        CandidateMention(
+            0, int(tokens.ends[n - 1]), np.array([0]), one, one, linked=k, seen=m
+        )
+        for n, (k, m) in counts.items()
+    ]
+    table = build_table(tokenizer, tokens, mentions, [[9]].__getitem__, weights)
+    state, biases = 0, []
+    for token in (tokenizer.open, *tokens.ids.tolist()[: max(counts)]):
+        row = slice(table.indptr[state], table.indptr[state + 1])
+        edge = row.start + table.token[row].tolist().index(token)
+        biases.append(float(table.bias[edge]))
+        state = int(table.next[edge])
+    # nothing else is biased: one candidate a mention
+    assert np.count_nonzero(table.bias) == np.count_nonzero(biases)
+    opening, first, *longer = biases
+    assert first == 0  # there is no way round the first word of a mention
+    return opening, longer
+
+
+def test_mention_biases_by_hand(tokenizer):
+    """Link log-odds: "New" ln 1/9, "New York" ln 7, "New York City" 0 (not known)."""
+    counts = {1: (0, 4), 2: (3, 3), 3: (0, 0)}
+    nine, seven = math.log(9), math.log(7)
+    weights = Weights(mention_bias=1.0, length_bias=0.25, link_weight=2.0)
+    opening, longer = york_biases(tokenizer, counts, weights)
+    assert opening == pytest.approx(1 + 2 * seven)
+    assert longer == pytest.approx([0.25 + 2 * (seven + nine), 0.25 - 2 * seven])
+    # the best of those longer than "New" is not the next one
+    counts = {1: (0, 4), 2: (0, 0), 3: (3, 3)}
+    opening, longer = york_biases(tokenizer, counts, weights)
+    assert opening == pytest.approx(1 + 2 * seven)
+    assert longer == pytest.approx([0.25 + 2 * (seven + nine), 0.25 + 2 * seven])
+    # "New York" alone: nothing can be closed at "New", so nothing weighs the length
+    opening, longer = york_biases(tokenizer, {2: (3, 3)}, weights)
+    assert (opening, longer) == (pytest.approx(1 + 2 * seven), [0.0])
+    opening, longer = york_biases(tokenizer, counts, Weights(length_bias=0.25))
+    assert (opening, longer) == (0.0, [0.25, 0.25])
+
+
+def test_large_biases_stay_precise(tokenizer):
+    """Terms that cancel leave their difference; no bias is above the largest one."""
+    odds = math.log(2e9 + 1)
+    counts = {1: (0, 0), 2: (10**9, 10**9)}
+    weights = Weights(mention_bias=-1e5 * odds, link_weight=1e5)
+    opening, longer = york_biases(tokenizer, counts, weights)
+    assert opening == pytest.approx(0, abs=1e-6)
+    assert longer == [LARGEST_BIAS]
+    weights = Weights(mention_bias=-1e6, length_bias=-1e6, link_weight=-1e6)
+    assert york_biases(tokenizer, counts, weights) == (-LARGEST_BIAS, [-LARGEST_BIAS])
+    beside = np.float32(LARGEST_BIAS) + np.float32(1 / 16)
+    assert beside - np.float32(LARGEST_BIAS) == 1 / 16
 
 
 def test_weights_of_zero_add_nothing(tokenizer):

@@ -7,7 +7,13 @@ import numpy as np
 import pytest
 
 from insgenel_jax.decoding.mentions import CandidateMention
-from insgenel_jax.decoding.table import END, TITLE, Weights, build_table
+from insgenel_jax.decoding.table import (
+    END,
+    LEAST_LOG_WEIGHT,
+    TITLE,
+    Weights,
+    build_table,
+)
 from insgenel_jax.text.linked_text import encode_source, encode_titles
 from tests.helpers.random_chunks import TITLES, varied_case
 
@@ -95,6 +101,20 @@ def test_the_retriever_weighs_alone(tokenizer):
     )
     assert found["York"] == pytest.approx([math.log(0.2), 0], abs=1e-6)
     assert found["City"] == pytest.approx([math.log(1.8), 0], abs=1e-6)
+
+
+def test_a_large_prior_weight_settles_the_title(tokenizer):
+    """Counts of 10,000 and 9,999 are enough; no weight is below the floor."""
+    probabilities = np.array([10_000, 9_999, 9_999, 9_999]) / 39_997
+    weights = Weights(prior_weight=1e6)
+    found, _ = in_york(tokenizer, [2, 0, 1, 3], probabilities, weights)
+    best = found.pop("New York City")
+    assert min(best) >= 0
+    for biases in found.values():
+        assert min(biases) < -90
+    found, _ = in_york(tokenizer, [0, 4], [0.75, 0.25], weights)
+    assert found["City"][0] == pytest.approx(LEAST_LOG_WEIGHT + math.log(2), abs=1e-3)
+    assert LEAST_LOG_WEIGHT <= -500
 
 
 def test_along_a_title_they_telescope(tokenizer):

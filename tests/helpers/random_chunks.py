@@ -22,8 +22,16 @@ TEXTS = ["New York City", "(York) New York's 1999", "in York", "York's mayor: Yo
 def candidate(start, end, entities, rng, optional=True):
     n = len(entities)
     prior, retriever = (np.log(rng.dirichlet(np.ones(n))) for _ in range(2))
+    seen = int(rng.integers(0, 30))
     return CandidateMention(
-        start, end, np.array(entities, np.int32), prior, retriever, optional
+        start,
+        end,
+        np.array(entities, np.int32),
+        prior,
+        retriever,
+        optional,
+        linked=int(rng.integers(0, seen + 1)),
+        seen=seen,
     )
 
 
@@ -159,17 +167,26 @@ def varied_case(tokenizer, rng):
         mention_bias=float(rng.normal()),
         prior_weight=float(rng.choice([0, 0.5, 1])),
         retriever_weight=float(rng.choice([0, 0.5, 2])),
+        length_bias=float(rng.normal()),
+        link_weight=float(rng.choice([0, -0.5, 1])),
         rest_of_span=bool(rng.random() < 0.5),
     )
     return make_case(tokenizer, text, list(candidates.values()), weights)
 
 
 def spelled_bias(tokenizer, tokens, candidates, titles, weights):
-    """bias(ids, token) of title edges, from a dict of all title prefixes."""
+    """bias(ids, token), straight from section 6 of the design.
+
+    That of title edges comes from a dict of all title prefixes. In dead ends OPEN has
+    mention_bias alone, and other tokens have none.
+    """
     starts, ends = tokens.starts.tolist(), tokens.ends.tolist()
+    odds = {}  # mention -> s
     below = {}  # (mention, title prefix) -> weights of the candidates below
     for c in candidates:
         mention = starts.index(c.start), ends.index(c.end) + 1
+        probability = (c.linked + 1 / 2) / (c.seen + 1)
+        odds[mention] = np.log(probability / (1 - probability))
         for entity, prior, retriever in zip(
             c.entities.tolist(), c.log_prior, c.log_retriever, strict=True
         ):
@@ -181,11 +198,18 @@ def spelled_bias(tokenizer, tokens, candidates, titles, weights):
                 below.setdefault((mention, title[:n]), []).append(weight)
 
     def bias(ids, token):
-        if token == tokenizer.open:
-            return weights.mention_bias
         mention, title = read_place(tokenizer, ids)
+        start, here = mention
+        if token == tokenizer.open:
+            best = max((s for (p, _), s in odds.items() if p == here), default=0.0)
+            return weights.mention_bias + weights.link_weight * best
         if title is None:
-            return 0.0
+            longer = [s for (p, q), s in odds.items() if p == start and q > here]
+            ends = token in (tokenizer.close, tokenizer.entity)
+            if mention not in odds or not longer or ends:
+                return 0.0
+            gain = max(longer) - odds[mention]
+            return weights.length_bias + weights.link_weight * gain
         child, parent = below[mention, (*title, token)], below[mention, title]
         return float(np.log(np.mean(child) / np.mean(parent)))
 
@@ -234,6 +258,8 @@ def random_chunk(tokenizer, rng):
         mention_bias=float(rng.normal()),
         prior_weight=float(rng.choice([0, 1])),
         retriever_weight=float(rng.choice([0, 0.5])),
+        length_bias=float(rng.normal()),
+        link_weight=float(rng.choice([0, 1])),
         rest_of_span=bool(rng.random() < 0.7),
     )
     return make_chunk(tokenizer, text, list(candidates.values()), ids, weights)

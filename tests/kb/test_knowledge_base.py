@@ -118,6 +118,8 @@ def test_link_probability_counts_documents(kb):
     assert probability.dtype == np.float32
     assert probability == pytest.approx([2 / 3, 0, 1, 1])
     assert kb.link_probability(np.zeros(0, np.int32)).shape == (0,)
+    linked, seen = kb.document_counts([kb.form(surface) for surface in surfaces])
+    assert (linked.tolist(), seen.tolist()) == ([2, 0, 1, 0], [3, 2, 1, 0])
 
 
 def test_capitalised_counts_leave_out_lower_case(tmp_path):
