@@ -74,7 +74,7 @@ assert_close = functools.partial(
 
 @pytest.mark.parametrize(
     ("function", "config"),
-    [(differentiate, dataclasses.replace(LLAMA, lora=Lora())), (encode, BERT)],
+    [slow(differentiate, dataclasses.replace(LLAMA, lora=Lora())), (encode, BERT)],
     ids=["llama with LoRA", "bert"],
 )
 def test_one_device_or_eight(function, config):

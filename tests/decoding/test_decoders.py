@@ -60,6 +60,7 @@ def test_all_decoders_give_the_same_answer(tokenizer, family, scales):
     assert links > 500
 
 
+@pytest.mark.slow
 def test_each_option_has_its_decoder(generator, tokenizer):
     """HONOURS names fields of Options, and all of them; the others change nothing."""
     fields = {field.name for field in dataclasses.fields(Options)}
@@ -135,7 +136,7 @@ def test_batch_and_padding_change_nothing(generator, tokenizer, decoder):
         assert (alone.calls, alone.tokens) == (expected.calls, expected.tokens)
 
 
-@pytest.mark.parametrize("decoder", [step, beam, tree, speculative])
+@pytest.mark.parametrize("decoder", [slow(step), slow(beam), tree, speculative])
 def test_padding_needs_no_positions(tokenizer, decoder):
     """Positions behind the last one that a chunk needs are not used: here they are NaN.
 

@@ -40,7 +40,7 @@ def linker(linker_path):
 
 @pytest.fixture(scope="module")
 def texts():
-    return [d.text for d in mini_world.paragraphs("dev", 30)] + HARD
+    return [d.text for d in mini_world.paragraphs("dev", 16)] + HARD
 
 
 @pytest.mark.parametrize("system", ["insgenel-r", slow("insgenel")])
@@ -50,7 +50,7 @@ def test_every_output_is_sound(linker_path, texts, system):
     )
     documents = linker(texts)
     assert [document.text for document in documents] == texts
-    assert sum(len(document.mentions) for document in documents) > 100
+    assert sum(len(document.mentions) for document in documents) > 60
     for document in documents:
         check(linker, document)
     empty, spaces, nothing, *_ = documents[-len(HARD) :]

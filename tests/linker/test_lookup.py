@@ -6,6 +6,9 @@ from insgenel_jax import mini_world
 from insgenel_jax.decoding.table import LARGEST_BIAS
 from insgenel_jax.linker import Linker
 from tests.helpers.lookup import LARGE, compare
+from tests.helpers.marks import slow
+
+WEIGHTS = ("mention_bias", "length_bias", "prior_weight")
 
 
 @pytest.fixture(scope="module")
@@ -17,11 +20,11 @@ def documents():
     "options",
     [
         {"decoder": "tree"},
-        {"decoder": "tree", "case": "capitalised", "min_link_probability": 0.3},
-        {"decoder": "tree", "selection": "marginal"},
+        slow({"case": "capitalised", "min_link_probability": 0.3}),
+        slow({"selection": "marginal"}),
         {"decoder": "speculative", "min_link_probability": 0.1},
-        dict.fromkeys(("mention_bias", "length_bias", "prior_weight"), LARGEST_BIAS),
-        {"decoder": "step", "chunk_tokens": 20, "case": "capitalised"},
+        slow(dict.fromkeys(WEIGHTS, LARGEST_BIAS)),
+        slow({"decoder": "step", "chunk_tokens": 20, "case": "capitalised"}),
     ],
 )
 def test_large_weights_are_the_lookup_baseline(linker_path, documents, options):
@@ -32,7 +35,7 @@ def test_large_weights_are_the_lookup_baseline(linker_path, documents, options):
     assert found.links > 100 and found.ambiguous - found.ties > 50
 
 
-@pytest.mark.parametrize("name", ["mention_bias", "length_bias", "prior_weight"])
+@pytest.mark.parametrize("name", WEIGHTS)
 def test_each_of_them_is_needed(linker_path, documents, name):
     """The generator's decisions are noise wherever no weight settles them."""
     linker = Linker.from_pretrained(linker_path, **LARGE | {name: 0.0})

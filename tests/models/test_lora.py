@@ -114,6 +114,7 @@ def test_release_defaults():
     }
 
 
+@pytest.mark.slow
 def test_the_additions_alone_are_differentiated():
     """Joined to a constant base they get the gradients of the whole tree."""
     additions, base = lora.split(PARAMS)

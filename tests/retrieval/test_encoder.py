@@ -47,6 +47,7 @@ def test_the_mask_is_one_that_cudnn_has(params, monkeypatch):
     assert seen and np.isfinite(vectors).all()
 
 
+@pytest.mark.slow
 def test_both_ways_to_batch_give_the_same_vectors(params, monkeypatch):
     monkeypatch.setattr(encoder, "FIXED", 7)
     rng = np.random.default_rng(0)
