@@ -36,10 +36,11 @@ from trie import MADE_FROM, TRAINED_ON, VOCABULARY, encode
 
 from insgenel_jax import models
 from insgenel_jax.decoding import step
+from insgenel_jax.decoding.build import build_table
 from insgenel_jax.decoding.chunk import Chunk
 from insgenel_jax.decoding.mentions import CandidateMention, allow_any_title
 from insgenel_jax.decoding.options import Options
-from insgenel_jax.decoding.table import Weights, build_table
+from insgenel_jax.decoding.table import Weights
 from insgenel_jax.decoding.title_trie import (
     TitleTrie,
     build_title_trie,

@@ -36,11 +36,12 @@ from tables import as_table  # beside this script
 
 from insgenel_jax import models
 from insgenel_jax.decoding import beam, speculative, step, tree
+from insgenel_jax.decoding.build import build_table
 from insgenel_jax.decoding.chunk import Chunk
 from insgenel_jax.decoding.mentions import CandidateMention
 from insgenel_jax.decoding.options import Options
 from insgenel_jax.decoding.path import follow
-from insgenel_jax.decoding.table import Table, Weights, build_table
+from insgenel_jax.decoding.table import Table, Weights
 from insgenel_jax.linker.batches import decoder_model
 from insgenel_jax.models import hf
 from insgenel_jax.models.config import ModelConfig

@@ -41,12 +41,13 @@ from rich.console import Console
 from tables import as_table
 
 from insgenel_jax.decoding import tree
+from insgenel_jax.decoding.build import build_table
 from insgenel_jax.decoding.chunk import Chunk
 from insgenel_jax.decoding.forward import Model
 from insgenel_jax.decoding.mentions import CandidateMention, merge_spans
 from insgenel_jax.decoding.options import Options
 from insgenel_jax.decoding.path import read_links
-from insgenel_jax.decoding.table import Table, Weights, build_table
+from insgenel_jax.decoding.table import Table, Weights
 from insgenel_jax.text.linked_text import Tokens, encode_source, encode_titles
 from insgenel_jax.tokenizer import Tokenizer, train_bpe
 

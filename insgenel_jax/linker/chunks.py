@@ -14,9 +14,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from insgenel_jax.decoding.build import build_table
 from insgenel_jax.decoding.chunk import Chunk
 from insgenel_jax.decoding.mentions import CandidateMention
-from insgenel_jax.decoding.table import Table, Weights, build_table
+from insgenel_jax.decoding.table import Table, Weights
 from insgenel_jax.decoding.title_trie import TitleTrie
 from insgenel_jax.generator import Generator
 from insgenel_jax.linker.mentions import DocumentMentions, leave_out

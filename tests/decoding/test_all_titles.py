@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from insgenel_jax.decoding import beam, speculative, step, tree
+from insgenel_jax.decoding.build import build_table
 from insgenel_jax.decoding.chunk import Chunk
 from insgenel_jax.decoding.mentions import CandidateMention, allow_any_title
 from insgenel_jax.decoding.options import Options
 from insgenel_jax.decoding.path import read_links
-from insgenel_jax.decoding.table import Weights, build_table
+from insgenel_jax.decoding.table import Weights
 from insgenel_jax.decoding.title_trie import build_title_trie
 from insgenel_jax.text.linked_text import encode_prompt, encode_source, find_tokens
 from tests.helpers.marks import slow

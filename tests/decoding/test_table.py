@@ -5,8 +5,9 @@ import math
 import numpy as np
 import pytest
 
+from insgenel_jax.decoding.build import build_table
 from insgenel_jax.decoding.mentions import CandidateMention, merge_spans
-from insgenel_jax.decoding.table import LARGEST_BIAS, Weights, build_table
+from insgenel_jax.decoding.table import LARGEST_BIAS, Weights
 from insgenel_jax.text.linked_text import encode_source, encode_titles
 from tests.helpers.random_chunks import (
     TITLES,

@@ -6,14 +6,9 @@ import math
 import numpy as np
 import pytest
 
+from insgenel_jax.decoding.build import LEAST_LOG_WEIGHT, build_table
 from insgenel_jax.decoding.mentions import CandidateMention
-from insgenel_jax.decoding.table import (
-    END,
-    LEAST_LOG_WEIGHT,
-    TITLE,
-    Weights,
-    build_table,
-)
+from insgenel_jax.decoding.table import END, TITLE, Weights
 from insgenel_jax.text.linked_text import encode_source, encode_titles
 from tests.helpers.random_chunks import TITLES, varied_case
 

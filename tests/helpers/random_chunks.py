@@ -5,9 +5,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from insgenel_jax.decoding.build import build_table
 from insgenel_jax.decoding.chunk import Chunk
 from insgenel_jax.decoding.mentions import CandidateMention, merge_spans
-from insgenel_jax.decoding.table import Weights, build_table
+from insgenel_jax.decoding.table import Weights
 from insgenel_jax.text.linked_text import (
     Tokens,
     encode_prompt,
