@@ -29,6 +29,7 @@ setup(
         "transformers>=5.0,<6",  # Hugging Face configs and tokenizers
         "tokenizers>=0.22,<0.24",  # tokenizers of every family: training and running
         "safetensors>=0.5,<1",  # weights on disk
+        "gguf>=0.17,<1",  # pretrained weights in llama.cpp's format
         "tensorstore>=0.1.80,<0.2",  # embeddings on disk (zarr3)
         'scann>=1.4.2,<1.5; sys_platform == "linux"',  # nearest-neighbour search
         "marisa-trie>=1.3,<2",  # titles and surface forms, memory-mapped

@@ -59,6 +59,12 @@ def prepare(context: typer.Context) -> None:
 
 
 @app.command(context_settings=UNPARSED)
+def base(context: typer.Context) -> None:
+    """Turn a pretrained model into a directory to begin training with."""
+    run_module(context)
+
+
+@app.command(context_settings=UNPARSED)
 def train(context: typer.Context) -> None:
     """Train a generator or a retriever."""
     run_module(context)

