@@ -22,6 +22,7 @@ from insgenel_jax.kb import knowledge_base
 from insgenel_jax.kb.build import training_documents
 from insgenel_jax.kb.build.dictionaries import AliasFormat, DictionaryFiles
 from insgenel_jax.kb.build.entity_list import build_from_entity_list
+from insgenel_jax.kb.build.labels import PAPER, LabelRule
 from insgenel_jax.kb.build.wikipedia import build_from_wikipedia
 from insgenel_jax.kb.knowledge_base import Case
 from insgenel_jax.text.formats.rejects import Rejects
@@ -69,6 +70,17 @@ def wikipedia(
     titles: Annotated[
         Path | None, typer.Option(help="A title a line: entities without a page, too.")
     ] = None,
+    label_rules: Annotated[
+        list[LabelRule] | None,
+        typer.Option(
+            help="Labels beside the links, repeatable: repeats of what a page links, "
+            "its own title; links for links alone.",
+            show_default="repeats and title",
+        ),
+    ] = None,
+    abstracts_only: Annotated[
+        bool, typer.Option("--abstracts-only", help="Train on first paragraphs only.")
+    ] = False,
     vocabulary: Vocabulary = 8192,
     case: CaseOption = "any",
     dev_share: Annotated[
@@ -95,6 +107,8 @@ def wikipedia(
             dev_share=dev_share,
             workers=workers,
             dictionaries=DictionaryFiles(redirects, aliases, titles, alias_format),
+            label_rules=label_rules or PAPER,
+            abstracts_only=abstracts_only,
         )
         _train_tokenizers(out, vocabulary)
         _report(out, counts, rejects, begin)

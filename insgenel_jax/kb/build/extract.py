@@ -1,6 +1,7 @@
-"""A file of Wikipedia pages in; its links, leads and labelled paragraphs out.
+"""A file of Wikipedia pages in; its links and leads out, then its labelled paragraphs.
 
-This is the first pass of `build_from_wikipedia`, a pure function of one file. A page's
+Both are pure functions of one file for `build_from_wikipedia`: `extract_file` is its
+first pass, `label_pages` belongs to its second, when all redirects are known. A page's
 lead is its first paragraph, which describes the entity.
 """
 
@@ -9,12 +10,13 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pyarrow as pa
 
 from insgenel_jax.kb.build.entity_list import form_table
+from insgenel_jax.kb.build.labels import LabelRule, find_meanings, label_paragraph
 from insgenel_jax.kb.build.wikiextractor import Page, read_pages
 from insgenel_jax.kb.folding import form_key
 from insgenel_jax.text.document import WORD, Document, dumps
@@ -34,40 +36,76 @@ class Extract:
     links: pa.Table  # the columns of FORMS
     pages: pa.Table  # the columns of PAGES
     ids: frozenset[str]  # of the pages
+    rejected: list[tuple[str, int | None, str, str]]  # arguments of Rejects.add
+
+
+@dataclasses.dataclass(frozen=True)
+class Labelled:
+    """The training documents of some pages, and the development documents."""
+
     training: list[bytes]  # Document JSON
     held_back: list[Document]
-    rejected: list[tuple[str, int | None, str, str]]  # arguments of Rejects.add
+    counts: Counter[str]  # of the labels in `training`
 
 
 def extract_file(
     file: Path, dev_share: float, without: frozenset[str] = frozenset()
 ) -> Extract:
-    """Links, leads and paragraphs of one file.
+    """Links and leads of one file.
 
-    dev_share: the share of the pages whose paragraphs are held back; links of these
-    are not counted. without: ids of pages to leave out.
+    dev_share: the share of the pages that are held back; links of these are not
+    counted. without: ids of pages to leave out.
     """
     rejects = Rejects()
     links: Counter[tuple[str, str]] = Counter()
     titles: list[str] = []
     leads: list[str] = []
-    training: list[bytes] = []
-    held_back: list[Document] = []
     ids: set[str] = set()
     for page in read_new_pages(file, without, rejects):
         ids.add(page.id)
         titles.append(page.title)
         leads.append(shorten(page.paragraphs[0].text) if page.paragraphs else "")
-        chosen = filter(is_training_document, page.paragraphs)
-        if is_held_back(page.id, dev_share):
-            held_back.extend(chosen)
-        else:
+        if not is_held_back(page.id, dev_share):
             links.update(_links(page))
-            training.extend(dumps(paragraph).encode() for paragraph in chosen)
     pages = pa.table({"title": titles, "lead": leads}, schema=PAGES)
-    return Extract(
-        form_table(links), pages, frozenset(ids), training, held_back, rejects.entries
-    )
+    return Extract(form_table(links), pages, frozenset(ids), rejects.entries)
+
+
+def label_pages(
+    pages: Iterable[Page],
+    dev_share: float,
+    rules: tuple[LabelRule, ...],
+    abstracts_only: bool,
+    resolve: Callable[[str], str],
+) -> Labelled:
+    """The paragraphs of pages as training and development documents.
+
+    Both have the labels of the same rules, so that losses on them compare. Which
+    paragraphs are taken rests on their links alone, whatever the rules.
+    abstracts_only: take only the lead of a page. WikiExtractor drops headings, so that
+    the lead can be no more than the first paragraph, which is always part of it.
+    resolve: gives the title at the end of a redirect, and any other title back.
+    """
+    labelled = Labelled([], [], Counter())
+    for page in pages:
+        paragraphs = page.paragraphs[:1] if abstracts_only else page.paragraphs
+        chosen = list(filter(is_training_document, paragraphs))
+        if not chosen:
+            continue
+        meanings = find_meanings(page, rules, resolve)
+        if is_held_back(page.id, dev_share):
+            labelled.held_back.extend(
+                label_paragraph(paragraph, meanings, resolve, Counter())
+                for paragraph in chosen
+            )
+        else:
+            labelled.training.extend(
+                dumps(
+                    label_paragraph(paragraph, meanings, resolve, labelled.counts)
+                ).encode()
+                for paragraph in chosen
+            )
+    return labelled
 
 
 def read_new_pages(

@@ -19,11 +19,15 @@ from insgenel_jax.kb.folding import capitalise
 from insgenel_jax.kb.occurrences import is_stop_word
 from insgenel_jax.text.document import WORD, Document, Mention
 
-LabelRule = Literal["links", "repeats", "title"]
+LabelRule = Literal["links", "repeats", "title"]  # "links" adds nothing
+PAPER: tuple[LabelRule, ...] = ("repeats", "title")
+
+_AMBIGUOUS = "labels left out: ambiguous"
+_LONGER = "labels left out: in a longer name"
 
 _LETTERS = regex.compile(r"\p{L}.*\p{L}")
 # What makes an occurrence part of a longer name, or may do so: the words beside it.
-_LINKING = r"(?:(?:of|de|du|da|di|del|la|le|von|van|der|for|the)[ ])*"
+_LINKING = r"(?:(?:of|de|du|da|di|del|la|le|von|van|der|for|at|the)[ ])*"
 _LONGER_AFTER = regex.compile(
     rf"(?:['’]s)?[ ]{_LINKING}[\p{{Lu}}\p{{N}}]"
     r"|[-–/&]\S|[ ]&|,[ ]\p{Lu}[\p{L}\p{M}]*(?:[,.)]|$)"
@@ -33,6 +37,7 @@ _LONGER_BEFORE = regex.compile(
     r"([\p{Lu}\p{N}][\p{L}\p{M}\p{N}]*(?:['’]s)?[\"”:]?|\p{Lu}\p{Ll}{0,3}\.)"
     rf"[ ]{_LINKING}$|\S[-–/&]$|&[ ]$"
 )
+_QUOTE_AFTER = regex.compile(r"[,.;:!?]?[\"”]|['’]s")
 _SENTENCE_START = regex.compile(r"(?:^|[.!?:;][\"”')]*[ ]|[\"“(])$")
 _WINDOW = 40  # characters read on either side
 
@@ -60,6 +65,12 @@ class Meaning(NamedTuple):
     rule: LabelRule
     entity: str | None  # None where it is ambiguous
     wary: bool  # not to be trusted where a sentence starts: it is a common word too
+
+
+def count_names(rules: Collection[LabelRule]) -> list[str]:
+    """The names of what `label_paragraph` counts under the given rules."""
+    names = ["labels: links", *(f"labels: {rule}" for rule in PAPER if rule in rules)]
+    return names + [_AMBIGUOUS, _LONGER] if len(names) > 1 else names
 
 
 def label_paragraph(
@@ -91,8 +102,9 @@ def find_meanings(
 ) -> dict[str, Meaning]:
     """The strings that are to be labelled in a page, or to be left out as ambiguous.
 
-    A string that is linked to two entities is ambiguous, and so is one that is only a
-    part of its entity's name where it is part of another's too.
+    A string that is linked to two entities is ambiguous. So is one that is not the name
+    of its entity where it is part of another's name, and one that is part of the page's
+    own title.
     resolve: gives the title at the end of a redirect, and any other title back.
     """
     if not {"repeats", "title"} & set(rules):
@@ -106,8 +118,11 @@ def find_meanings(
         for string, titles in linked.items():
             (entity, *others) = {resolve(title) for title in titles}
             if _may_repeat(string, words) and _is_name(string, string in whole):
-                part = string not in whole and _is_shared(string, entity, owners)
-                strings[string] = ("repeats", None if others or part else entity)
+                sharers = _sharers(string, owners) - {entity}
+                if string in whole:  # "Luton" may stand for "Luton Town F.C." there
+                    sharers &= {page.title} if string[0].isupper() else set()
+                unsafe = others or sharers or _is_team_of(string, entity)
+                strings[string] = ("repeats", None if unsafe else entity)
     for string, safe in _own_strings(page, text, words, owners).items():
         others = {resolve(title) for title in linked.get(string, ())} - {page.title}
         if "title" in rules:
@@ -133,11 +148,19 @@ def _linked_strings(
                 linked[string].add(mention.entity)
     whole = set()
     for string, titles in linked.items():
-        for title in titles.union(map(resolve, titles)):
-            # A common word is not sure to have the sense of "Flight (military unit)".
-            names = [title] if string[0].islower() else title_forms(title)
-            if capitalise(string) in names:
-                whole.add(string)
+        ends = set(map(resolve, titles))
+        if string[0].islower():
+            # "flight" is not sure to have the sense of "Flight (military unit)", nor
+            # "takes" that of "Take", where "Takes" leads.
+            names = ends
+        else:
+            names = {
+                name
+                for title in titles | ends
+                for name in ([title] if title.endswith(")") else title_forms(title))
+            }
+        if capitalise(string) in names:
+            whole.add(string)
     return linked, whole
 
 
@@ -237,10 +260,15 @@ def _is_name(string: str, whole: bool) -> bool:
     )
 
 
-def _is_shared(string: str, entity: str, owners: Mapping[str, set[str]]) -> bool:
-    """Whether all words of a string are in the names of one other entity too."""
-    sets = [owners.get(word, set()) for word in WORD.findall(string)]
-    return bool(set.intersection(*sets) - {entity})
+def _sharers(string: str, owners: Mapping[str, set[str]]) -> set[str]:
+    """The entities that have all words of a string in their names."""
+    return set.intersection(*(owners.get(w, set()) for w in WORD.findall(string)))
+
+
+def _is_team_of(string: str, entity: str) -> bool:
+    """Whether a string names a place and the entity is its team, as "England" is linked
+    to "England cricket team"; elsewhere in the page it may be the place."""
+    return entity.startswith(string + " ") and entity.endswith(" team")
 
 
 def _with_entity(mention: Mention, entity: str | None) -> Mention:
@@ -273,9 +301,9 @@ def _find_labels(
         place = -minus_end
         rule, entity, wary = meanings[string]
         if entity is None:
-            counts["labels left out: ambiguous"] += 1
+            counts[_AMBIGUOUS] += 1
         elif _is_in_longer_name(text, start, place, wary):
-            counts["labels left out: in a longer name"] += 1
+            counts[_LONGER] += 1
         else:
             counts[f"labels: {rule}"] += 1
             added.append(Mention(start, place, entity))
@@ -296,6 +324,11 @@ def _is_in_longer_name(text: str, start: int, end: int, wary: bool) -> bool:
     if text[start].islower():
         return before.endswith("-") or text.startswith("-", end)
     if _LONGER_AFTER.match(text, end, end + _WINDOW):
+        return True
+    if before.endswith(('"', "“")):  # a title in quotation marks may go on, or end
+        if not _QUOTE_AFTER.match(text, end):
+            return True
+    elif text.startswith(('"', "”"), end):
         return True
     found = _LONGER_BEFORE.search(before)
     return found is not None and not (found[1] and is_stop_word(found[1]))

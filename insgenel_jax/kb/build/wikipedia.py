@@ -1,8 +1,9 @@
 """Pages in; a knowledge base, training documents and development documents out.
 
 There are two passes over the files. Each is a pure function of a file that runs on a
-pool of processes. The first counts links and writes paragraphs. The second counts in
-how many articles each surface form is linked and seen. Results are taken in order, so
+pool of processes. The first counts links. The second counts in how many articles each
+surface form is linked and seen, and writes labelled paragraphs: only then is it known
+which redirects there are. Results are taken in order, so
 the output is the same for any number of processes. Of pages with one id the first
 counts: a file with pages that an earlier file had is read again without them.
 """
@@ -13,8 +14,9 @@ import dataclasses
 import functools
 import json
 import os
+import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -44,11 +46,14 @@ from insgenel_jax.kb.build.document_counts import (
 )
 from insgenel_jax.kb.build.entity_list import form_table, redirect_table
 from insgenel_jax.kb.build.extract import (
+    Labelled,
     extract_file,
     is_held_back,
+    label_pages,
     read_new_pages,
     shorten,
 )
+from insgenel_jax.kb.build.labels import PAPER, LabelRule, count_names
 from insgenel_jax.kb.build.names import has_surrogate, title_forms
 from insgenel_jax.kb.build.processes import ordered_map
 from insgenel_jax.kb.build.tables import ENTITIES, FORMS, build_from_tables
@@ -77,9 +82,27 @@ class Totals:
 
     links: list[pa.Table] = dataclasses.field(default_factory=list)  # FORMS
     pages: list[pa.Table] = dataclasses.field(default_factory=list)  # PAGES
-    held_back: list[Document] = dataclasses.field(default_factory=list)
     ids: set[str] = dataclasses.field(default_factory=set)  # of all pages
     parts: list[Part] = dataclasses.field(default_factory=list)
+
+
+class Reading(NamedTuple):
+    """How the second pass reads a file; every process takes one."""
+
+    case: Case
+    dev_share: float
+    rules: tuple[LabelRule, ...]
+    abstracts_only: bool
+    redirects: str | None  # file of a trie: alias -> title in UTF-8
+
+
+@dataclasses.dataclass(frozen=True)
+class Written:
+    """What the second pass has gathered from the files so far; it adds to all."""
+
+    documents: list[DocumentCounts] = dataclasses.field(default_factory=list)
+    held_back: list[Document] = dataclasses.field(default_factory=list)
+    counts: Counter[str] = dataclasses.field(default_factory=Counter)
 
 
 class Given(NamedTuple):
@@ -110,6 +133,8 @@ def build_from_wikipedia(
     dev_share: float = 0.01,
     workers: int = 1,
     dictionaries: DictionaryFiles = NO_DICTIONARIES,
+    label_rules: Sequence[LabelRule] = PAPER,
+    abstracts_only: bool = False,
 ) -> dict[str, int]:
     """Write OUT/kb, OUT/train and OUT/dev.jsonl; return counts.
 
@@ -122,16 +147,25 @@ def build_from_wikipedia(
     dictionaries: files of redirects, aliases and titles. A link to a redirect counts
     for the title at its end, and the redirect's own name becomes a surface form. A
     title that has no page in `source` becomes an entity.
+    label_rules: which labels training and development documents have beside the links,
+    see kb/build/labels.py. A label of a redirect has the title at its end. Added labels
+    count as links nowhere.
+    abstracts_only: only leads are training and development documents.
     """
     out = Path(out)
     files = find_files(source)
     given = _read_given(leads, dictionaries, rejects)
-    totals = Totals()
+    totals, written = Totals(), Written()
     kind, version = training_documents.KIND, training_documents.VERSION
-    with artifact.create(out / "train", kind, version) as draft:
-        training = _first_pass(files, totals, rejects, dev_share, workers)
-        written = training_documents.write_shards(draft.path, training)
+    with (
+        artifact.create(out / "train", kind, version) as draft,
+        tempfile.TemporaryDirectory() as scratch,
+    ):
+        _first_pass(files, totals, rejects, dev_share, workers)
         tables = _make_tables(totals, given, rejects)
+        redirects = _write_redirects(tables.redirects, Path(scratch))
+        rules = tuple(label_rules)
+        reading = Reading(case, dev_share, rules, abstracts_only, redirects)
         counts = build_from_tables(
             out / "kb",
             tables.entities,
@@ -139,16 +173,17 @@ def build_from_wikipedia(
             tables.redirects,
             case=case,
             count_documents=functools.partial(
-                _second_pass, totals.parts, case, dev_share, workers
+                _second_pass, totals.parts, reading, workers, written, draft.path
             ),
         )
-        training_documents.finish(draft, written, out / "kb")
-    write_documents(out / "dev.jsonl", totals.held_back)
+        documents = written.counts["training documents"]
+        training_documents.finish(draft, documents, out / "kb")
+    write_documents(out / "dev.jsonl", written.held_back)
     return {
         **tables.counts,
         **counts,
-        "training documents": written,
-        "development documents": len(totals.held_back),
+        **written.counts,
+        "development documents": len(written.held_back),
     }
 
 
@@ -180,8 +215,8 @@ def _first_pass(
     rejects: Rejects,
     dev_share: float,
     workers: int,
-) -> Iterator[bytes]:
-    """The training documents of all files, one by one; all else goes into `totals`."""
+) -> None:
+    """Put the links and leads of all files into `totals`."""
     extract = functools.partial(extract_file, dev_share=dev_share)
     extracts = ordered_map(extract, files, workers)
     for file, extracted in zip(files, extracts, strict=True):
@@ -196,47 +231,85 @@ def _first_pass(
         totals.pages.append(extracted.pages)
         if sum(map(len, totals.links)) > _COMPACT:
             totals.links[:] = [_sum_links(totals.links)]
-        totals.held_back.extend(extracted.held_back)
-        yield from extracted.training
 
 
 def _second_pass(
     parts: Sequence[Part],
-    case: Case,
-    dev_share: float,
+    reading: Reading,
     workers: int,
+    written: Written,
+    train: Path,
     matcher: Matcher,
     trie: Path,
 ) -> DocumentCounts:
     """In how many articles of all files each form is linked and seen.
 
-    Articles held back are left out. Other processes cannot take the matcher; they map
-    the file of its trie.
+    Articles held back are left out. The training documents are written to `train`; all
+    else goes into `written`. Other processes cannot take the matcher; they map the file
+    of its trie.
     """
-    count = functools.partial(
-        _count_file,
-        case=case,
-        dev_share=dev_share,
-        trie=str(trie),
-        longest=matcher.longest,
+    read = functools.partial(
+        _read_part, reading=reading, trie=str(trie), longest=matcher.longest
     )
-    total: list[DocumentCounts] = []
-    for counts in ordered_map(count, parts, workers):
+    written.counts.update(dict.fromkeys(count_names(reading.rules), 0))
+    records = _gather(ordered_map(read, parts, workers), written)
+    documents = training_documents.write_shards(train, records)
+    written.counts["training documents"] = documents
+    return add_counts(written.documents)
+
+
+def _gather(
+    results: Iterator[tuple[DocumentCounts, Labelled]], written: Written
+) -> Iterator[bytes]:
+    """The training documents of all files, one by one; all else goes into `written`."""
+    total = written.documents
+    for counts, labelled in results:
         total.append(counts)
         if sum(len(part.forms) for part in total) > _COMPACT:
-            total = [add_counts(total)]
-    return add_counts(total)
+            total[:] = [add_counts(total)]
+        written.held_back.extend(labelled.held_back)
+        written.counts.update(labelled.counts)
+        yield from labelled.training
 
 
-def _count_file(
-    part: Part, case: Case, dev_share: float, trie: str, longest: int
-) -> DocumentCounts:
-    """In how many articles of one file each form is linked and seen."""
-    pages = read_new_pages(part.file, part.without, Rejects())
-    articles = (
-        page.article() for page in pages if not is_held_back(page.id, dev_share)
+def _read_part(
+    part: Part, reading: Reading, trie: str, longest: int
+) -> tuple[DocumentCounts, Labelled]:
+    """In how many articles of one file each form is linked and seen, and the labelled
+    paragraphs of the file."""
+    share = reading.dev_share
+    pages = list(read_new_pages(part.file, part.without, Rejects()))
+    articles = (page.article() for page in pages if not is_held_back(page.id, share))
+    counts = count_documents(_open_matcher(trie, longest), articles, reading.case)
+    resolve = _open_redirects(reading.redirects)
+    return counts, label_pages(
+        pages, share, reading.rules, reading.abstracts_only, resolve
     )
-    return count_documents(_open_matcher(trie, longest), articles, case)
+
+
+def _write_redirects(redirects: pa.Table | None, folder: Path) -> str | None:
+    """Write a trie of the redirects (REDIRECTS), which processes map; its file."""
+    if redirects is None:
+        return None
+    names, titles = (redirects[name].to_pylist() for name in ("source", "title"))
+    file = str(folder / "redirects.marisa")
+    marisa_trie.BytesTrie(zip(names, map(str.encode, titles), strict=True)).save(file)
+    return file
+
+
+@functools.lru_cache(maxsize=1)
+def _open_redirects(file: str | None) -> Callable[[str], str]:
+    """A function from a redirect to the title at its end; other titles stay."""
+    if file is None:
+        return str
+    ends = marisa_trie.BytesTrie()
+    ends.mmap(file)
+
+    def resolve(title: str) -> str:
+        found = ends.get(title)
+        return found[0].decode() if found else title
+
+    return resolve
 
 
 @functools.lru_cache(maxsize=1)
