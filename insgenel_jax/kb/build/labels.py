@@ -130,7 +130,10 @@ def find_meanings(
         elif others and string in strings:
             strings[string] = ("repeats", None)
     return {
-        string: Meaning(*meaning, string[0].isupper() and string.lower() in words)
+        string: Meaning(
+            *meaning,
+            wary=string.lower() in words and string.lower() not in strings,
+        )
         for string, meaning in strings.items()
     }
 
@@ -201,7 +204,7 @@ def _own_strings(
         strings[form] = True
     others = {word for word, entities in owners.items() if entities - {title}}
     for part in _person_parts(title, lead, words):
-        if _is_name(part, False):
+        if _is_name(part, True):
             strings[part] = not others.intersection(
                 WORD.findall(part)
             ) and not _has_namesakes(part, title + " " + lead.split("(")[0], text)
@@ -321,7 +324,7 @@ def _is_in_longer_name(text: str, start: int, end: int, wary: bool) -> bool:
     before = text[max(0, start - _WINDOW) : start]
     if wary and _SENTENCE_START.search(before):
         return True
-    if text[start].islower():
+    if text[start:end].islower():
         return before.endswith("-") or text.startswith("-", end)
     if _LONGER_AFTER.match(text, end, end + _WINDOW):
         return True

@@ -147,25 +147,25 @@ def build_from_wikipedia(
     dictionaries: files of redirects, aliases and titles. A link to a redirect counts
     for the title at its end, and the redirect's own name becomes a surface form. A
     title that has no page in `source` becomes an entity.
-    label_rules: which labels training and development documents have beside the links,
-    see kb/build/labels.py. A label of a redirect has the title at its end. Added labels
-    count as links nowhere.
-    abstracts_only: only leads are training and development documents.
+    label_rules: which labels documents have beside the links, see kb/build/labels.py;
+    they count as links nowhere. All labels have the titles at the ends of redirects.
+    abstracts_only: only leads become documents.
     """
     out = Path(out)
     files = find_files(source)
     given = _read_given(leads, dictionaries, rejects)
     totals, written = Totals(), Written()
-    kind, version = training_documents.KIND, training_documents.VERSION
+    artifact_kind = training_documents.KIND, training_documents.VERSION
     with (
-        artifact.create(out / "train", kind, version) as draft,
+        artifact.create(out / "train", *artifact_kind) as draft,
         tempfile.TemporaryDirectory() as scratch,
     ):
         _first_pass(files, totals, rejects, dev_share, workers)
         tables = _make_tables(totals, given, rejects)
         redirects = _write_redirects(tables.redirects, Path(scratch))
-        rules = tuple(label_rules)
-        reading = Reading(case, dev_share, rules, abstracts_only, redirects)
+        reading = Reading(
+            case, dev_share, tuple(label_rules), abstracts_only, redirects
+        )
         counts = build_from_tables(
             out / "kb",
             tables.entities,
@@ -176,8 +176,8 @@ def build_from_wikipedia(
                 _second_pass, totals.parts, reading, workers, written, draft.path
             ),
         )
-        documents = written.counts["training documents"]
-        training_documents.finish(draft, documents, out / "kb")
+        number = written.counts["training documents"]
+        training_documents.finish(draft, number, out / "kb")
     write_documents(out / "dev.jsonl", written.held_back)
     return {
         **tables.counts,
