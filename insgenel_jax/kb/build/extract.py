@@ -1,7 +1,6 @@
-"""A file of Wikipedia pages in; its links and leads out, then its labelled paragraphs.
+"""A file of Wikipedia pages in; its links and leads out.
 
-Both are pure functions of one file for `build_from_wikipedia`: `extract_file` is its
-first pass, `label_pages` belongs to its second, when all redirects are known. A page's
+This is the first pass of `build_from_wikipedia`, a pure function of one file. A page's
 lead is its first paragraph, which describes the entity.
 """
 
@@ -10,16 +9,15 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
 
 from insgenel_jax.kb.build.entity_list import form_table
-from insgenel_jax.kb.build.labels import LabelRule, find_meanings, label_paragraph
 from insgenel_jax.kb.build.wikiextractor import Page, read_pages
 from insgenel_jax.kb.folding import form_key
-from insgenel_jax.text.document import WORD, Document, dumps
+from insgenel_jax.text.document import WORD, Document
 from insgenel_jax.text.formats.rejects import Rejects
 
 PAGES = pa.schema([("title", pa.large_string()), ("lead", pa.large_string())])
@@ -37,15 +35,6 @@ class Extract:
     pages: pa.Table  # the columns of PAGES
     ids: frozenset[str]  # of the pages
     rejected: list[tuple[str, int | None, str, str]]  # arguments of Rejects.add
-
-
-@dataclasses.dataclass(frozen=True)
-class Labelled:
-    """The training documents of some pages, and the development documents."""
-
-    training: list[bytes]  # Document JSON
-    held_back: list[Document]
-    counts: Counter[str]  # of the labels in `training`
 
 
 def extract_file(
@@ -69,43 +58,6 @@ def extract_file(
             links.update(_links(page))
     pages = pa.table({"title": titles, "lead": leads}, schema=PAGES)
     return Extract(form_table(links), pages, frozenset(ids), rejects.entries)
-
-
-def label_pages(
-    pages: Iterable[Page],
-    dev_share: float,
-    rules: tuple[LabelRule, ...],
-    abstracts_only: bool,
-    resolve: Callable[[str], str],
-) -> Labelled:
-    """The paragraphs of pages as training and development documents.
-
-    Both have the labels of the same rules, so that losses on them compare. Which
-    paragraphs are taken rests on their links alone, whatever the rules.
-    abstracts_only: take only the lead of a page. WikiExtractor drops headings, so that
-    the lead can be no more than the first paragraph, which is always part of it.
-    resolve: gives the title at the end of a redirect, and any other title back.
-    """
-    labelled = Labelled([], [], Counter())
-    for page in pages:
-        paragraphs = page.paragraphs[:1] if abstracts_only else page.paragraphs
-        chosen = list(filter(is_training_document, paragraphs))
-        if not chosen:
-            continue
-        meanings = find_meanings(page, rules, resolve)
-        if is_held_back(page.id, dev_share):
-            labelled.held_back.extend(
-                label_paragraph(paragraph, meanings, resolve, Counter())
-                for paragraph in chosen
-            )
-        else:
-            labelled.training.extend(
-                dumps(
-                    label_paragraph(paragraph, meanings, resolve, labelled.counts)
-                ).encode()
-                for paragraph in chosen
-            )
-    return labelled
 
 
 def read_new_pages(

@@ -16,11 +16,10 @@ import json
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import marisa_trie
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -39,41 +38,27 @@ from insgenel_jax.kb.build.dictionaries import (
     read_titles,
     redirect_links,
 )
-from insgenel_jax.kb.build.document_counts import (
-    DocumentCounts,
-    add_counts,
-    count_documents,
-)
 from insgenel_jax.kb.build.entity_list import form_table, redirect_table
-from insgenel_jax.kb.build.extract import (
-    Labelled,
-    extract_file,
-    is_held_back,
-    label_pages,
-    read_new_pages,
-    shorten,
-)
-from insgenel_jax.kb.build.labels import PAPER, LabelRule, count_names
+from insgenel_jax.kb.build.extract import extract_file, shorten
+from insgenel_jax.kb.build.labels import PAPER, LabelRule
 from insgenel_jax.kb.build.names import has_surrogate, title_forms
 from insgenel_jax.kb.build.processes import ordered_map
+from insgenel_jax.kb.build.second_pass import (
+    Part,
+    Reading,
+    Written,
+    second_pass,
+    write_redirects,
+)
 from insgenel_jax.kb.build.tables import ENTITIES, FORMS, build_from_tables
 from insgenel_jax.kb.build.wikiextractor import find_files
 from insgenel_jax.kb.folding import form_key
 from insgenel_jax.kb.knowledge_base import Case
-from insgenel_jax.kb.matcher import Matcher
-from insgenel_jax.text.document import Document
 from insgenel_jax.text.formats.documents import write_documents
 from insgenel_jax.text.formats.lines import decode_lines
 from insgenel_jax.text.formats.rejects import Rejects
 
 _COMPACT = 5_000_000  # rows of counts kept before they are summed
-
-
-class Part(NamedTuple):
-    """A file, and the ids of its pages that are left out."""
-
-    file: Path
-    without: frozenset[str]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,25 +69,6 @@ class Totals:
     pages: list[pa.Table] = dataclasses.field(default_factory=list)  # PAGES
     ids: set[str] = dataclasses.field(default_factory=set)  # of all pages
     parts: list[Part] = dataclasses.field(default_factory=list)
-
-
-class Reading(NamedTuple):
-    """How the second pass reads a file; every process takes one."""
-
-    case: Case
-    dev_share: float
-    rules: tuple[LabelRule, ...]
-    abstracts_only: bool
-    redirects: str | None  # file of a trie: alias -> title in UTF-8
-
-
-@dataclasses.dataclass(frozen=True)
-class Written:
-    """What the second pass has gathered from the files so far; it adds to all."""
-
-    documents: list[DocumentCounts] = dataclasses.field(default_factory=list)
-    held_back: list[Document] = dataclasses.field(default_factory=list)
-    counts: Counter[str] = dataclasses.field(default_factory=Counter)
 
 
 class Given(NamedTuple):
@@ -162,10 +128,8 @@ def build_from_wikipedia(
     ):
         _first_pass(files, totals, rejects, dev_share, workers)
         tables = _make_tables(totals, given, rejects)
-        redirects = _write_redirects(tables.redirects, Path(scratch))
-        reading = Reading(
-            case, dev_share, tuple(label_rules), abstracts_only, redirects
-        )
+        redirects = write_redirects(tables.redirects, Path(scratch))
+        reading = Reading(case, dev_share, label_rules, abstracts_only, redirects)
         counts = build_from_tables(
             out / "kb",
             tables.entities,
@@ -173,7 +137,7 @@ def build_from_wikipedia(
             tables.redirects,
             case=case,
             count_documents=functools.partial(
-                _second_pass, totals.parts, reading, workers, written, draft.path
+                second_pass, totals.parts, reading, workers, written, draft.path
             ),
         )
         number = written.counts["training documents"]
@@ -231,93 +195,6 @@ def _first_pass(
         totals.pages.append(extracted.pages)
         if sum(map(len, totals.links)) > _COMPACT:
             totals.links[:] = [_sum_links(totals.links)]
-
-
-def _second_pass(
-    parts: Sequence[Part],
-    reading: Reading,
-    workers: int,
-    written: Written,
-    train: Path,
-    matcher: Matcher,
-    trie: Path,
-) -> DocumentCounts:
-    """In how many articles of all files each form is linked and seen.
-
-    Articles held back are left out. The training documents are written to `train`; all
-    else goes into `written`. Other processes cannot take the matcher; they map the file
-    of its trie.
-    """
-    read = functools.partial(
-        _read_part, reading=reading, trie=str(trie), longest=matcher.longest
-    )
-    written.counts.update(dict.fromkeys(count_names(reading.rules), 0))
-    records = _gather(ordered_map(read, parts, workers), written)
-    documents = training_documents.write_shards(train, records)
-    written.counts["training documents"] = documents
-    return add_counts(written.documents)
-
-
-def _gather(
-    results: Iterator[tuple[DocumentCounts, Labelled]], written: Written
-) -> Iterator[bytes]:
-    """The training documents of all files, one by one; all else goes into `written`."""
-    total = written.documents
-    for counts, labelled in results:
-        total.append(counts)
-        if sum(len(part.forms) for part in total) > _COMPACT:
-            total[:] = [add_counts(total)]
-        written.held_back.extend(labelled.held_back)
-        written.counts.update(labelled.counts)
-        yield from labelled.training
-
-
-def _read_part(
-    part: Part, reading: Reading, trie: str, longest: int
-) -> tuple[DocumentCounts, Labelled]:
-    """In how many articles of one file each form is linked and seen, and the labelled
-    paragraphs of the file."""
-    share = reading.dev_share
-    pages = list(read_new_pages(part.file, part.without, Rejects()))
-    articles = (page.article() for page in pages if not is_held_back(page.id, share))
-    counts = count_documents(_open_matcher(trie, longest), articles, reading.case)
-    resolve = _open_redirects(reading.redirects)
-    return counts, label_pages(
-        pages, share, reading.rules, reading.abstracts_only, resolve
-    )
-
-
-def _write_redirects(redirects: pa.Table | None, folder: Path) -> str | None:
-    """Write a trie of the redirects (REDIRECTS), which processes map; its file."""
-    if redirects is None:
-        return None
-    names, titles = (redirects[name].to_pylist() for name in ("source", "title"))
-    file = str(folder / "redirects.marisa")
-    marisa_trie.BytesTrie(zip(names, map(str.encode, titles), strict=True)).save(file)
-    return file
-
-
-@functools.lru_cache(maxsize=1)
-def _open_redirects(file: str | None) -> Callable[[str], str]:
-    """A function from a redirect to the title at its end; other titles stay."""
-    if file is None:
-        return str
-    ends = marisa_trie.BytesTrie()
-    ends.mmap(file)
-
-    def resolve(title: str) -> str:
-        found = ends.get(title)
-        return found[0].decode() if found else title
-
-    return resolve
-
-
-@functools.lru_cache(maxsize=1)
-def _open_matcher(trie: str, longest: int) -> Matcher:
-    """One matcher a process, because a matcher remembers the words it has met."""
-    forms = marisa_trie.Trie()
-    forms.mmap(trie)
-    return Matcher(forms, longest)
 
 
 def _read_given(

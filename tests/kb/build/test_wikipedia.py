@@ -9,7 +9,7 @@ from array_record.python import array_record_module
 
 from insgenel_jax import artifact
 from insgenel_jax.kb import Entity, KnowledgeBase
-from insgenel_jax.kb.build import wikipedia
+from insgenel_jax.kb.build import second_pass, wikipedia
 from insgenel_jax.kb.build.dictionaries import DictionaryFiles
 from insgenel_jax.kb.build.extract import is_held_back, is_training_document
 from insgenel_jax.kb.build.training_documents import read_training_documents
@@ -318,7 +318,8 @@ def test_the_same_bytes_whatever_processes_and_memory(source, tmp_path, monkeypa
     for workers in (1, 2):
         out = tmp_path / str(workers)
         build_from_wikipedia(source, out, rejects[workers - 1], workers=workers)
-    monkeypatch.setattr(wikipedia, "_COMPACT", 0)  # sum the counts after every file
+    for module in (wikipedia, second_pass):  # sum the counts after every file
+        monkeypatch.setattr(module, "_COMPACT", 0)
     build_from_wikipedia(source, tmp_path / "summed", Rejects())
     one, two, summed = (
         {
