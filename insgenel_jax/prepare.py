@@ -10,7 +10,7 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args
 
 import rich
 import rich.table
@@ -22,9 +22,10 @@ from insgenel_jax.kb import knowledge_base
 from insgenel_jax.kb.build import training_documents
 from insgenel_jax.kb.build.dictionaries import AliasFormat, DictionaryFiles
 from insgenel_jax.kb.build.entity_list import build_from_entity_list
+from insgenel_jax.kb.build.labels import PAPER, LabelRule
 from insgenel_jax.kb.build.wikipedia import build_from_wikipedia
 from insgenel_jax.kb.knowledge_base import Case
-from insgenel_jax.text.formats.rejects import Rejects
+from insgenel_jax.text.formats.rejects import InputError, Rejects
 from insgenel_jax.tokenizer import train_bpe, train_wordpiece
 
 PARTS = {  # artifacts in OUT, by kind
@@ -40,6 +41,17 @@ app = typer.Typer(add_completion=False, help=__doc__, no_args_is_help=True)
 Out = Annotated[Path, typer.Option(help="Directory to write to.")]
 CaseOption = Annotated[
     Case, typer.Option(help="Occurrences that link probabilities are counted over.")
+]
+LabelRules = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Labels beside the links, repeatable: repeats of what a page links, its "
+        "own title; links for links alone.",
+        show_default="repeats and title",
+    ),
+]
+AbstractsOnly = Annotated[
+    bool, typer.Option("--abstracts-only", help="Train on first paragraphs only.")
 ]
 Vocabulary = Annotated[int, typer.Option(min=300, help="Tokens of each tokenizer.")]
 
@@ -69,6 +81,8 @@ def wikipedia(
     titles: Annotated[
         Path | None, typer.Option(help="A title a line: entities without a page, too.")
     ] = None,
+    label_rules: LabelRules = None,
+    abstracts_only: AbstractsOnly = False,
     vocabulary: Vocabulary = 8192,
     case: CaseOption = "any",
     dev_share: Annotated[
@@ -81,6 +95,7 @@ def wikipedia(
 ) -> None:
     """Pages of Wikipedia with their links."""
     begin = time.perf_counter()
+    labels = _label_rules(label_rules or PAPER)
     cli.check_input(input, folder=True)
     files = [path for path in (leads, redirects, aliases, titles) if path is not None]
     for path in files:
@@ -95,6 +110,8 @@ def wikipedia(
             dev_share=dev_share,
             workers=workers,
             dictionaries=DictionaryFiles(redirects, aliases, titles, alias_format),
+            label_rules=labels,
+            abstracts_only=abstracts_only,
         )
         _train_tokenizers(out, vocabulary)
         _report(out, counts, rejects, begin)
@@ -138,6 +155,18 @@ def prepare_world(
         counts = mini_world.write_world(out, rejects, training_paragraphs=paragraphs)
         _train_tokenizers(out, vocabulary)
         _report(out, counts, rejects, begin)
+
+
+def _label_rules(names: Sequence[str]) -> list[LabelRule]:
+    """The rules that --label-rules names. Raises InputError for another name."""
+    known = get_args(LabelRule)
+    for name in names:
+        if name not in known:
+            raise InputError(
+                f"--label-rules {name}: expected one of {', '.join(known)}, found "
+                "another name; correct it"
+            )
+    return [rule for rule in known if rule in names]
 
 
 @contextlib.contextmanager

@@ -81,6 +81,32 @@ def test_wikipedia(tmp_path, title, status):
     assert (out / "tokenizers/generator/tokenizer.json").is_file()
 
 
+@pytest.mark.parametrize(
+    ("options", "mentions"),
+    [
+        ("", ["Bo", "Ada", "Ada", "Bo"]),
+        ("--label-rules repeats", ["Ada", "Ada"]),
+        ("--label-rules links --abstracts-only", ["Ada"]),
+    ],
+)
+def test_wikipedia_with_label_rules(tmp_path, options, mentions):
+    words = "a line with quite enough words in it for a training document"
+    link = '<a href="Ada">Ada</a>'
+    source = tmp_path / "wiki_00"
+    text = f"Bo has {words} {link} and Ada and Bo.\nBo: {words}."
+    source.write_text(f'<doc id="1" url="" title="Bo">\n{text}\n</doc>\n')
+    out = tmp_path / "out"
+    done = run(
+        *("wikipedia", "--input", source, "--out", out, "--workers", 1),
+        *("--vocabulary", 300, "--dev-share", 0, *options.split()),
+    )
+    assert done.exit_code == 0, done.output
+    (document,) = read_training_documents(out / "train")
+    assert [mention.entity for mention in document.mentions] == mentions
+    assert "labels: links" in done.output
+    assert ("left out: ambiguous" in done.output) == ("links" not in options)
+
+
 def test_wikipedia_with_dictionaries(tmp_path):
     words = "a line with quite enough words in it for a training document"
     source = tmp_path / "wiki_00"
@@ -130,6 +156,7 @@ ERRORS = {
     "empty pages": ("wikipedia --input pages --out out --workers 1", "found none"),
     "no leads": ("wikipedia --input a.csv --out out --leads no", "no: expected"),
     "no aliases": ("wikipedia --input a.csv --out out --aliases no", "no: expected"),
+    "label rule": ("wikipedia --input a.csv --out out --label-rules x", "rules x: exp"),
     "in the pages": ("wikipedia --input pages --out pages/out", "pages/out"),
     "other train": ("wikipedia --input a.csv --out other2", "other2/train: expected"),
     "tokenizers": ("world --out other3", "other3/tokenizers/generator: expected"),

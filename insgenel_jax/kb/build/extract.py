@@ -1,4 +1,4 @@
-"""A file of Wikipedia pages in; its links, leads and labelled paragraphs out.
+"""A file of Wikipedia pages in; its links and leads out.
 
 This is the first pass of `build_from_wikipedia`, a pure function of one file. A page's
 lead is its first paragraph, which describes the entity.
@@ -17,7 +17,7 @@ import pyarrow as pa
 from insgenel_jax.kb.build.entity_list import form_table
 from insgenel_jax.kb.build.wikiextractor import Page, read_pages
 from insgenel_jax.kb.folding import form_key
-from insgenel_jax.text.document import WORD, Document, dumps
+from insgenel_jax.text.document import WORD, Document
 from insgenel_jax.text.formats.rejects import Rejects
 
 PAGES = pa.schema([("title", pa.large_string()), ("lead", pa.large_string())])
@@ -34,40 +34,30 @@ class Extract:
     links: pa.Table  # the columns of FORMS
     pages: pa.Table  # the columns of PAGES
     ids: frozenset[str]  # of the pages
-    training: list[bytes]  # Document JSON
-    held_back: list[Document]
     rejected: list[tuple[str, int | None, str, str]]  # arguments of Rejects.add
 
 
 def extract_file(
     file: Path, dev_share: float, without: frozenset[str] = frozenset()
 ) -> Extract:
-    """Links, leads and paragraphs of one file.
+    """Links and leads of one file.
 
-    dev_share: the share of the pages whose paragraphs are held back; links of these
-    are not counted. without: ids of pages to leave out.
+    dev_share: the share of the pages that are held back; links of these are not
+    counted. without: ids of pages to leave out.
     """
     rejects = Rejects()
     links: Counter[tuple[str, str]] = Counter()
     titles: list[str] = []
     leads: list[str] = []
-    training: list[bytes] = []
-    held_back: list[Document] = []
     ids: set[str] = set()
     for page in read_new_pages(file, without, rejects):
         ids.add(page.id)
         titles.append(page.title)
         leads.append(shorten(page.paragraphs[0].text) if page.paragraphs else "")
-        chosen = filter(is_training_document, page.paragraphs)
-        if is_held_back(page.id, dev_share):
-            held_back.extend(chosen)
-        else:
+        if not is_held_back(page.id, dev_share):
             links.update(_links(page))
-            training.extend(dumps(paragraph).encode() for paragraph in chosen)
     pages = pa.table({"title": titles, "lead": leads}, schema=PAGES)
-    return Extract(
-        form_table(links), pages, frozenset(ids), training, held_back, rejects.entries
-    )
+    return Extract(form_table(links), pages, frozenset(ids), rejects.entries)
 
 
 def read_new_pages(

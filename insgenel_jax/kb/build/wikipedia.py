@@ -1,8 +1,9 @@
 """Pages in; a knowledge base, training documents and development documents out.
 
 There are two passes over the files. Each is a pure function of a file that runs on a
-pool of processes. The first counts links and writes paragraphs. The second counts in
-how many articles each surface form is linked and seen. Results are taken in order, so
+pool of processes. The first counts links. The second counts in how many articles each
+surface form is linked and seen, and writes labelled paragraphs: only then is it known
+which redirects there are. Results are taken in order, so
 the output is the same for any number of processes. Of pages with one id the first
 counts: a file with pages that an earlier file had is read again without them.
 """
@@ -13,12 +14,12 @@ import dataclasses
 import functools
 import json
 import os
+import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import marisa_trie
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -37,38 +38,27 @@ from insgenel_jax.kb.build.dictionaries import (
     read_titles,
     redirect_links,
 )
-from insgenel_jax.kb.build.document_counts import (
-    DocumentCounts,
-    add_counts,
-    count_documents,
-)
 from insgenel_jax.kb.build.entity_list import form_table, redirect_table
-from insgenel_jax.kb.build.extract import (
-    extract_file,
-    is_held_back,
-    read_new_pages,
-    shorten,
-)
+from insgenel_jax.kb.build.extract import extract_file, shorten
+from insgenel_jax.kb.build.labels import PAPER, LabelRule
 from insgenel_jax.kb.build.names import has_surrogate, title_forms
 from insgenel_jax.kb.build.processes import ordered_map
+from insgenel_jax.kb.build.second_pass import (
+    Part,
+    Reading,
+    Written,
+    second_pass,
+    write_redirects,
+)
 from insgenel_jax.kb.build.tables import ENTITIES, FORMS, build_from_tables
 from insgenel_jax.kb.build.wikiextractor import find_files
 from insgenel_jax.kb.folding import form_key
 from insgenel_jax.kb.knowledge_base import Case
-from insgenel_jax.kb.matcher import Matcher
-from insgenel_jax.text.document import Document
 from insgenel_jax.text.formats.documents import write_documents
 from insgenel_jax.text.formats.lines import decode_lines
 from insgenel_jax.text.formats.rejects import Rejects
 
 _COMPACT = 5_000_000  # rows of counts kept before they are summed
-
-
-class Part(NamedTuple):
-    """A file, and the ids of its pages that are left out."""
-
-    file: Path
-    without: frozenset[str]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +67,6 @@ class Totals:
 
     links: list[pa.Table] = dataclasses.field(default_factory=list)  # FORMS
     pages: list[pa.Table] = dataclasses.field(default_factory=list)  # PAGES
-    held_back: list[Document] = dataclasses.field(default_factory=list)
     ids: set[str] = dataclasses.field(default_factory=set)  # of all pages
     parts: list[Part] = dataclasses.field(default_factory=list)
 
@@ -110,6 +99,8 @@ def build_from_wikipedia(
     dev_share: float = 0.01,
     workers: int = 1,
     dictionaries: DictionaryFiles = NO_DICTIONARIES,
+    label_rules: Sequence[LabelRule] = PAPER,
+    abstracts_only: bool = False,
 ) -> dict[str, int]:
     """Write OUT/kb, OUT/train and OUT/dev.jsonl; return counts.
 
@@ -122,16 +113,23 @@ def build_from_wikipedia(
     dictionaries: files of redirects, aliases and titles. A link to a redirect counts
     for the title at its end, and the redirect's own name becomes a surface form. A
     title that has no page in `source` becomes an entity.
+    label_rules: which labels documents have beside the links, see kb/build/labels.py;
+    they count as links nowhere. All labels have the titles at the ends of redirects.
+    abstracts_only: only leads become documents.
     """
     out = Path(out)
     files = find_files(source)
     given = _read_given(leads, dictionaries, rejects)
-    totals = Totals()
-    kind, version = training_documents.KIND, training_documents.VERSION
-    with artifact.create(out / "train", kind, version) as draft:
-        training = _first_pass(files, totals, rejects, dev_share, workers)
-        written = training_documents.write_shards(draft.path, training)
+    totals, written = Totals(), Written()
+    artifact_kind = training_documents.KIND, training_documents.VERSION
+    with (
+        artifact.create(out / "train", *artifact_kind) as draft,
+        tempfile.TemporaryDirectory() as scratch,
+    ):
+        _first_pass(files, totals, rejects, dev_share, workers)
         tables = _make_tables(totals, given, rejects)
+        redirects = write_redirects(tables.redirects, Path(scratch))
+        reading = Reading(case, dev_share, label_rules, abstracts_only, redirects)
         counts = build_from_tables(
             out / "kb",
             tables.entities,
@@ -139,16 +137,17 @@ def build_from_wikipedia(
             tables.redirects,
             case=case,
             count_documents=functools.partial(
-                _second_pass, totals.parts, case, dev_share, workers
+                second_pass, totals.parts, reading, workers, written, draft.path
             ),
         )
-        training_documents.finish(draft, written, out / "kb")
-    write_documents(out / "dev.jsonl", totals.held_back)
+        number = written.counts["training documents"]
+        training_documents.finish(draft, number, out / "kb")
+    write_documents(out / "dev.jsonl", written.held_back)
     return {
         **tables.counts,
         **counts,
-        "training documents": written,
-        "development documents": len(totals.held_back),
+        **written.counts,
+        "development documents": len(written.held_back),
     }
 
 
@@ -180,8 +179,8 @@ def _first_pass(
     rejects: Rejects,
     dev_share: float,
     workers: int,
-) -> Iterator[bytes]:
-    """The training documents of all files, one by one; all else goes into `totals`."""
+) -> None:
+    """Put the links and leads of all files into `totals`."""
     extract = functools.partial(extract_file, dev_share=dev_share)
     extracts = ordered_map(extract, files, workers)
     for file, extracted in zip(files, extracts, strict=True):
@@ -196,55 +195,6 @@ def _first_pass(
         totals.pages.append(extracted.pages)
         if sum(map(len, totals.links)) > _COMPACT:
             totals.links[:] = [_sum_links(totals.links)]
-        totals.held_back.extend(extracted.held_back)
-        yield from extracted.training
-
-
-def _second_pass(
-    parts: Sequence[Part],
-    case: Case,
-    dev_share: float,
-    workers: int,
-    matcher: Matcher,
-    trie: Path,
-) -> DocumentCounts:
-    """In how many articles of all files each form is linked and seen.
-
-    Articles held back are left out. Other processes cannot take the matcher; they map
-    the file of its trie.
-    """
-    count = functools.partial(
-        _count_file,
-        case=case,
-        dev_share=dev_share,
-        trie=str(trie),
-        longest=matcher.longest,
-    )
-    total: list[DocumentCounts] = []
-    for counts in ordered_map(count, parts, workers):
-        total.append(counts)
-        if sum(len(part.forms) for part in total) > _COMPACT:
-            total = [add_counts(total)]
-    return add_counts(total)
-
-
-def _count_file(
-    part: Part, case: Case, dev_share: float, trie: str, longest: int
-) -> DocumentCounts:
-    """In how many articles of one file each form is linked and seen."""
-    pages = read_new_pages(part.file, part.without, Rejects())
-    articles = (
-        page.article() for page in pages if not is_held_back(page.id, dev_share)
-    )
-    return count_documents(_open_matcher(trie, longest), articles, case)
-
-
-@functools.lru_cache(maxsize=1)
-def _open_matcher(trie: str, longest: int) -> Matcher:
-    """One matcher a process, because a matcher remembers the words it has met."""
-    forms = marisa_trie.Trie()
-    forms.mmap(trie)
-    return Matcher(forms, longest)
 
 
 def _read_given(

@@ -5,14 +5,17 @@ import gzip
 import json
 
 import pytest
+from array_record.python import array_record_module
 
 from insgenel_jax import artifact
 from insgenel_jax.kb import Entity, KnowledgeBase
-from insgenel_jax.kb.build import wikipedia
+from insgenel_jax.kb.build import second_pass, wikipedia
 from insgenel_jax.kb.build.dictionaries import DictionaryFiles
-from insgenel_jax.kb.build.extract import is_held_back
+from insgenel_jax.kb.build.extract import is_held_back, is_training_document
 from insgenel_jax.kb.build.training_documents import read_training_documents
+from insgenel_jax.kb.build.wikiextractor import read_pages
 from insgenel_jax.kb.build.wikipedia import build_from_wikipedia, read_leads
+from insgenel_jax.text.document import dumps
 from insgenel_jax.text.formats.documents import read_documents
 from insgenel_jax.text.formats.rejects import Rejects
 
@@ -60,7 +63,9 @@ def test_pages_become_a_knowledge_base(source, tmp_path):
     leads.write_text(json.dumps({"title": "cat", "lead": "An animal. "}))
     rejects = Rejects()
     out = tmp_path / "out"
-    counts = build_from_wikipedia(source, out, rejects, leads=leads, dev_share=0)
+    counts = build_from_wikipedia(
+        source, out, rejects, leads=leads, dev_share=0, label_rules=["links"]
+    )
     kb = KnowledgeBase.open(out / "kb", verify=True)
     assert [kb.entity(i) for i in range(4)] == [
         Entity("Cat", "An animal.", None, 3),
@@ -97,6 +102,7 @@ def test_pages_become_a_knowledge_base(source, tmp_path):
         "surface forms": 7,
         "candidates": 7,
         "redirects": 0,
+        "labels: links": 4,
         "training documents": 3,
         "development documents": 0,
     }
@@ -192,12 +198,128 @@ def test_redirects_aliases_and_titles(source, tmp_path):
     assert counts["redirects"] == 3
 
 
+@pytest.fixture
+def places(tmp_path):
+    """Pages whose names repeat, and redirects: of a name, in a chain, of a page."""
+    pages = {
+        "1 Oslo": f"""Oslo is a town {FILLER}; <a href="Mos">Mos</a> is near.
+Oslo and Mos {FILLER} <a href="Bergen">west</a>. Bergen, west, Oslo.""",
+        "2 Mos": f"""It is near <a href="Kristiania">Kristiania</a> {FILLER}. In Mos
+or in Kristiania {FILLER} is <a href="Mos">it</a>.""",
+    }
+    (tmp_path / "places").write_text(dump(pages))
+    redirects = "Kristiania\tAnslo\nAnslo\tOslo\nMos\tOslo\n"
+    (tmp_path / "redirects").write_text(redirects)
+    return tmp_path / "places"
+
+
+def labelled(documents):
+    return [
+        [(d.text[m.start : m.end], m.entity) for m in d.mentions] for d in documents
+    ]
+
+
+PLACES = [
+    [("Oslo", "Oslo"), ("Mos", "Mos")],
+    [("Oslo", "Oslo"), ("Mos", "Mos"), ("west", "Bergen"), ("Oslo", "Oslo")],
+    [("Kristiania", "Oslo")],
+    [("Kristiania", "Oslo"), ("it", "Mos")],
+]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_labels_carry_the_title_at_the_end_of_a_redirect(places, tmp_path, workers):
+    """A redirect from a title that has a page is none. Added labels are no links."""
+    dictionaries = DictionaryFiles(tmp_path / "redirects")
+    knowledge = []
+    for rules in (["links"], ["repeats", "title"]):
+        out = tmp_path / rules[0]
+        counts = build_from_wikipedia(
+            places,
+            out,
+            Rejects(),
+            dev_share=0,
+            workers=workers,
+            dictionaries=dictionaries,
+            label_rules=rules,
+        )
+        files = sorted(f for f in (out / "kb").iterdir() if f.name != "manifest.json")
+        knowledge.append([(f.name, f.read_bytes()) for f in files])
+    assert knowledge[0] == knowledge[1]
+    train = read_training_documents(tmp_path / "links/train")
+    assert labelled(train) == [
+        [("Mos", "Mos")],
+        [("west", "Bergen")],
+        [("Kristiania", "Oslo")],
+        [("it", "Mos")],
+    ]
+    train = read_training_documents(tmp_path / "repeats/train")
+    assert labelled(train) == [
+        PLACES[0],
+        PLACES[1],
+        PLACES[2] + [("Mos", "Mos")],
+        PLACES[3],
+    ]
+    names = [name for name in counts if name.startswith("labels")]
+    assert {name: counts[name] for name in names} == {
+        "labels: links": 4,
+        "labels: repeats": 2,
+        "labels: title": 4,
+        "labels left out: ambiguous": 0,
+        "labels left out: in a longer name": 0,
+    }
+
+
+def test_development_documents_have_the_labels_of_training_documents(places, tmp_path):
+    for share in (0, 1):
+        build_from_wikipedia(places, tmp_path / str(share), Rejects(), dev_share=share)
+    train = list(read_training_documents(tmp_path / "0/train"))
+    assert list(read_documents(tmp_path / "1/dev.jsonl", Rejects())) == train
+
+
+def test_abstracts_are_first_paragraphs(places, tmp_path):
+    """What is labelled in them rests on the whole page all the same."""
+    for only in (False, True):
+        out = tmp_path / str(only)
+        build_from_wikipedia(places, out, Rejects(), dev_share=0, abstracts_only=only)
+    train = list(read_training_documents(tmp_path / "False/train"))
+    abstracts = list(read_training_documents(tmp_path / "True/train"))
+    assert [d.id for d in abstracts] == ["1:0", "2:0"]
+    assert abstracts == [d for d in train if d.id.endswith(":0")]
+
+
+def test_links_alone_leave_the_paragraphs_as_they_were_read(places, tmp_path):
+    """Byte for byte: what was written before there were rules."""
+    lines = [
+        dumps(paragraph)
+        for page in read_pages(places, Rejects())
+        for paragraph in page.paragraphs
+        if is_training_document(paragraph)
+    ]
+    assert len(lines) == 4
+    for share in (0, 1):
+        build_from_wikipedia(
+            places,
+            tmp_path / str(share),
+            Rejects(),
+            dev_share=share,
+            label_rules=["links"],
+        )
+    text = (tmp_path / "1/dev.jsonl").read_bytes()
+    assert text == "".join(f"{line}\n" for line in lines).encode()
+    (shard,) = (tmp_path / "0/train").glob("*.arrayrecord")
+    reader = array_record_module.ArrayRecordReader(str(shard))
+    assert reader.read_all() == [line.encode() for line in lines]
+    reader.close()
+
+
 def test_the_same_bytes_whatever_processes_and_memory(source, tmp_path, monkeypatch):
     rejects = [Rejects(), Rejects()]
     for workers in (1, 2):
         out = tmp_path / str(workers)
         build_from_wikipedia(source, out, rejects[workers - 1], workers=workers)
-    monkeypatch.setattr(wikipedia, "_COMPACT", 0)  # sum the counts after every file
+    for module in (wikipedia, second_pass):  # sum the counts after every file
+        monkeypatch.setattr(module, "_COMPACT", 0)
     build_from_wikipedia(source, tmp_path / "summed", Rejects())
     one, two, summed = (
         {
