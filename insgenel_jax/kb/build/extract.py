@@ -36,6 +36,7 @@ class Extract:
     ids: frozenset[str]  # of the pages
     training: list[bytes]  # Document JSON
     held_back: list[Document]
+    held_back_targets: frozenset[str]  # titles that pages held back link to
     rejected: list[tuple[str, int | None, str, str]]  # arguments of Rejects.add
 
 
@@ -45,7 +46,7 @@ def extract_file(
     """Links, leads and paragraphs of one file.
 
     dev_share: the share of the pages whose paragraphs are held back; links of these
-    are not counted. without: ids of pages to leave out.
+    are not counted, only their targets kept. without: ids of pages to leave out.
     """
     rejects = Rejects()
     links: Counter[tuple[str, str]] = Counter()
@@ -53,6 +54,7 @@ def extract_file(
     leads: list[str] = []
     training: list[bytes] = []
     held_back: list[Document] = []
+    targets: set[str] = set()
     ids: set[str] = set()
     for page in read_new_pages(file, without, rejects):
         ids.add(page.id)
@@ -61,12 +63,19 @@ def extract_file(
         chosen = filter(is_training_document, page.paragraphs)
         if is_held_back(page.id, dev_share):
             held_back.extend(chosen)
+            targets.update(title for _, title in _links(page))
         else:
             links.update(_links(page))
             training.extend(dumps(paragraph).encode() for paragraph in chosen)
     pages = pa.table({"title": titles, "lead": leads}, schema=PAGES)
     return Extract(
-        form_table(links), pages, frozenset(ids), training, held_back, rejects.entries
+        form_table(links),
+        pages,
+        frozenset(ids),
+        training,
+        held_back,
+        frozenset(targets),
+        rejects.entries,
     )
 
 

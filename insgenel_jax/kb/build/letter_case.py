@@ -31,22 +31,24 @@ LONGEST_PHRASE = 3  # words of a name that is looked for in running text
 
 # Words that the titles of works and institutions have in lower case.
 _SMALL = frozenset(
-    "a an and as at but by de del der des di du et for from in into la le nor of on or "
-    "per the to und van von vs with y".split()
+    regex.findall(
+        "[a-z]+",
+        "a an and as at but by de del der des di du et for from in into la le nor of "
+        "on or per the to und van von vs with y",
+    )
 )
-_ASCII = str.maketrans(
-    {
-        **{"ł": "l", "Ł": "L", "ø": "o", "Ø": "O", "đ": "d", "Đ": "D", "ð": "d"},
-        **{"Ð": "D", "þ": "th", "Þ": "Th", "æ": "ae", "Æ": "Ae", "œ": "oe", "Œ": "Oe"},
-        **{"ß": "ss", "ı": "i", "–": "-", "—": "--", "−": "-"},
-        **dict.fromkeys("’‘ʼʻ", "'"),
-    }
-)
+# What Unicode does not take apart.
+_ASCII = str.maketrans("łŁøØđĐðÐı–−’‘ʼʻ", "lLoOdDdDi--''''") | {
+    ord(letter): letters
+    for letter, letters in zip(
+        "þÞæÆœŒß—", ("th", "Th", "ae", "Ae", "oe", "Oe", "ss", "--"), strict=True
+    )
+}
 _PART = regex.compile(r"[A-Za-z0-9]+(?:'[st](?![A-Za-z0-9]))?")
 _UNSAYABLE = regex.compile(r"(?=.*[a-z])(?:[^aeiouy]{2,5}|[a-z]{1,3}[0-9]+)")
 _SENTENCE_END = (".", "?", "!", ":", ";", '"', "”", "(")
 _EDGES = ".,;:!?()[]\"“”'‘’—–"
-_COMMONEST = 2.0  # how many sightings the guess before any sighting weighs
+_GUESS = 2.0  # how many sightings the guess before any sighting weighs
 _CAPITALS = 0.7  # the share of words in titles, after the first, with a capital
 
 
@@ -179,10 +181,11 @@ def restore(name: str, model: CaseModel) -> str:
         pieces.append(key[end : place.start()])
         end = place.end()
         large = i == 0
-        if i > 0 and word not in _SMALL:
+        initial = len(word) == 1 and key.startswith(".", end)
+        if i > 0 and (word not in _SMALL or initial):
             features = _features(parts, scores, i)
             total = sum(map(float.__mul__, features, model.weights.tolist()))
-            large = total > 0
+            large = initial or total > 0
         pieces.append(_capital(word, model.words) if large else word)
     return capitalise("".join(pieces) + key[end:])
 
@@ -348,7 +351,7 @@ def _word_score(
     """
 
     def smooth(counts: tuple[int, int], guess: float) -> float:
-        return (counts[0] + _COMMONEST * guess) / (sum(counts) + _COMMONEST)
+        return (counts[0] + _GUESS * guess) / (sum(counts) + _GUESS)
 
     ending = smooth(words.endings.get(word[-3:], (0, 0)), _CAPITALS)
     text = smooth(words.texts.get(word, (0, 0)), ending)
