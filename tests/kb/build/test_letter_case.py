@@ -12,7 +12,8 @@ from insgenel_jax.kb.build.letter_case import (
 TITLES = {
     **dict.fromkeys(["Ada Bell", "Bo Bell", "Heinz König", "Tom Reed", "Ada Reed"], 2),
     **dict.fromkeys(["Blue whale", "Grey whale", "Green tea", "Black tea"], 2),
-    **{"Iceland": 3, "ICELAND": 1},
+    "Iceland": 3,
+    "ICELAND": 1,
 }
 WORDS = {"Bell": 9, "Reed": 8, "whale": 9, "tea": 9, "blue": 5, "red": 7, "NASA": 5}
 WORDS |= {"Mia": 6, "Rita": 4, "Tom": 4, "black": 9, "Ada": 9, "green": 8, "grey": 8}
