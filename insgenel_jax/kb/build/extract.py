@@ -34,6 +34,7 @@ class Extract:
     links: pa.Table  # the columns of FORMS
     pages: pa.Table  # the columns of PAGES
     ids: frozenset[str]  # of the pages
+    held_back_targets: frozenset[str]  # titles that pages held back link to
     rejected: list[tuple[str, int | None, str, str]]  # arguments of Rejects.add
 
 
@@ -43,21 +44,26 @@ def extract_file(
     """Links and leads of one file.
 
     dev_share: the share of the pages that are held back; links of these are not
-    counted. without: ids of pages to leave out.
+    counted, only their targets kept. without: ids of pages to leave out.
     """
     rejects = Rejects()
     links: Counter[tuple[str, str]] = Counter()
     titles: list[str] = []
     leads: list[str] = []
+    targets: set[str] = set()
     ids: set[str] = set()
     for page in read_new_pages(file, without, rejects):
         ids.add(page.id)
         titles.append(page.title)
         leads.append(shorten(page.paragraphs[0].text) if page.paragraphs else "")
-        if not is_held_back(page.id, dev_share):
+        if is_held_back(page.id, dev_share):
+            targets.update(title for _, title in _links(page))
+        else:
             links.update(_links(page))
     pages = pa.table({"title": titles, "lead": leads}, schema=PAGES)
-    return Extract(form_table(links), pages, frozenset(ids), rejects.entries)
+    return Extract(
+        form_table(links), pages, frozenset(ids), frozenset(targets), rejects.entries
+    )
 
 
 def read_new_pages(

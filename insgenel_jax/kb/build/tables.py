@@ -29,6 +29,7 @@ ENTITIES = pa.schema(
         ("description", pa.large_string()),
         ("external_id", pa.large_string()),
         ("inlinks", pa.int64()),
+        ("redirects", pa.int64()),  # how many lead to the entity
     ]
 )
 FORMS = pa.schema(

@@ -67,6 +67,7 @@ class Totals:
 
     links: list[pa.Table] = dataclasses.field(default_factory=list)  # FORMS
     pages: list[pa.Table] = dataclasses.field(default_factory=list)  # PAGES
+    held_back_targets: set[str] = dataclasses.field(default_factory=set)  # titles
     ids: set[str] = dataclasses.field(default_factory=set)  # of all pages
     parts: list[Part] = dataclasses.field(default_factory=list)
 
@@ -108,7 +109,8 @@ def build_from_wikipedia(
     leads: JSONL of {"title", "lead"}; such a lead is preferred to a page's own first
     paragraph as the description of an entity.
     dev_share: the share of the pages whose paragraphs are held back. Their titles and
-    leads are entities, but their text counts nowhere: no link, no linked or seen form.
+    leads are entities, and so are the titles that they link to, but their text counts
+    nowhere: no link, no linked or seen form.
     workers: the number of processes.
     dictionaries: files of redirects, aliases and titles. A link to a redirect counts
     for the title at its end, and the redirect's own name becomes a surface form. A
@@ -195,6 +197,7 @@ def _first_pass(
         totals.pages.append(extracted.pages)
         if sum(map(len, totals.links)) > _COMPACT:
             totals.links[:] = [_sum_links(totals.links)]
+        totals.held_back_targets.update(extracted.held_back_targets)
 
 
 def _read_given(
@@ -221,7 +224,8 @@ def _make_tables(totals: Totals, given: Given, rejects: Rejects) -> Tables:
         links, counts["links to redirects"] = redirect_links(links, ends)
         links = _sum_links([links])
     titles = [title for title in given.titles if title not in ends]
-    entities = _entity_table(links, pages, titles, given.leads)
+    others = [ends.get(title, title) for title in sorted(totals.held_back_targets)]
+    entities = _entity_table(links, pages, titles + others, given.leads, ends)
     known = set(entities["title"].to_pylist())
     if files.redirects is not None:
         ends = known_redirects(redirects, ends, known, files.redirects, rejects)
@@ -239,21 +243,35 @@ def _make_tables(totals: Totals, given: Given, rejects: Rejects) -> Tables:
 
 
 def _entity_table(
-    links: pa.Table, pages: pa.Table, others: Sequence[str], leads: dict[str, str]
+    links: pa.Table,
+    pages: pa.Table,
+    others: Sequence[str],
+    leads: dict[str, str],
+    ends: Mapping[str, str],
 ) -> pa.Table:
-    """Every page, every link's target and every title in `others`, those with the most
-    links first."""
+    """Every page, every link's target and every title in `others`.
+
+    Those with the most links come first, and of these those with the most redirects.
+    ends: alias -> title, the redirects.
+    """
     inlinks = links.group_by("title").aggregate([("count", "sum")])
     more = pa.array(others, pa.large_string())
     titles = pa.chunked_array([*inlinks["title"].chunks, *pages["title"].chunks, more])
     titles = titles.unique()
     row = pc.index_in(titles, inlinks["title"].combine_chunks())
+    redirects = Counter(ends.values())
     table = pa.table(
         {
             "title": titles,
             "inlinks": inlinks["count_sum"].combine_chunks().take(row).fill_null(0),
+            "redirects": [redirects[title] for title in titles.to_pylist()],
         }
-    ).sort_by([("inlinks", "descending"), ("title", "ascending")])
+    ).sort_by(
+        [
+            *(("inlinks", "descending"), ("redirects", "descending")),
+            ("title", "ascending"),
+        ]
+    )
     # Of two pages of one title the first counts: a dict keeps the last pair of a key.
     own_titles = reversed(pages["title"].to_pylist())
     own = dict(zip(own_titles, reversed(pages["lead"].to_pylist()), strict=True))

@@ -115,6 +115,30 @@ def test_redirects_are_followed_to_their_ends():
             ],
             ["a\tA", '"a\tA', '"\tA', '"a"\tA\t3', '"\\u12"\tA', '"\\ud83d"\tA'],
         ),
+        (
+            "kolitsas",
+            ["Bo\t1.0\t7,0.75,Bo_(dog)\t8,0.25,Bo,_Iowa", "bo\t8\t9,2,Bo\t7,6,A,b\t"],
+            [
+                *(("bo", "Bo (dog)", 75, 1), ("bo", "Bo, Iowa", 25, 1)),
+                *(("bo", "Bo", 25, 2), ("bo", "A,b", 75, 2)),
+            ],
+            [
+                *("a\t1", "a\t1\t7,A", "a\t1\t7,much,A", "a\t1\t7,0,A", "a\t1\t"),
+                *("\t1\t7,1,A", "a\t1\t7,1,User:A"),
+            ],
+        ),
+        (
+            "rel",
+            ['Bo\t{"Bo_(dog)": 0.75, "A\\u00e4": 2e-1}', 'bo\t[["Bo", 1]]'],
+            [
+                *(("bo", "Bo (dog)", 75, 1), ("bo", "Aä", 20, 1)),
+                ("bo", "Bo", LINKS_A_FORM, 2),
+            ],
+            [
+                *('a\t{"A": 0.5', 'a\t{"A": 1.5}', 'a\t{"A": "x"}', "a\t3"),
+                *("a\t[1]", "a\t[[1, 2]]", 'a\t{"A": NaN}', "a", "a\tb\tc"),
+            ],
+        ),
     ],
 )
 def test_aliases(tmp_path, format, lines, expected, bad):
@@ -122,7 +146,7 @@ def test_aliases(tmp_path, format, lines, expected, bad):
     path.write_text("\n".join([*lines, *bad]), encoding="utf-8")
     rejects = Rejects()
     found = list(read_aliases(path, rejects, format))
-    assert found == [Alias(*row, i) for i, row in enumerate(expected, 1)]
+    assert found == [Alias(*(*row, i)[:4]) for i, row in enumerate(expected, 1)]
     lines_rejected = [line for _, line, _, _ in rejects.entries]
     assert lines_rejected == list(range(len(lines) + 1, len(lines) + len(bad) + 1))
 

@@ -4,6 +4,7 @@ import bz2
 import gzip
 import json
 
+import pyarrow as pa
 import pytest
 from array_record.python import array_record_module
 
@@ -138,6 +139,51 @@ def test_pages_held_back_are_counted_nowhere(source, tmp_path):
     for i in range(len(kb)):
         assert kb.title(i) == other.title(i)
         assert kb.entity(i).inlinks == other.entity(i).inlinks
+
+
+def test_what_only_pages_held_back_link_is_an_entity_without_counts(tmp_path):
+    """Its title is known; neither the link nor the anchor counts."""
+    share = 0.5
+    back, kept = sorted(map(str, range(20)), key=lambda i: not is_held_back(i, share))[
+        ::19
+    ]
+    pages = {
+        f"{back} Bo": f'<a href="Milk">white drink</a>, <a href="Kat">it</a> {FILLER}.',
+        f"{kept} Ada": f'<a href="Bo">Bo</a> {FILLER}.',
+    }
+    (tmp_path / "dump").write_text(dump(pages))
+    (tmp_path / "redirects").write_text("Kat\tCat\n")
+    build_from_wikipedia(
+        tmp_path / "dump",
+        tmp_path / "out",
+        Rejects(),
+        dev_share=share,
+        dictionaries=DictionaryFiles(tmp_path / "redirects"),
+    )
+    kb = KnowledgeBase.open(tmp_path / "out/kb")
+    assert [(kb.title(i), kb.entity(i).inlinks) for i in range(len(kb))] == [
+        *(("Bo", 1), ("Cat", 0), ("Ada", 0), ("Milk", 0))
+    ]
+    assert kb.form("white drink") is None and kb.form("it") is None
+    assert names(kb, "milk") == [("Milk", 1)]  # the title itself
+
+
+def test_entities_are_ordered_by_links_then_redirects_then_title(tmp_path):
+    text = f'<a href="D">x</a> <a href="B">y</a> {FILLER}'
+    (tmp_path / "dump").write_text(dump({"1 A": text, "2 C": "", "3 E": ""}))
+    (tmp_path / "redirects").write_text("d1\tD\nc1\tC\ne1\tE\ne2\tE1\n")
+    build_from_wikipedia(
+        tmp_path / "dump",
+        tmp_path / "out",
+        Rejects(),
+        dev_share=0,
+        dictionaries=DictionaryFiles(tmp_path / "redirects"),
+    )
+    kb = KnowledgeBase.open(tmp_path / "out/kb")
+    assert [kb.title(i) for i in range(len(kb))] == ["D", "B", "E", "C", "A"]
+    with pa.ipc.open_file(str(tmp_path / "out/kb/entities.arrow")) as file:
+        table = file.read_all()
+    assert table["redirects"].to_pylist() == [1, 0, 2, 1, 0]
 
 
 def test_redirects_aliases_and_titles(source, tmp_path):
