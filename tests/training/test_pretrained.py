@@ -167,7 +167,7 @@ def test_the_state_holds_what_is_trained(pretrained):
 @pytest.mark.slow
 @pytest.mark.parametrize("others", [(), (LORA,)])
 def test_both_encoders_begin_with_one_directory(prepared, pretrained, tmp_path, others):
-    mined = ("data.mined_share=0.25", "data.refresh_steps=2")
+    mined = ("data.mined_per_window=1", "data.refresh_steps=2")
     file, values = arguments(prepared, pretrained, "retriever", *mined, *others)
     train.main(file, tmp_path, values)
     base = read(pretrained["retriever"])

@@ -1,4 +1,4 @@
-"""A file of Wikipedia pages in; its links, leads and labelled paragraphs out.
+"""A file of Wikipedia pages in; links, their sentences, leads and paragraphs out.
 
 This is the first pass of `build_from_wikipedia`, a pure function of one file. A page's
 lead is its first paragraph, which describes the entity.
@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from insgenel_jax.kb.build.context import add_sentences, sentence_table
 from insgenel_jax.kb.build.entity_list import form_table
 from insgenel_jax.kb.build.wikiextractor import Page, read_pages
 from insgenel_jax.kb.folding import form_key
@@ -32,6 +33,7 @@ class Extract:
     """What the first pass takes from one file."""
 
     links: pa.Table  # the columns of FORMS
+    sentences: pa.Table  # the columns of SENTENCES
     pages: pa.Table  # the columns of PAGES
     ids: frozenset[str]  # of the pages
     training: list[bytes]  # Document JSON
@@ -45,10 +47,11 @@ def extract_file(
     """Links, leads and paragraphs of one file.
 
     dev_share: the share of the pages whose paragraphs are held back; links of these
-    are not counted. without: ids of pages to leave out.
+    are not counted, nor are their sentences taken. without: ids of pages to leave out.
     """
     rejects = Rejects()
     links: Counter[tuple[str, str]] = Counter()
+    sentences: dict[str, list[str]] = {}
     titles: list[str] = []
     leads: list[str] = []
     training: list[bytes] = []
@@ -63,10 +66,18 @@ def extract_file(
             held_back.extend(chosen)
         else:
             links.update(_links(page))
+            for paragraph in page.paragraphs:
+                add_sentences(paragraph, sentences)
             training.extend(dumps(paragraph).encode() for paragraph in chosen)
     pages = pa.table({"title": titles, "lead": leads}, schema=PAGES)
     return Extract(
-        form_table(links), pages, frozenset(ids), training, held_back, rejects.entries
+        form_table(links),
+        sentence_table(sentences),
+        pages,
+        frozenset(ids),
+        training,
+        held_back,
+        rejects.entries,
     )
 
 
