@@ -42,6 +42,8 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
             "batch": 64 if wiki else 128,
             "golds": 256 if wiki else 67,
             "negatives": 128 if wiki else 67,
+            "mined_per_window": 1,
+            "mining_pool": 20_000,
             "in_batch_negatives": wiki,
             "window_tokens": 48,
             "entity_tokens": 24 if wiki else 48,

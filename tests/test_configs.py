@@ -1,5 +1,6 @@
 """Every config is read, checked, and builds its abstract state."""
 
+import json
 from pathlib import Path
 
 import jax
@@ -8,6 +9,7 @@ import pytest
 from benchmarks import memory
 from insgenel_jax.training import config, loop
 from insgenel_jax.training import run as experiment
+from insgenel_jax.training.data import negatives
 from insgenel_jax.training.generator import generator_task
 from insgenel_jax.training.retriever import retriever_task
 from tests.helpers.marks import slow
@@ -23,6 +25,16 @@ SMALLER = {
     "generator_opt.py:350m",
     "generator_llama.py:7b-lora",
     "retriever_bert.py:base",
+}
+# the config.json of all-MiniLM-L6-v2
+MINILM = {
+    "model_type": "bert",
+    "vocab_size": 30522,
+    "hidden_size": 384,
+    "num_hidden_layers": 6,
+    "num_attention_heads": 12,
+    "intermediate_size": 1536,
+    "max_position_embeddings": 512,
 }
 # what the parameters of published models are, in millions
 MILLIONS = {
@@ -52,6 +64,27 @@ def test_a_model_from_scratch_is_built(name):
     plan = loop.make_plan(task, found.optimizer, found.loop)
     assert jax.tree.structure(plan.abstract) == jax.tree.structure(plan.places)
     assert sum(leaf.size for leaf in jax.tree.leaves(plan.abstract.params)) > 10_000
+
+
+def test_minilm_is_pooled_as_it_was_trained(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps(MINILM))
+    name = str(CONFIGS / "retriever_bert.py:minilm")
+    found = config.load(name, [f"model.pretrained={tmp_path}"])
+    model = experiment.model_config(found, vocabulary=30522, length=64)
+    vectors = model.pooling, model.normalise, model.temperature
+    assert vectors == ("mean", True, 0.05)
+    plan = loop.make_plan(retriever_task(model, pad=0), found.optimizer, found.loop)
+    count = sum(leaf.size for leaf in jax.tree.leaves(plan.abstract.params))
+    assert round(count / 2 / 1e6, 1) == 22.6  # without the pooler
+    negatives.check_room(found.data, 10**6)
+
+
+@pytest.mark.parametrize("name", [*TINY, *memory.PAPER])
+def test_hard_negatives_have_room(name):
+    model = ["model.pretrained=m"] if name in memory.PAPER else []
+    data = config.load(str(CONFIGS / name), model).data
+    if isinstance(data, config.RetrieverData):
+        negatives.check_room(data, 67 if name == "retriever_tiny.py" else 10**6)
 
 
 @pytest.mark.parametrize(

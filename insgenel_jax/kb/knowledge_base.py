@@ -78,6 +78,9 @@ class KnowledgeBase:
         entities = _open_table(path / "entities.arrow")
         self._titles = entities["title"].chunk(0)
         self._descriptions = entities["description"].chunk(0)
+        self._contexts = None  # older versions wrote none
+        if "context" in entities.column_names:
+            self._contexts = entities["context"].chunk(0)
         self._external_ids = entities["external_id"].chunk(0)
         self._inlinks = entities["inlinks"].chunk(0)
         # Titles, then the sources of redirects: a row from len(self) on is a redirect.
@@ -151,6 +154,17 @@ class KnowledgeBase:
     def description(self, i: int) -> str:
         """The description of row i; empty where there is none."""
         return self._descriptions[i].as_py()
+
+    def entity_text(self, i: int) -> str:
+        """What says most about the entity of row i, for the retriever.
+
+        It is the description; where there is none, other names of the entity and
+        sentences that link to it; empty where there is nothing of these either.
+        """
+        text = self.description(i)
+        if not text and self._contexts is not None:
+            text = self._contexts[i].as_py()
+        return text
 
     def external_id(self, i: int) -> str | None:
         """The external id of row i, if it has one."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 from insgenel_jax.models.attention import BACKENDS
 from insgenel_jax.models.lora import Lora
@@ -10,6 +11,7 @@ from insgenel_jax.models.lora import Lora
 FAMILIES = ("opt", "llama", "bert")
 REMAT = ("none", "dots", "full")
 DTYPES = ("float32", "bfloat16", "float16")
+POOLINGS = ("cls", "mean")
 ROPE_SCALINGS = ("linear", "llama3")
 
 # The defaults of Hugging Face's classes; in OPT it is PyTorch's, and fixed.
@@ -25,6 +27,9 @@ _OWN = {
     "rope_theta": "llama",
     "rope_scaling": "llama",
     "token_types": "bert",
+    "pooling": "bert",
+    "normalise": "bert",
+    "temperature": "bert",
 }
 
 
@@ -70,7 +75,8 @@ class ModelConfig:
     query, key and value (Qwen2). qk_norm: every head's query and key is normed (Qwen3).
     sliding_window: in the layers from `window_from` on, a token sees this many tokens,
     itself included (Mistral, Qwen).
-    BERT only. token_types: the number of token types.
+    BERT only. token_types: the number of token types. pooling, normalise, temperature:
+    how an encoder's hidden states become one vector; retrieval/encoder.py says how.
 
     Raises ValueError that names every contradiction.
     """
@@ -95,6 +101,9 @@ class ModelConfig:
     embed_dim: int | None = None
     pre_norm: bool = True
     token_types: int = 2
+    pooling: str = "cls"
+    normalise: bool = False
+    temperature: float = 1.0
     init_std: float = 0.02
     dropout: float = 0.0
     lora: Lora | None = None
@@ -123,11 +132,14 @@ def _check_values(config: ModelConfig) -> list[str]:
             problems.append(f"{name} is {getattr(config, name)}, must be at least 1")
     if not 0.0 <= config.dropout < 1.0:
         problems.append(f"dropout is {config.dropout}, must be in [0, 1)")
+    if not 0.0 < config.temperature < math.inf:
+        problems.append(f"temperature is {config.temperature}, must be above 0")
     for name, known in (
         ("remat", REMAT),
         ("attention", ("auto", *BACKENDS)),
         ("dtype", DTYPES),
         ("param_dtype", DTYPES),
+        ("pooling", POOLINGS),
     ):
         if getattr(config, name) not in known:
             problems.append(f"{name} is {getattr(config, name)!r}, known are {known}")

@@ -1,15 +1,22 @@
 """The bi-encoder: text of windows and of entities in; their vectors out.
 
-    window   -> [CLS] window text [SEP]                -> mention BERT -> [CLS] vector
-    entity   -> [CLS] title [SEP] description [SEP]    -> entity BERT  -> [CLS] vector
+    window   -> [CLS] window text [SEP]               -> mention BERT -> vector
+    entity   -> [CLS] title [SEP] entity text [SEP]   -> entity BERT  -> vector
 
 The score of an entity for a window is the dot product of their vectors (*paper*, 3.2).
 Training and serving both come here, so that they see the same tokens and vectors.
+
+Three settings of the ModelConfig say how hidden states become a vector; the defaults
+are the paper's. `pooling`: the state of [CLS], or the mean over all tokens, [CLS] and
+[SEP] included. `normalise`: the vector gets length 1. `temperature` divides scores:
+each of the two vectors is divided by its square root, so that every dot product, in
+training, mining, an index or a linker, is the score over the temperature already.
 """
 
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -45,12 +52,13 @@ def tokenize_entities(
 ) -> Int[np.ndarray, "N {length}"]:
     """Token ids of the entities `rows`, normalised, cut and padded to `length`; int32.
 
-    Where the two do not fit, tokens are cut from the longer one.
+    The text of an entity is `KnowledgeBase.entity_text`. Where it and the title do not
+    fit, tokens are cut from the longer one.
     """
     return wordpiece.encode(
         [normalise(kb.title(i)) for i in rows],
         length,
-        pairs=[normalise(kb.description(i)) for i in rows],
+        pairs=[normalise(kb.entity_text(i)) for i in rows],
     )
 
 
@@ -61,21 +69,38 @@ def encode(
     pad: int | Int[Array, ""],
     key: PRNGKeyArray | None = None,
 ) -> Float[Array, "N D"]:
-    """The [CLS] vectors of token ids that are padded at their ends; float32.
+    """The vectors of token ids that are padded at their ends; float32.
 
     key: for dropout, in training; without it nothing is dropped.
     """
     positions = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
+    lengths = jnp.sum(tokens != pad, axis=1)
     hidden, _ = models.build(config).apply(
         {"params": params},
         tokens,
         positions,
         # lengths and not segments, for which cuDNN has no attention
-        Mask(lengths=jnp.sum(tokens != pad, axis=1)),
+        Mask(lengths=lengths),
         deterministic=key is None or not config.dropout,
         rngs={} if key is None else {"dropout": key},
     )
-    return hidden[:, 0].astype(jnp.float32)
+    return _pool(config, hidden.astype(jnp.float32), lengths)
+
+
+def _pool(
+    config: ModelConfig, hidden: Float[Array, "N T D"], lengths: Int[Array, " N"]
+) -> Float[Array, "N D"]:
+    """One vector for each row of hidden states, as the config's settings say."""
+    vectors = hidden[:, 0]
+    if config.pooling == "mean":
+        seen = jnp.arange(hidden.shape[1]) < lengths[:, None]  # [N T]
+        total = jnp.sum(jnp.where(seen[..., None], hidden, 0.0), axis=1)
+        vectors = total / jnp.maximum(lengths, 1)[:, None]
+    if config.normalise:
+        # not below 1e-24, so that a vector of zeros stays one and has a gradient
+        squares = jnp.sum(vectors**2, axis=1, keepdims=True)
+        vectors = vectors * jax.lax.rsqrt(jnp.maximum(squares, 1e-24))
+    return vectors / math.sqrt(config.temperature)
 
 
 class Batch(NamedTuple):

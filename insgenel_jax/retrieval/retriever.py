@@ -5,9 +5,10 @@
 This file alone reads and writes retriever.json:
 
     {"window_length": 32, "stride": 16, "window_tokens": 64, "entity_tokens": 64,
-     "pooling": "cls"}
+     "pooling": "cls", "normalise": false, "temperature": 1.0}
 
-Names beyond these, which older versions wrote, are ignored.
+The last three may be missing, as in directories of older versions. Names beyond these,
+which older versions wrote, are ignored.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import typing
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -31,6 +33,7 @@ from insgenel_jax import artifact, models
 from insgenel_jax.kb.knowledge_base import KnowledgeBase
 from insgenel_jax.models import hf
 from insgenel_jax.models.config import ModelConfig
+from insgenel_jax.models.fields import expected_type
 from insgenel_jax.retrieval import encoder, store
 from insgenel_jax.tokenizer import WordPiece, copy_tokenizer, load_wordpiece
 
@@ -39,6 +42,7 @@ VERSION = 1
 SETTINGS = "retriever.json"
 ROLES = ("mention", "entity")
 _SIZES = ("window_length", "stride", "window_tokens", "entity_tokens")
+_VECTORS = ("pooling", "normalise", "temperature")  # fields of both ModelConfigs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,8 +78,11 @@ class Retriever:
         """
         path = Path(path)
         artifact.check(path, KIND, VERSION, verify=verify)
-        sizes = _read_settings(path / SETTINGS)
-        configs = {role: hf.load_config(path / role) for role in ROLES}
+        sizes, vectors = _read_settings(path / SETTINGS)
+        configs = {
+            role: dataclasses.replace(hf.load_config(path / role), **vectors)
+            for role in ROLES
+        }
         params, tokenizer = {}, load_wordpiece(path)
         for role, config in configs.items():
             hf.check_tokenizer(path / role, config, tokenizer.size)
@@ -160,7 +167,9 @@ def save_retriever(
     Raises ArtifactError where something else than a retriever is at `path`, ValueError
     where the parameters are not those of the configs.
     """
-    settings = {name: getattr(retriever, name) for name in _SIZES} | {"pooling": "cls"}
+    settings = {name: getattr(retriever, name) for name in _SIZES}
+    config = retriever.configs["mention"]  # the entity encoder's are the same
+    settings |= {name: getattr(config, name) for name in _VECTORS}
     special = {"pad_token_id": retriever.tokenizer.pad}
     with artifact.create(path, KIND, VERSION) as draft:
         for role in ROLES:
@@ -171,15 +180,18 @@ def save_retriever(
         draft.made_from.update(made_from)
 
 
-def _read_settings(file: Path) -> dict[str, int]:
-    """The sizes in a retriever.json."""
+def _read_settings(file: Path) -> tuple[dict[str, int], dict[str, Any]]:
+    """The sizes in a retriever.json, and how hidden states become vectors."""
     settings = artifact.read_json(file)
-    if settings.get("pooling", "cls") != "cls":
-        raise ValueError(f'{file}: only pooling "cls" is computed')
     for name in _SIZES:
         if type(settings.get(name)) is not int or settings[name] < 1:
             raise ValueError(
                 f"{file}: {name}: expected an integer of at least 1, found "
                 f"{settings.get(name)!r}"
             )
-    return {name: settings[name] for name in _SIZES}
+    hints = typing.get_type_hints(ModelConfig)
+    vectors = {name: settings[name] for name in _VECTORS if name in settings}
+    for name, value in vectors.items():
+        if expected := expected_type(value, hints[name]):
+            raise ValueError(f"{file}: {name}: expected {expected}, found {value!r}")
+    return {name: settings[name] for name in _SIZES}, vectors

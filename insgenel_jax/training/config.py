@@ -42,6 +42,9 @@ class ModelSettings:
     pretrained: a model directory as Hugging Face writes it; both encoders of a
     retriever begin with it. It gives the shape, and the tokenizer if none is named.
 
+    pooling, normalise, temperature: how a retriever's hidden states become vectors and
+    its vectors scores (*paper*: "cls", False, 1); retrieval/encoder.py has their rules.
+
     lora: additions that are trained in place of a pretrained model's own parameters;
     those stay as they are, kept in `param_dtype`. The other settings are those of
     models.config.ModelConfig.
@@ -57,6 +60,9 @@ class ModelSettings:
     tie_embeddings: bool | None = None
     init_std: float | None = None
     tokenizer: str = ""
+    pooling: str = "cls"
+    normalise: bool = False
+    temperature: float = 1.0
     dropout: float = 0.0
     lora: Lora | None = None
     attention: str = "auto"
@@ -109,13 +115,18 @@ class GeneratorData:
 class RetrieverData:
     """What the retriever reads; `documents`, `kb` and `dev` as for the generator.
 
-    batch: windows, which share `negatives` entities. mined_share (*paper*: 0.1): the
-    share of these that are hard negatives, at most mined_per_window for a window, mined
-    with the current parameters every refresh_steps; the others are drawn evenly from
-    the knowledge base. golds: the most entities that mentions of a batch may name;
-    further golds are left out and counted. in_batch_negatives (*paper*: off): the golds
-    of other windows are negatives too. window_length, stride: of windows, in words.
-    window_tokens, entity_tokens: where the encoders' inputs are cut.
+    batch: windows, which share one table of golds + negatives entities. golds: the most
+    entities that mentions of a batch may name; further golds are left out and counted.
+    negatives: mined_per_window hard negatives of each window, mined with the current
+    parameters before the first step and every refresh_steps; all others are drawn
+    evenly from the knowledge base (*paper*: 10 % are mined). There must be room for the
+    hard negatives of a whole batch. mined_per_window = 0 mines nothing. mining_pool:
+    mine among the golds of the coming windows and other entities by chance, so many
+    together, instead of all; 0 for all. in_batch_negatives (*paper*: off): the golds of
+    other windows are negatives too.
+
+    window_length, stride: of windows, in words. window_tokens, entity_tokens: where the
+    encoders' inputs are cut.
     """
 
     documents: str
@@ -129,8 +140,8 @@ class RetrieverData:
     stride: int = 16
     window_tokens: int = 64
     entity_tokens: int = 64
-    mined_share: float = 0.1
     mined_per_window: int = 4
+    mining_pool: int = 0
     refresh_steps: int = 200
     in_batch_negatives: bool = False
 
@@ -231,7 +242,7 @@ def parse(record: dict[str, Any]) -> Config:
 
 def _too_small(config: Config) -> Iterable[str]:
     """Counts and sizes below 1, or below 0 where 0 means none."""
-    may_be_none = {"warmup_steps", "scored"}
+    may_be_none = {"warmup_steps", "scored", "mined_per_window", "mining_pool"}
     for section in ("model", "data", "optimizer", "loop"):
         for name, value in dataclasses.asdict(getattr(config, section)).items():
             least = 0 if name in may_be_none else 1
@@ -264,8 +275,6 @@ def _contradictions(config: Config) -> Iterable[str]:
         if data.scored > data.max_length:
             yield f"data.scored must be at most data.max_length = {data.max_length}"
         return
-    if not 0 <= data.mined_share < 1:
-        yield "data.mined_share must be in [0, 1)"
     if data.stride > data.window_length:
         yield f"data.stride must be at most data.window_length = {data.window_length}"
     for name in ("window_tokens", "entity_tokens"):

@@ -102,7 +102,7 @@ def nce(
 def retriever_measures(
     scores: Float[np.ndarray, "N E"], gold: Bool[np.ndarray, "N E"]
 ) -> dict[str, float]:
-    """NCE of the golds against all other entities, and their recall at 1, 10 and 100.
+    """NCE of the golds against all other entities, and their recall at 1, 10, 50, 100.
 
     A gold's rank counts the entities before it that are no gold of its window.
     """
@@ -111,7 +111,7 @@ def retriever_measures(
     rows, columns = np.nonzero(gold)
     wrong = np.where(gold, -np.inf, scores)
     ranks = (wrong[rows] > scores[rows, columns][:, None]).sum(1)
-    for k in (1, 10, 100):
+    for k in (1, 10, 50, 100):
         measures[f"recall@{k}"] = float((ranks < k).mean()) if len(ranks) else 0.0
     return measures
 

@@ -32,10 +32,9 @@ from insgenel_jax.training.config import (
     RetrieverData,
     check_paths,
 )
-from insgenel_jax.training.data import lengths, packing
+from insgenel_jax.training.data import lengths, negatives, packing
 from insgenel_jax.training.data.chunks import generator_expand
 from insgenel_jax.training.data.documents import Expand, no_examples, stream_examples
-from insgenel_jax.training.data.negatives import WithNegatives
 from insgenel_jax.training.data.windows import (
     entity_tokens,
     retriever_expand,
@@ -154,6 +153,7 @@ def train_retriever(
     with _user_errors():
         wordpiece = load_wordpiece(config.model.tokenizer)
         kb = KnowledgeBase.open(data.kb)
+        negatives.check_room(data, len(kb))
         longest = max(data.window_tokens, data.entity_tokens)
         model = model_config(config, wordpiece.size, longest)
         task = retriever_task(model, wordpiece.pad, config.model.pretrained)
@@ -165,8 +165,15 @@ def train_retriever(
         expand = retriever_expand(wordpiece, kb, data)
         dataset = stream_examples(data.documents, expand, config.seed, counts)
         windows, pad = iter(window_batches(dataset, data)), wordpiece.pad
-        batches = WithNegatives(
-            windows, entities, model, data, pad, config.seed, counts
+        batches = negatives.WithNegatives(
+            windows,
+            entities,
+            model,
+            data,
+            pad,
+            config.seed,
+            counts,
+            steps=config.loop.steps,
         )
         evaluate = None
         if data.dev:
@@ -199,7 +206,10 @@ def model_config(config: Config, vocabulary: int, length: int) -> ModelConfig:
     """
     settings = config.model
     names = ("dropout", "lora", "attention", "dtype", "param_dtype", "remat")
-    given: dict[str, Any] = {name: getattr(settings, name) for name in names}
+    vectors = ("pooling", "normalise", "temperature")
+    given: dict[str, Any] = {
+        name: getattr(settings, name) for name in (*names, *vectors)
+    }
     if not settings.pretrained:
         # rotary positions have no table in which some would be left untrained
         least = ROTARY_POSITIONS if settings.family == "llama" else 1

@@ -67,7 +67,7 @@ def make_config(prepared):
             record["data"] |= {
                 "golds": 12,
                 "negatives": 8,
-                "mined_share": 0.25,
+                "mined_per_window": 1,
                 "refresh_steps": 4,
                 "window_tokens": 32,
                 "entity_tokens": 16,

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -59,6 +60,23 @@ def test_entities(kb):
         "A town.",
         None,
     )
+
+
+def test_the_text_of_an_entity(kb, path, tmp_path):
+    assert [kb.entity_text(i) for i in (0, 2, 3)] == [
+        "The first planet.",
+        "A town.",
+        "",
+    ]
+    shutil.copytree(path, tmp_path / "old")  # as older versions wrote it
+    file = tmp_path / "old" / "entities.arrow"
+    with pa.ipc.open_file(file) as reader:
+        table = reader.read_all()
+    assert table.column_names[-1] == "context"
+    with pa.ipc.new_file(file, table.drop("context").schema) as writer:
+        writer.write_table(table.drop("context"))
+    old = KnowledgeBase(tmp_path / "old", "")
+    assert [old.entity_text(i) for i in (0, 3)] == ["The first planet.", ""]
 
 
 @pytest.mark.parametrize(

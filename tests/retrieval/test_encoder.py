@@ -1,5 +1,7 @@
 """The encoder: tokens against the tokenizer, vectors against a plain call, batches."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -85,3 +87,33 @@ def test_sizes_of_batches():
         assert all(size % 3 == 0 and len(b) <= size for b, size in found)
         assert all(size == 9 or 2 * len(b) >= size for b, size in found)
         assert len({size for _, size in found}) <= 3
+
+
+@pytest.mark.parametrize("normalise", [False, True])
+@pytest.mark.parametrize("temperature", [1.0, 0.05])
+@pytest.mark.parametrize("pooling", ["cls", "mean"])
+def test_pooling_against_numpy(params, pooling, normalise, temperature):
+    settings = {"pooling": pooling, "normalise": normalise, "temperature": temperature}
+    config = dataclasses.replace(BERT, **settings)
+    tokens = np.array([[2, 5, 6, 3, 0, 0], [2, 9, 7, 8, 4, 3], [2, 0, 0, 0, 0, 0]])
+    vectors = encoder.encode(config, params, jnp.array(tokens), 0)
+    for row, vector in zip(tokens, vectors, strict=True):
+        row = row[row != 0]
+        positions, mask = np.arange(len(row))[None], np.ones((1, len(row), len(row)))
+        apply = models.build(BERT).apply
+        states = apply({"params": params}, row[None], positions, mask > 0)[0][0]
+        expected = np.mean(states, axis=0) if pooling == "mean" else states[0]
+        if normalise:
+            expected /= np.sqrt((expected**2).sum())
+        np.testing.assert_allclose(vector, expected / temperature**0.5, atol=1e-5)
+    # so that a dot product is the score over the temperature
+    if normalise:
+        np.testing.assert_allclose((vectors**2).sum(1), 1 / temperature, rtol=1e-5)
+
+
+def test_a_row_of_padding_has_a_finite_gradient(params):
+    settings = {"pooling": "mean", "normalise": True, "temperature": 0.05}
+    config = dataclasses.replace(BERT, **settings)
+    tokens = jnp.array([[2, 5, 3], [0, 0, 0]])
+    loss = jax.grad(lambda p: encoder.encode(config, p, tokens, 0).sum())
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(loss(params)))

@@ -209,3 +209,19 @@ def test_bad_input_is_refused(vectors, tmp_path):
     with pytest.raises(ValueError, match=r"entities \[7\] are not finite"):
         build_index(embeddings, tmp_path / "bad", made_from=MADE_FROM)
     assert not (tmp_path / "bad").exists()
+
+
+def test_scann_takes_vectors_of_one_length(vectors, tmp_path):
+    """As `normalise` and a temperature of 0.05 make them, rounded to bfloat16."""
+    pytest.importorskip("scann")
+    points, queries = (
+        x[:3000] / np.linalg.norm(x[:3000], axis=1, keepdims=True) / 0.05**0.5
+        for x in vectors
+    )
+    built = build_index(points, tmp_path / "i", made_from=MADE_FROM, exact=False)
+    assert built.method == "scann" and built.recall >= 0.98
+    ids, scores = built.search(queries, 10)
+    exact_ids, exact_scores = search_exact(points, queries, 10)
+    shared = [len(set(a) & set(b)) for a, b in zip(ids, exact_ids, strict=True)]
+    assert np.mean(shared) >= 9.5
+    np.testing.assert_allclose(scores[:, 0], exact_scores[:, 0], atol=0.1)  # of 20

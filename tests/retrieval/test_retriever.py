@@ -1,5 +1,6 @@
 """Embeddings: against a plain call of the model, row by row, and on many devices."""
 
+import dataclasses
 import json
 
 import jax
@@ -132,6 +133,24 @@ def test_what_is_saved_comes_back(path, retriever, tmp_path):
     )
 
 
+def test_how_vectors_are_made_is_stored(path, retriever, tmp_path):
+    vectors = {"pooling": "mean", "normalise": True, "temperature": 0.05}
+    changed = dataclasses.replace(
+        retriever,
+        configs={
+            role: dataclasses.replace(config, **vectors)
+            for role, config in retriever.configs.items()
+        },
+    )
+    save_retriever(changed, tmp_path / "mean", tokenizer=path)
+    again = Retriever.load(tmp_path / "mean")
+    found = again.embed_windows(["queen of york"])
+    np.testing.assert_array_equal(found, changed.embed_windows(["queen of york"]))
+    np.testing.assert_allclose((found**2).sum(), 20, rtol=1e-5)
+    file = tmp_path / "mean" / "retriever.json"
+    assert vectors.items() <= json.loads(file.read_text()).items()
+
+
 def with_settings(path, **changes):
     """A new retriever whose settings are changed by hand."""
     file = write_retriever(path) / "retriever.json"
@@ -141,15 +160,31 @@ def with_settings(path, **changes):
 
 
 def test_directories_of_older_releases_open(tmp_path):
-    path = with_settings(tmp_path / "old", measured={"loss": 0.5})
-    assert Retriever.load(path, verify=True).window_length == 32
+    file = write_retriever(tmp_path / "old") / "retriever.json"
+    sizes = {"window_length": 32, "stride": 16, "window_tokens": 40}
+    old = sizes | {"entity_tokens": 56, "measured": {"loss": 0.5}}
+    file.write_text(json.dumps(old))
+    artifact.write_manifest(file.parent, "retriever", 1, {}, {})
+    opened = Retriever.load(file.parent, verify=True)
+    assert opened.window_length == 32
+    for config in opened.configs.values():
+        found = config.pooling, config.normalise, config.temperature
+        assert found == ("cls", False, 1.0)
 
 
 def test_bad_directories_are_named(path, tmp_path):
     with pytest.raises(ValueError, match="window_length: expected an integer"):
         Retriever.load(with_settings(tmp_path / "a", window_length=0))
-    with pytest.raises(ValueError, match="pooling"):
-        Retriever.load(with_settings(tmp_path / "b", pooling="mean"))
+    for name, value, message in (
+        ("pooling", "max", "pooling is 'max', known are"),
+        ("temperature", 0, "temperature is 0, must be above 0"),
+        ("temperature", "1", "temperature: expected float, found '1'"),
+        ("normalise", 1, "normalise: expected bool, found 1"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            Retriever.load(
+                with_settings(tmp_path / f"b{message[:30]}", **{name: value})
+            )
     broken = write_retriever(tmp_path / "c")
     (broken / "entity" / "model.safetensors").unlink()
     with pytest.raises(artifact.ArtifactError, match="entity/model.safetensors"):

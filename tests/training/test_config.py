@@ -70,7 +70,7 @@ def test_a_wrong_override_is_an_error_that_says_what_to_do(file, override, messa
     [
         ({"stride": 33}, "data.stride must be at most data.window_length = 32"),
         ({"entity_tokens": 4}, "data.entity_tokens must be at least 5"),
-        ({"mined_share": 1.0}, "data.mined_share must be in"),
+        ({"mined_per_window": -1}, "data.mined_per_window must be at least 0"),
         ({"golds": 0}, "data.golds must be at least 1"),
     ],
 )

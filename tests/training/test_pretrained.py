@@ -57,7 +57,8 @@ def arguments(prepared, pretrained, task, *others):
     if task == "generator":
         values += ["data.max_length=256", "data.instruction=Link:"]
     else:
-        values += ["data.golds=12", "data.negatives=8", "data.entity_tokens=16"]
+        values += ["data.golds=12", "data.negatives=8", "data.mined_per_window=1"]
+        values += ["data.entity_tokens=16"]
     return str(CONFIGS / file[task]), [*values, *others]
 
 
@@ -167,8 +168,8 @@ def test_the_state_holds_what_is_trained(pretrained):
 @pytest.mark.slow
 @pytest.mark.parametrize("others", [(), (LORA,)])
 def test_both_encoders_begin_with_one_directory(prepared, pretrained, tmp_path, others):
-    mined = ("data.mined_share=0.25", "data.refresh_steps=2")
-    file, values = arguments(prepared, pretrained, "retriever", *mined, *others)
+    rounds = "data.refresh_steps=2"
+    file, values = arguments(prepared, pretrained, "retriever", rounds, *others)
     train.main(file, tmp_path, values)
     base = read(pretrained["retriever"])
     found = {part: read(tmp_path / "model" / part) for part in ("mention", "entity")}

@@ -1,4 +1,4 @@
-"""A file of Wikipedia pages in; its links and leads out.
+"""A file of Wikipedia pages in; its links, their sentences and leads out.
 
 This is the first pass of `build_from_wikipedia`, a pure function of one file. A page's
 lead is its first paragraph, which describes the entity.
@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from insgenel_jax.kb.build.context import add_sentences, sentence_table
 from insgenel_jax.kb.build.entity_list import form_table
 from insgenel_jax.kb.build.wikiextractor import Page, read_pages
 from insgenel_jax.kb.folding import form_key
@@ -32,6 +33,7 @@ class Extract:
     """What the first pass takes from one file."""
 
     links: pa.Table  # the columns of FORMS
+    sentences: pa.Table  # the columns of SENTENCES
     pages: pa.Table  # the columns of PAGES
     ids: frozenset[str]  # of the pages
     held_back_targets: frozenset[str]  # titles that pages held back link to
@@ -44,10 +46,12 @@ def extract_file(
     """Links and leads of one file.
 
     dev_share: the share of the pages that are held back; links of these are not
-    counted, only their targets kept. without: ids of pages to leave out.
+    counted, only their targets kept, and their sentences are not taken. without: ids of
+    pages to leave out.
     """
     rejects = Rejects()
     links: Counter[tuple[str, str]] = Counter()
+    sentences: dict[str, list[str]] = {}
     titles: list[str] = []
     leads: list[str] = []
     targets: set[str] = set()
@@ -60,9 +64,16 @@ def extract_file(
             targets.update(title for _, title in _links(page))
         else:
             links.update(_links(page))
+            for paragraph in page.paragraphs:
+                add_sentences(paragraph, sentences)
     pages = pa.table({"title": titles, "lead": leads}, schema=PAGES)
     return Extract(
-        form_table(links), pages, frozenset(ids), frozenset(targets), rejects.entries
+        form_table(links),
+        sentence_table(sentences),
+        pages,
+        frozenset(ids),
+        frozenset(targets),
+        rejects.entries,
     )
 
 

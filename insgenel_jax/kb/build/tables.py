@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from insgenel_jax import artifact
+from insgenel_jax.kb.build.context import context_column
 from insgenel_jax.kb.build.document_counts import DocumentCounts
 from insgenel_jax.kb.folding import title_key
 from insgenel_jax.kb.knowledge_base import KIND, VERSION, Case, Settings
@@ -46,18 +47,21 @@ def build_from_tables(
     forms: pa.Table,
     redirects: pa.Table | None = None,
     *,
+    sentences: pa.Table | None = None,
     case: Case = "any",
     count_documents: Callable[[Matcher, Path], DocumentCounts] | None = None,
 ) -> dict[str, int]:
     """Write a knowledge base; return its counts.
 
     entities: the columns of ENTITIES, with titles unique by `title_key`; their order
-    numbers the entities.
+    numbers the entities. A column `context` is added to what is written.
     forms: the columns of FORMS, where `form` is folded by `form_key`. The entities' own
     names are among them. Counts of equal (form, title) are summed; rows with an unknown
     title are dropped.
     redirects: the columns of REDIRECTS. A redirect to a redirect is followed; one that
     leads to no entity is dropped.
+    sentences: the columns of SENTENCES; those of an entity without a description are in
+    its context, beside its most frequent forms.
     case: stored in the settings; `count_documents` must have counted accordingly.
     count_documents: a function of a matcher over all forms, and of the file of its trie
     (for other processes). Without it no form counts as seen.
@@ -74,8 +78,10 @@ def build_from_tables(
         raise ValueError(f"{path}: two entities of one title; use `unique_titles`")
     with artifact.create(path, KIND, VERSION) as draft:
         resolved = _resolve_redirects(keys, redirects)
-        _write_entities(entities, keys, resolved, draft.path)
         trie, candidates = _write_forms(keys, forms, draft.path)
+        context = context_column(entities, keys, sentences, draft.path, trie)
+        entities = entities.append_column("context", context)
+        _write_entities(entities, keys, resolved, draft.path)
         longest = pc.max(pc.utf8_length(forms["form"])).as_py() or 1
         settings = dataclasses.asdict(Settings(case, longest))
         (draft.path / "settings.json").write_text(json.dumps(settings) + "\n")

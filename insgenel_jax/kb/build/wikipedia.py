@@ -27,6 +27,7 @@ import pyarrow.compute as pc
 from insgenel_jax import artifact
 from insgenel_jax.kb.build import training_documents
 from insgenel_jax.kb.build.article_titles import article_title
+from insgenel_jax.kb.build.context import first_sentences
 from insgenel_jax.kb.build.dictionaries import (
     NO_DICTIONARIES,
     DictionaryFiles,
@@ -66,6 +67,7 @@ class Totals:
     """What the first pass has gathered from the files so far; it adds to the lists."""
 
     links: list[pa.Table] = dataclasses.field(default_factory=list)  # FORMS
+    sentences: list[pa.Table] = dataclasses.field(default_factory=list)  # SENTENCES
     pages: list[pa.Table] = dataclasses.field(default_factory=list)  # PAGES
     held_back_targets: set[str] = dataclasses.field(default_factory=set)  # titles
     ids: set[str] = dataclasses.field(default_factory=set)  # of all pages
@@ -87,6 +89,7 @@ class Tables(NamedTuple):
     entities: pa.Table  # ENTITIES
     forms: pa.Table  # FORMS
     redirects: pa.Table | None  # REDIRECTS
+    sentences: pa.Table  # SENTENCES
     counts: dict[str, int]
 
 
@@ -137,6 +140,7 @@ def build_from_wikipedia(
             tables.entities,
             tables.forms,
             tables.redirects,
+            sentences=tables.sentences,
             case=case,
             count_documents=functools.partial(
                 second_pass, totals.parts, reading, workers, written, draft.path
@@ -194,9 +198,12 @@ def _first_pass(
         for entry in extracted.rejected:
             rejects.add(*entry)
         totals.links.append(extracted.links)
+        totals.sentences.append(extracted.sentences)
         totals.pages.append(extracted.pages)
         if sum(map(len, totals.links)) > _COMPACT:
             totals.links[:] = [_sum_links(totals.links)]
+        if sum(map(len, totals.sentences)) > _COMPACT:
+            totals.sentences[:] = [first_sentences(totals.sentences)]
         totals.held_back_targets.update(extracted.held_back_targets)
 
 
@@ -239,7 +246,8 @@ def _make_tables(totals: Totals, given: Given, rejects: Rejects) -> Tables:
         counts["aliases"] = used
         forms.append(form_table(aliases))
     table = None if files.redirects is None else redirect_table(ends)
-    return Tables(entities, pa.concat_tables(forms), table, counts)
+    sentences = first_sentences(totals.sentences, ends)
+    return Tables(entities, pa.concat_tables(forms), table, sentences, counts)
 
 
 def _entity_table(

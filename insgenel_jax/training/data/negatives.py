@@ -1,11 +1,15 @@
 """Choose the negatives: the entities that the windows of a batch learn to tell from
 their golds.
 
-Most are drawn evenly from the knowledge base; some are hard negatives, mined with the
-retriever itself. Mining goes in rounds: every `refresh_steps` steps all entities, and
-the windows of the coming round, are embedded with the parameters of that moment and
-searched exactly. The mined entities are part of the iterator's state, so a resumed run
-sees the same negatives.
+Every window has hard negatives of its own, the entities that the retriever itself ranks
+highest and that are wrong (*paper*, 3.2, after EntQA, arXiv:2110.02369); the others are
+drawn evenly from the knowledge base. The windows of a batch share all of these: what is
+hard for one is one more negative for the others.
+
+Mining goes in rounds, the first before the first step and one every `refresh_steps`
+steps. The entities, and the windows of the coming round, are embedded with the
+parameters of that moment and searched exactly. What was mined is part of the iterator's
+state, so a resumed run sees the same negatives.
 """
 
 from __future__ import annotations
@@ -17,6 +21,7 @@ from typing import Any, NamedTuple
 
 import grain
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 from jaxtyping import Array, Bool, Float, Int
@@ -34,7 +39,8 @@ class WithNegatives(grain.DatasetIterator):
     windows [B W] and entities [M E] are token ids, with M = golds + negatives; no
     entity stands there twice, and rows at the end may be empty. gold and negatives are
     bool [B M]. Each of many processes has its own M entities; its gold and negatives
-    then have the columns of all processes.
+    then have the columns of all processes. steps: of the whole training, beyond which
+    nothing is mined.
     """
 
     def __init__(
@@ -46,8 +52,11 @@ class WithNegatives(grain.DatasetIterator):
         pad: int,
         seed: int,
         counts: collections.Counter,
+        *,
+        steps: int | None = None,
     ):
         super().__init__(windows)
+        self._steps = steps
         self._entities, self._config = entities, config
         self._settings, self._seed, self._counts = settings, seed, counts
         self._pad = pad
@@ -93,24 +102,26 @@ class WithNegatives(grain.DatasetIterator):
     def refresh(self, step: int, params: dict) -> None:
         """Mine hard negatives for the coming round, if one begins at this step.
 
-        The first round has evenly drawn negatives only. The windows to come are read
-        ahead, and the data is set back to where it was.
+        The windows to come are read ahead, and the data is set back to where it was.
         """
-        rounds = self._settings.refresh_steps
-        if not self._settings.mined_share or not step or step % rounds or self._mined:
+        wanted, rounds = self._settings.mined_per_window, self._settings.refresh_steps
+        if not wanted or step % rounds or self._mined:
             return
+        if self._steps is not None:
+            rounds = min(rounds, self._steps - step)
         if jax.process_count() > 1:
             params = multihost_utils.process_allgather(params)
         place = self._parent.get_state()
         coming = [next(self._parent) for _ in range(rounds)]
         self._parent.set_state(place)
-        most = max(len(golds) for batch in coming for golds in batch["golds"])
-        k = min(self._settings.mined_per_window + most, len(self._entities))
+        named = [golds for batch in coming for golds in batch["golds"]]
+        pool = self._pool(step, named)
+        k = min(wanted + max(map(len, named)), len(pool))
         windows = np.concatenate([batch["windows"] for batch in coming])
-        rows = iter(self._search(params, windows, k).tolist())
+        rows = iter(pool[self._search(params, windows, pool, k)].tolist())
         self._mined = [
             [
-                [e for e in row if e not in golds][: self._settings.mined_per_window]
+                [e for e in row if e not in golds][:wanted]
                 # All batches share the iterator `rows`, so it has more rows than there
                 # are golds here. The golds must be zip's first argument, so that zip
                 # stops at their end. The other way round it would by then have taken,
@@ -120,11 +131,26 @@ class WithNegatives(grain.DatasetIterator):
             for batch in coming
         ]
 
+    def _pool(self, step: int, golds: list[list[int]]) -> Int[np.ndarray, " P"]:
+        """The entities that are searched in this round, ascending."""
+        count, limit = len(self._entities), self._settings.mining_pool
+        if not limit or limit >= count:
+            return np.arange(count)
+        named = np.unique(np.concatenate(golds).astype(np.int64))
+        rng = np.random.default_rng((self._seed, jax.process_index(), step))
+        others = np.setdiff1d(np.arange(count), named, assume_unique=True)
+        drawn = rng.choice(others, max(limit - len(named), 0), replace=False)
+        return np.sort(np.concatenate([named, drawn]))
+
     def _search(
-        self, params: dict, windows: Int[np.ndarray, "N W"], k: int
+        self,
+        params: dict,
+        windows: Int[np.ndarray, "N W"],
+        pool: Int[np.ndarray, " P"],
+        k: int,
     ) -> Int[np.ndarray, "N K"]:
-        """The k nearest entities of each window, by the parameters of this moment."""
-        vectors = self._embed(params["entity"], self._entities)
+        """The k nearest of the pool for each window, as places in the pool."""
+        vectors = jnp.asarray(self._embed(params["entity"], self._entities[pool]))
         queries = self._embed(params["mention"], windows)
         nearest = [
             np.asarray(_nearest(queries[start : start + QUERIES], vectors, k))
@@ -150,14 +176,30 @@ class Chosen(NamedTuple):
     """The entities of one batch, and what each of them is to each window.
 
     entities: numbers in the knowledge base, at most M = settings.golds +
-    settings.negatives of them; columns beyond them are False. dropped: golds that were
-    more than settings.golds.
+    settings.negatives of them; columns beyond them are False. dropped: golds that are
+    not among them, because there were more than settings.golds.
     """
 
     entities: list[int]
     gold: Bool[np.ndarray, "B M"]
     negatives: Bool[np.ndarray, "B M"]
     dropped: int
+
+
+def check_room(settings: RetrieverData, entities: int) -> None:
+    """Raise ValueError where the hard negatives of a batch may be too many.
+
+    entities: how many the knowledge base has.
+    """
+    windows = settings.batch // jax.process_count()
+    needed = min(windows * settings.mined_per_window, entities)
+    if needed > settings.negatives:
+        raise ValueError(
+            f"data.negatives = {settings.negatives}: expected room for the hard "
+            f"negatives of a batch, {needed} (data.mined_per_window = "
+            f"{settings.mined_per_window} for each of {windows} windows); raise "
+            "data.negatives, or lower data.mined_per_window or data.batch"
+        )
 
 
 def choose_entities(
@@ -170,20 +212,16 @@ def choose_entities(
     """Choose the entities of one batch: golds first, then hard negatives, then random.
 
     golds, mined: entities of each window; `entities`: how many the knowledge base has.
-    A drawn entity is a negative of every window whose gold it is not; with in-batch
-    negatives the golds of other windows are too.
+    An entity that was mined for any window, or drawn, is a negative of every window
+    whose gold it is not; with in-batch negatives the golds of other windows are too. A
+    gold beyond settings.golds that was mined or drawn is the gold of its window still.
     """
     wanted = list(dict.fromkeys(itertools.chain.from_iterable(golds)))
     kept = wanted[: settings.golds]
-    # the nearest of every window, then the second nearest, ...
-    by_rank = itertools.chain.from_iterable(itertools.zip_longest(*mined))
-    hard = list(dict.fromkeys(e for e in by_rank if e is not None))
-    hard = hard[: round(settings.mined_share * settings.negatives)]
+    hard = list(dict.fromkeys(itertools.chain.from_iterable(mined)))
     even = rng.integers(0, entities, settings.negatives - len(hard)).tolist()
-    drawn = set(hard) | set(even)
-    # a dropped gold must not come back as the negative of its own window
-    drawn -= set(wanted[settings.golds :])
-    ids = list(dict.fromkeys([*kept, *(e for e in [*hard, *even] if e in drawn)]))
+    drawn = {*hard, *even}
+    ids = list(dict.fromkeys([*kept, *hard, *even]))
 
     column = {entity: m for m, entity in enumerate(ids)}
     size = len(golds), settings.golds + settings.negatives
@@ -194,7 +232,8 @@ def choose_entities(
         m for m, e in enumerate(ids) if e in drawn or settings.in_batch_negatives
     ]
     negatives[:, against] = True
-    return Chosen(ids, gold, negatives & ~gold, dropped=len(wanted) - len(kept))
+    dropped = sum(entity not in column for entity in wanted)
+    return Chosen(ids, gold, negatives & ~gold, dropped)
 
 
 def _own_columns(own: Bool[np.ndarray, "B M"]) -> Bool[np.ndarray, "B PM"]:

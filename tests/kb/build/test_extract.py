@@ -1,8 +1,12 @@
-"""Which paragraphs of a page become training documents."""
+"""Which paragraphs become training documents, and what pages held back give."""
 
 import pytest
 
-from insgenel_jax.kb.build.extract import is_held_back, is_training_document
+from insgenel_jax.kb.build.extract import (
+    extract_file,
+    is_held_back,
+    is_training_document,
+)
 from insgenel_jax.text.document import Document, Mention
 
 TEN_WORDS = "a b c d e f g h i jklmnopqrstu."  # 31 characters
@@ -31,3 +35,12 @@ def test_the_share_held_back_follows_the_page_id_alone():
     assert set(tenth) <= {i for i in ids if is_held_back(i, 0.2)}
     assert not any(is_held_back(i, 0) for i in ids)
     assert all(is_held_back(i, 1) for i in ids)
+
+
+@pytest.mark.parametrize("share", [0, 1])
+def test_no_sentence_is_taken_from_a_page_held_back(tmp_path, share):
+    page = 'A\n\nThe <a href="B">bee</a> sang.\n\n</doc>\n'
+    (tmp_path / "wiki").write_text(f'<doc id="1" url="u" title="A">\n{page}')
+    extracted = extract_file(tmp_path / "wiki", share)
+    expected = [] if share else [{"title": "B", "sentence": "The bee sang."}]
+    assert extracted.sentences.to_pylist() == expected

@@ -83,6 +83,9 @@ def test_pages_become_a_knowledge_base(source, tmp_path):
     surfaces = ["cat", "bo", "ada", "her", "tomcat"]
     forms = [kb.form(surface) for surface in surfaces]
     assert kb.link_probability(forms) == pytest.approx([1, 1 / 2, 0, 1, 1])
+    assert [kb.entity_text(i) for i in range(4)] == [
+        kb.description(i) for i in range(4)
+    ]
     assert rejects.by_reason == {"end of a link that never began": 2}
 
     train = list(read_training_documents(out / "train"))
@@ -139,6 +142,8 @@ def test_pages_held_back_are_counted_nowhere(source, tmp_path):
     for i in range(len(kb)):
         assert kb.title(i) == other.title(i)
         assert kb.entity(i).inlinks == other.entity(i).inlinks
+        if not other.description(i):
+            assert kb.description(i) or kb.entity_text(i) == other.entity_text(i)
 
 
 def test_what_only_pages_held_back_link_is_an_entity_without_counts(tmp_path):
@@ -211,6 +216,10 @@ def test_redirects_aliases_and_titles(source, tmp_path):
     assert titles == ["Felis", "Bo (dog)", "Ada", "Milk (drink)", "Tomcat"]
     assert kb.entity(0) == Entity("Felis", "", None, 3)
     assert kb.entity(3) == Entity("Milk (drink)", "", None, 0)
+    assert kb.entity_text(0) == (  # no form that the title gives; a redirect's links
+        f"mouser, cat, cats, felis catus. Ada was a cat {FILLER}. Cats like Bo."
+    )
+    assert kb.entity_text(3) == ""
     assert kb.find("Cat") == kb.find("Felis catus") == 0
     assert names(kb, "cat") == [("Felis", 2)]  # a link, and the redirect's name
     assert names(kb, "felis catus") == names(kb, "felis") == [("Felis", 1)]

@@ -21,18 +21,19 @@ GOLDS = [[3, 5], [5], [7, 8]]
 
 
 class Windows(negatives.grain.DatasetIterator):
-    """Endless batches of three windows that spell the tokens of their first gold."""
+    """Endless batches of windows that spell the tokens of their first gold."""
 
-    def __init__(self):
+    def __init__(self, rows=3, entities=ENTITIES):
         super().__init__()
-        self.at = 0
+        self.at, self.rows, self.entities = 0, rows, entities
 
     def __next__(self):
         rng = np.random.default_rng(self.at)
         self.at += 1
-        golds = [[int(e)] for e in rng.integers(0, 40, 3)]
-        windows = np.stack([ENTITIES[row[0]] for row in golds])
-        return {"windows": windows, "golds": golds, "ids": [[str(self.at)]] * 3}
+        golds = [[int(e)] for e in rng.integers(0, len(self.entities), self.rows)]
+        windows = np.stack([self.entities[row[0]] for row in golds])
+        ids = [[str(self.at)]] * self.rows
+        return {"windows": windows, "golds": golds, "ids": ids}
 
     def get_state(self):
         return {"at": self.at}
@@ -43,7 +44,7 @@ class Windows(negatives.grain.DatasetIterator):
 
 @pytest.fixture
 def data(make_config):
-    settings = make_config("retriever").data
+    settings = make_config("retriever", {"data.mined_per_window": 2}).data
     return negatives.WithNegatives(
         Windows(), ENTITIES, MODEL, settings, 0, 7, collections.Counter()
     )
@@ -85,17 +86,79 @@ def test_a_drawn_gold_is_a_negative_of_the_other_windows(make_config):
     assert wrong == [{0, 1, 2, 4}, {0, 1, 2, 3, 4}, {0, 1, 2, 3, 4, 5}]
 
 
-def test_mined_entities_come_by_rank_and_keep_to_their_share(make_config):
-    mined = [[20, 21, 22], [20, 24], [23]]
-    ids, _, against, _ = choose(make_config, mined=mined, mined_share=0.375)
-    assert ids[4:7] == [20, 23, 21]  # 3 of 8
-    assert against[:, 4:7].all()
+def test_what_was_mined_for_a_window_is_a_negative_of_all(make_config):
+    mined = [[20, 21, 22], [20, 24], [23, 5]]
+    ids, gold, against, _ = choose(make_config, mined=mined)
+    assert ids[4:9] == [20, 21, 22, 24, 23]
+    assert len(set(ids) - {3, 5, 7, 8, 20, 21, 22, 23, 24}) <= 8 - 6  # drawn evenly
+    assert against[:, 4:9].all()
+    five = ids.index(5)  # a gold of the first two, mined for the third
+    assert (
+        against[:, five].tolist() == (~gold[:, five]).tolist() == [False, False, True]
+    )
 
 
-def test_a_dropped_gold_is_never_a_negative(make_config):
-    ids, gold, _, dropped = choose(make_config, entities=9, golds=2, negatives=60)
-    assert dropped == 2 and not set(ids) & {7, 8}
-    assert not gold[2].any()
+def test_a_gold_over_the_limit_is_no_negative_of_its_window(make_config):
+    ids, gold, against, dropped = choose(make_config, entities=4, golds=2)
+    assert dropped == 2 and not {7, 8} & set(ids) and not gold[2].any()
+    mined = [[7], [], []]  # which brings it back, as a gold
+    ids, gold, against, dropped = choose(make_config, mined, entities=4, golds=2)
+    seven = ids.index(7)
+    assert dropped == 1 and gold[:, seven].tolist() == [False, False, True]
+    assert against[:, seven].tolist() == [True, True, False]
+
+
+@pytest.mark.parametrize(("pool", "processes"), [(0, 1), (150, 1), (0, 2)])
+def test_every_window_of_a_large_batch_has_its_own(
+    make_config, monkeypatch, pool, processes
+):
+    """All 256 windows from the first step on; none beyond the last step."""
+    rows = 256 // processes
+    changes = {"batch": 256, "golds": rows, "negatives": 3 * rows + 5}
+    changes |= {"mined_per_window": 3, "mining_pool": pool, "refresh_steps": 2}
+    settings = make_config(
+        "retriever", {f"data.{name}": value for name, value in changes.items()}
+    ).data
+    monkeypatch.setattr(negatives.jax, "process_count", lambda: processes)
+    monkeypatch.setattr(negatives.multihost_utils, "process_allgather", lambda p: p)
+    entities = np.random.default_rng(1).integers(4, 50, (900, 6)).astype(np.int32)
+    data, counts = Windows(rows, entities), collections.Counter()
+    data = negatives.WithNegatives(
+        data, entities, MODEL, settings, 0, 7, counts, steps=3
+    )
+    params = retriever_task(MODEL, 0).init(jax.random.key(0), None)
+    windows = Windows(rows, entities)
+    for step in range(3):
+        data.refresh(step, params)
+        (mined, *coming) = data.get_state()["mined"]
+        assert len(coming) == (1, 0, 0)[step]
+        batch, golds = next(data), next(windows)["golds"]
+        columns = batch["negatives"].shape[1] // processes
+        found = {row.tobytes(): m for m, row in enumerate(batch["entities"])}
+        for b, (hard, gold) in enumerate(zip(mined, golds, strict=True)):
+            assert len(set(hard)) == 3 and not set(hard) & set(gold)
+            for e in hard:
+                m = found[entities[e].tobytes()]
+                assert m < columns and batch["negatives"][b, m]
+                assert not batch["gold"][b, m]
+
+
+def test_a_pool_holds_the_golds_and_no_more_than_it_may(data, make_config):
+    changes = {"data.mining_pool": 9}
+    data._settings = make_config("retriever", changes).data
+    pool = data._pool(4, GOLDS)
+    assert len(pool) == len(set(pool.tolist())) == 9 and {3, 5, 7, 8} <= set(pool)
+    assert pool.tolist() == sorted(pool) == data._pool(4, GOLDS).tolist()
+    assert pool.tolist() != data._pool(8, GOLDS).tolist()
+
+
+def test_hard_negatives_without_room_are_an_error_in_words(make_config, monkeypatch):
+    settings = make_config("retriever", {"data.mined_per_window": 3}).data
+    with pytest.raises(ValueError, match=r"data.negatives = 8: .* batch, 12 .*; raise"):
+        negatives.check_room(settings, 40)
+    negatives.check_room(settings, 8)  # there are not as many entities
+    monkeypatch.setattr(negatives.jax, "process_count", lambda: 2)
+    negatives.check_room(settings, 40)
 
 
 def test_rows_without_an_entity_are_neither(data):
@@ -109,7 +172,7 @@ def test_rows_without_an_entity_are_neither(data):
 def test_mining_finds_the_nearest_and_sets_the_data_back(data):
     params = retriever_task(MODEL, 0).init(jax.random.key(0), None)
     params = {"mention": params["entity"], "entity": params["entity"]}
-    data.refresh(0, params)
+    data.refresh(3, params)  # in the middle of a round
     assert not data.get_state()["mined"]
     for _ in range(4):
         next(data)
@@ -125,7 +188,7 @@ def test_mining_finds_the_nearest_and_sets_the_data_back(data):
         for gold, found in zip(next(windows)["golds"], rows, strict=True):
             scores = vectors @ vectors[gold[0]]
             order = [int(e) for e in np.argsort(-scores) if e not in gold]
-            assert found == order[:4]
+            assert found == order[:2]
 
 
 def test_the_state_holds_the_round(data, make_config):
