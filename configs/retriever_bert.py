@@ -21,11 +21,12 @@ random negatives and its own mined ones (in EntQA, which it follows, 90 % and 10
 a window). Here the windows of a batch share 384 random ones, and each has 4 of its own.
 Ours, as the paper gives no sizes: learning rate, batch, numbers of entities, lengths.
 
-`:minilm` is beyond the paper, for one GPU or patience: both encoders begin with
+`:minilm` is beyond the paper, for one GPU: both encoders begin with
 all-MiniLM-L6-v2 of sentence-transformers (22.7 million parameters), whose vectors are
 means over the tokens, of length 1; so scores lie in [-1, 1], and a temperature of 0.05
 spreads them. MODEL is the directory with its config.json and model.safetensors. Cost: a
-step reads up to 36,864 tokens, 2e12 FLOPs; MINILM
+step reads up to 36,864 tokens and takes 2e12 FLOPs, estimated, not measured: too much
+for a CPU. Reaches: not trained here yet.
 """
 
 import ml_collections

@@ -47,7 +47,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
             "in_batch_negatives": wiki,
             "window_tokens": 48,
             "entity_tokens": 24 if wiki else 48,
-            "refresh_steps": 500,
+            "refresh_steps": 500 if wiki else 125,
         }
     )
     config.optimizer = ml_collections.ConfigDict(
