@@ -22,6 +22,7 @@ from insgenel_jax.kb import knowledge_base
 from insgenel_jax.kb.build import training_documents
 from insgenel_jax.kb.build.dictionaries import AliasFormat, DictionaryFiles
 from insgenel_jax.kb.build.entity_list import build_from_entity_list
+from insgenel_jax.kb.build.name_rules import FORM_RULES, FormRule
 from insgenel_jax.kb.build.wikipedia import build_from_wikipedia
 from insgenel_jax.kb.knowledge_base import Case
 from insgenel_jax.text.formats.rejects import Rejects
@@ -40,6 +41,14 @@ app = typer.Typer(add_completion=False, help=__doc__, no_args_is_help=True)
 Out = Annotated[Path, typer.Option(help="Directory to write to.")]
 CaseOption = Annotated[
     Case, typer.Option(help="Occurrences that link probabilities are counted over.")
+]
+FormRules = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--form-rules",
+        help=f"Rule that makes more surface forms of names: {', '.join(FORM_RULES)}; "
+        "or all; repeatable.",
+    ),
 ]
 Vocabulary = Annotated[int, typer.Option(min=300, help="Tokens of each tokenizer.")]
 
@@ -69,6 +78,7 @@ def wikipedia(
     titles: Annotated[
         Path | None, typer.Option(help="A title a line: entities without a page, too.")
     ] = None,
+    form_rules: FormRules = None,
     vocabulary: Vocabulary = 8192,
     case: CaseOption = "any",
     dev_share: Annotated[
@@ -81,6 +91,7 @@ def wikipedia(
 ) -> None:
     """Pages of Wikipedia with their links."""
     begin = time.perf_counter()
+    rules = _named_rules(form_rules or [])
     cli.check_input(input, folder=True)
     files = [path for path in (leads, redirects, aliases, titles) if path is not None]
     for path in files:
@@ -95,6 +106,7 @@ def wikipedia(
             dev_share=dev_share,
             workers=workers,
             dictionaries=DictionaryFiles(redirects, aliases, titles, alias_format),
+            form_rules=rules,
         )
         _train_tokenizers(out, vocabulary)
         _report(out, counts, rejects, begin)
@@ -109,16 +121,23 @@ def entities(
         Path | None,
         typer.Option(help="Labelled documents whose links are counted."),
     ] = None,
+    form_rules: FormRules = None,
     case: CaseOption = "any",
 ) -> None:
     """An entity list of one's own: id, title, description, aliases."""
     begin = time.perf_counter()
+    rules = _named_rules(form_rules or [])
     cli.check_input(input)
     if documents is not None:
         cli.check_input(documents)
     with _writing(out, [input, documents], (), ("kb",)) as rejects:
         counts = build_from_entity_list(
-            out / "kb", input, rejects, documents=documents, case=case
+            out / "kb",
+            input,
+            rejects,
+            documents=documents,
+            form_rules=rules,
+            case=case,
         )
         _report(out, counts, rejects, begin)
 
@@ -138,6 +157,16 @@ def prepare_world(
         counts = mini_world.write_world(out, rejects, training_paragraphs=paragraphs)
         _train_tokenizers(out, vocabulary)
         _report(out, counts, rejects, begin)
+
+
+def _named_rules(names: Sequence[str]) -> list[FormRule]:
+    """The rules that --form-rules names. Raises typer.BadParameter for another name."""
+    unknown = sorted(set(names) - {*FORM_RULES, "all"})
+    if unknown:
+        raise typer.BadParameter(
+            f"--form-rules {unknown[0]}: expected all, or some of {FORM_RULES}"
+        )
+    return [rule for rule in FORM_RULES if rule in names or "all" in names]
 
 
 @contextlib.contextmanager

@@ -18,7 +18,7 @@ from typing import Literal
 import marisa_trie
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Float32, Int, Int32, Int64
+from jaxtyping import Float32, Float64, Int, Int32
 
 from insgenel_jax import artifact
 from insgenel_jax.kb.folding import form_key, title_variants
@@ -188,16 +188,17 @@ class KnowledgeBase:
 
     def candidates(
         self, form: int
-    ) -> tuple[Int32[np.ndarray, " N"], Int64[np.ndarray, " N"]]:
+    ) -> tuple[Int32[np.ndarray, " N"], Float64[np.ndarray, " N"]]:
         """The N entities that a form may name, and their counts.
 
         The highest count comes first; among equal counts, the lower entity. A count is
         the number of links with this form to the entity, plus one for each of the
-        entity's own names that is this form, plus the counts of given aliases. It is
-        never 0.
+        entity's own names that is this form, plus the counts of given aliases. The
+        entities that only rules (kb/build/name_rules.py) give share one link among
+        them. A count is never 0.
         """
         row = slice(self._indptr[form], self._indptr[form + 1])
-        return self._candidates[row], self._counts[row]
+        return self._candidates[row], self._counts[row].astype(np.float64)
 
     def link_probability(
         self, forms: Sequence[int] | Int[np.ndarray, " N"]

@@ -49,6 +49,7 @@ from insgenel_jax.kb.build.extract import (
     read_new_pages,
     shorten,
 )
+from insgenel_jax.kb.build.name_rules import FormRule
 from insgenel_jax.kb.build.names import has_surrogate, title_forms
 from insgenel_jax.kb.build.processes import ordered_map
 from insgenel_jax.kb.build.tables import ENTITIES, FORMS, build_from_tables
@@ -110,6 +111,7 @@ def build_from_wikipedia(
     dev_share: float = 0.01,
     workers: int = 1,
     dictionaries: DictionaryFiles = NO_DICTIONARIES,
+    form_rules: Sequence[FormRule] = (),
 ) -> dict[str, int]:
     """Write OUT/kb, OUT/train and OUT/dev.jsonl; return counts.
 
@@ -122,6 +124,7 @@ def build_from_wikipedia(
     dictionaries: files of redirects, aliases and titles. A link to a redirect counts
     for the title at its end, and the redirect's own name becomes a surface form. A
     title that has no page in `source` becomes an entity.
+    form_rules: see `build_from_tables`.
     """
     out = Path(out)
     files = find_files(source)
@@ -137,6 +140,7 @@ def build_from_wikipedia(
             tables.entities,
             tables.forms,
             tables.redirects,
+            form_rules=form_rules,
             case=case,
             count_documents=functools.partial(
                 _second_pass, totals.parts, case, dev_share, workers
