@@ -11,7 +11,7 @@ import dataclasses
 import json
 import os
 import tokenize
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -57,11 +57,12 @@ class Settings:
 
     case: the occurrences over which documents were counted: "any", or "capitalised" for
     those that do not start in lower case. longest_form: characters of the longest
-    surface form.
+    surface form. form_rules: the rules of kb/build/name_rules.py that made more forms.
     """
 
     case: Case
     longest_form: int
+    form_rules: Sequence[str] = ()
 
 
 class KnowledgeBase:
@@ -83,7 +84,9 @@ class KnowledgeBase:
         # Titles, then the sources of redirects: a row from len(self) on is a redirect.
         self._title_trie = _open_trie(path / "titles.marisa")
         self._title_rows = _open_array(path / "title_rows.npy")
-        redirects = _open_table(path / "redirects.arrow")["entity"]
+        redirects = _open_table(path / "redirects.arrow")
+        self._redirect_names = redirects["source"]
+        redirects = redirects["entity"]
         self._redirects = redirects.chunk(0) if redirects.num_chunks else []
         self._external_trie = _open_trie(path / "external_ids.marisa")
         self._external_rows = _open_array(path / "external_id_rows.npy")
@@ -172,6 +175,11 @@ class KnowledgeBase:
     def find_external(self, external_id: str) -> int | None:
         """The entity of an external id; None if unknown."""
         return _find(self._external_trie, self._external_rows, external_id)
+
+    def redirects(self) -> Iterator[tuple[str, int]]:
+        """The name of every redirect, and the entity that it leads to."""
+        for name, row in zip(self._redirect_names, self._redirects, strict=True):
+            yield name.as_py(), row.as_py()
 
     def matches(self, text: str) -> Matches:
         """Every occurrence of a surface form in a text, sorted by (start, end).

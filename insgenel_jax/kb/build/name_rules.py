@@ -25,9 +25,9 @@ FormRule = Literal[
     "words",
     "acronym",
     "demonym",
-    "ascii",
     "roles",
     "title_inside",
+    "ascii",
 ]
 FORM_RULES: tuple[FormRule, ...] = get_args(FormRule)
 
@@ -109,11 +109,12 @@ def several_words(name: Name) -> Iterator[str]:
     They begin or end the title, begin with a word that can name something, and end
     neither with a stop word nor with an initial.
     """
-    words = name.words
+    words = name.whole.split(", ")[0].split()
     for length in range(2, min(len(words), _MOST_WORDS + 1)):
         for part in (words[:length], words[-length:]):
-            if _is_name(part[0]) and (_is_name(part[-1]) or _ends_name(part[-1])):
-                yield " ".join(part)
+            first, last = part[0].strip(_ENDS), part[-1].strip(_ENDS)
+            if _is_name(first) and (_is_name(last) or _ends_name(last)):
+                yield " ".join(part).strip(_ENDS)
 
 
 def acronym(name: Name) -> Iterator[str]:
@@ -185,9 +186,9 @@ _FUNCTIONS: Mapping[FormRule, Callable[[Name], Iterable[str]]] = {
     "words": several_words,
     "acronym": acronym,
     "demonym": demonym,
-    "ascii": ascii_forms,
     "roles": roles,
     "title_inside": title_inside,
+    "ascii": ascii_forms,
 }
 
 
@@ -199,7 +200,7 @@ def _is_name(word: str) -> bool:
 
 def _ends_name(word: str) -> bool:
     """Whether a word that is no name may end one: "13" of "Apollo 13", "II", "Jr."."""
-    return word[0].isdigit() or _SUFFIX.fullmatch(word) is not None
+    return word[:1].isdigit() or _SUFFIX.fullmatch(word) is not None
 
 
 @functools.cache

@@ -85,7 +85,7 @@ def build_from_tables(
         trie, candidates, longest = write_forms(
             draft.path, keys, forms, rule_pairs, popularity
         )
-        settings = dataclasses.asdict(Settings(case, longest))
+        settings = dataclasses.asdict(Settings(case, longest, list(form_rules)))
         (draft.path / "settings.json").write_text(json.dumps(settings) + "\n")
         documents = np.zeros((len(trie), 2), np.int32)  # linked, seen
         if count_documents is not None:
