@@ -25,7 +25,7 @@ from insgenel_jax.kb.build.entity_list import build_from_entity_list
 from insgenel_jax.kb.build.name_rules import FORM_RULES, FormRule
 from insgenel_jax.kb.build.wikipedia import build_from_wikipedia
 from insgenel_jax.kb.knowledge_base import Case
-from insgenel_jax.text.formats.rejects import Rejects
+from insgenel_jax.text.formats.rejects import InputError, Rejects
 from insgenel_jax.tokenizer import train_bpe, train_wordpiece
 
 PARTS = {  # artifacts in OUT, by kind
@@ -160,11 +160,12 @@ def prepare_world(
 
 
 def _named_rules(names: Sequence[str]) -> list[FormRule]:
-    """The rules that --form-rules names. Raises typer.BadParameter for another name."""
+    """The rules that --form-rules names. Raises InputError for another name."""
     unknown = sorted(set(names) - {*FORM_RULES, "all"})
     if unknown:
-        raise typer.BadParameter(
-            f"--form-rules {unknown[0]}: expected all, or some of {FORM_RULES}"
+        raise InputError(
+            f"--form-rules {unknown[0]}: expected all or one of {FORM_RULES}, found "
+            "another name; correct it"
         )
     return [rule for rule in FORM_RULES if rule in names or "all" in names]
 

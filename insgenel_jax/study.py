@@ -15,7 +15,7 @@ import typer
 from jaxtyping import Int
 from rich.text import Text
 
-from insgenel_jax import cli
+from insgenel_jax import artifact, cli
 from insgenel_jax.evaluation.scoring import make_resolve
 from insgenel_jax.kb.build.dictionaries import read_redirects
 from insgenel_jax.kb.knowledge_base import KnowledgeBase
@@ -58,9 +58,12 @@ def surface_forms(
     inputs = [*documents, *([] if redirects is None else [redirects])]
     for path in inputs:
         cli.check_input(path)
+    folders = [kb, *([] if linker is None else [linker])]
+    for path in folders:
+        artifact.read(path)
     for path in outputs:
         cli.check_output(path)
-    cli.check_apart(outputs, [*inputs, kb])
+    cli.check_apart(outputs, [*inputs, *folders])
     console = rich.get_console()
     with cli.rejecting(outputs[-1], console) as rejects, console.status("") as status:
         with cli.opening(kb, "knowledge base"):

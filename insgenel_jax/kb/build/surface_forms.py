@@ -25,10 +25,14 @@ _BATCH = 100_000  # names whose forms are held as Python strings at a time
 
 
 class RulePairs(NamedTuple):
-    """N pairs of a folded surface form and the row of an entity; some may be equal."""
+    """N pairs of a folded surface form and the row of an entity; some may be equal.
+
+    popularity: of each entity, at least 1.
+    """
 
     forms: pa.ChunkedArray  # large_string
     entities: Int32[np.ndarray, " N"]
+    popularity: Int64[np.ndarray, " E"]
 
 
 class WrittenForms(NamedTuple):
@@ -41,34 +45,31 @@ class WrittenForms(NamedTuple):
 
 def make_rule_pairs(
     entities: pa.Table, redirects: pa.Table, rules: Collection[FormRule]
-) -> RulePairs:
-    """The pairs that rules make of the titles of entities and the names of redirects.
+) -> RulePairs | None:
+    """The pairs that rules make of the titles of entities and the names of redirects;
+    None where there are no rules.
 
-    entities: with the columns `title` and `description`. redirects: with `source`, a
-    name, and `entity`, the row that it leads to.
+    entities: with the columns `title`, `description` and `inlinks`. redirects: with
+    `source`, a name, and `entity`, the row that it leads to. The popularity of an
+    entity is the number of its links and redirects, plus one.
     """
-    names = itertools.chain(
-        zip(
-            _values(entities["title"]),
-            _values(entities["description"]),
-            range(len(entities)),
-            strict=True,
-        ),
-        zip(
-            _values(redirects["source"]),
-            itertools.repeat(""),
-            _values(redirects["entity"]),
-        ),
-    )
-    forms = [pa.array([], pa.large_string())]
-    rows = [np.empty(0, np.int32)]
-    while rules and (batch := list(itertools.islice(names, _BATCH))):
+    if not rules:
+        return None
+    leads = _values(entities["description"])
+    titles = zip(_values(entities["title"]), leads, itertools.count())
+    ends = _values(redirects["entity"])
+    others = ((name, "", next(ends)) for name in _values(redirects["source"]))
+    names = itertools.chain(titles, others)
+    forms, rows = [pa.array([], pa.large_string())], [np.empty(0, np.int32)]
+    while batch := list(itertools.islice(names, _BATCH)):
         keys = [rule_keys(read_name(title, lead), rules) for title, lead, _ in batch]
         flat = itertools.chain.from_iterable(map(sorted, keys))
         forms.append(pa.array(flat, pa.large_string()))
         owners = np.array([row for _, _, row in batch], np.int32)
         rows.append(np.repeat(owners, list(map(len, keys))))
-    return RulePairs(pa.chunked_array(forms), np.concatenate(rows))
+    popularity = np.bincount(redirects["entity"].to_numpy(), minlength=len(entities))
+    popularity += entities["inlinks"].to_numpy() + 1
+    return RulePairs(pa.chunked_array(forms), np.concatenate(rows), popularity)
 
 
 def write_forms(
@@ -76,13 +77,11 @@ def write_forms(
     keys: pa.Array,
     forms: pa.Table,
     rule_pairs: RulePairs | None,
-    popularity: Int64[np.ndarray, " E"],
 ) -> WrittenForms:
     """Write the trie of all forms and the CSR table of their candidates.
 
     keys: of the titles of all E entities. forms: FORMS; rows with an unknown title are
-    dropped. popularity: of each entity, at least 1. Counts are int64, and float32 where
-    there are `rule_pairs`.
+    dropped. Counts are int64, and float32 where there are `rule_pairs`.
     """
     entity = pc.index_in(
         pa.array(map(title_key, forms["title"].to_pylist()), pa.large_string()), keys
@@ -108,7 +107,7 @@ def write_forms(
     pairs, count = _sum_counts(form * len(keys) + entity, count)
     form, entity = np.divmod(pairs, len(keys))
     if rule_pairs is not None:
-        count = _share_links(form, count, popularity[entity])
+        count = _share_links(form, count, rule_pairs.popularity[entity])
     order = np.lexsort((entity, -count, form))
     # `form` is sorted already, so the rows of a form lie together in `order` too.
     indptr = np.searchsorted(form, np.arange(len(trie) + 1))

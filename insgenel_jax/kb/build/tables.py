@@ -77,13 +77,8 @@ def build_from_tables(
     with artifact.create(path, KIND, VERSION) as draft:
         resolved = _resolve_redirects(keys, redirects)
         _write_entities(entities, keys, resolved, draft.path)
-        rule_pairs = None
-        if form_rules:
-            rule_pairs = make_rule_pairs(entities, resolved, form_rules)
-        redirected = np.bincount(resolved["entity"].to_numpy(), minlength=len(entities))
-        popularity = entities["inlinks"].to_numpy() + redirected + 1
         trie, candidates, longest = write_forms(
-            draft.path, keys, forms, rule_pairs, popularity
+            draft.path, keys, forms, make_rule_pairs(entities, resolved, form_rules)
         )
         settings = dataclasses.asdict(Settings(case, longest, list(form_rules)))
         (draft.path / "settings.json").write_text(json.dumps(settings) + "\n")
