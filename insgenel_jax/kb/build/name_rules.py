@@ -36,9 +36,9 @@ _LEAD = 200  # characters of a description that are searched for a role
 _PARENTHESIS = regex.compile(r"\([^()]*\)")
 _ENDS = ",;:–—-"  # punctuation at the ends of a word that is no part of a name
 _NO_NAME = regex.compile(  # numbers, Roman ones too, and initials: "13", "II", "J.R.R."
-    r"[\p{N}\p{P}\p{S}]*|[ivx]+|\p{L}|(?:\p{L}\.-?)+", regex.IGNORECASE
+    r"[\p{N}\p{P}\p{S}]*|[IVX]+|[ivx]+|\p{L}|(?:\p{L}\.-?)+"
 )
-_SUFFIX = regex.compile(r"[js]r\.?|[ivx]+", regex.IGNORECASE)
+_SUFFIX = regex.compile(r"[JjSs]r\.?|[IVX]+|[ivx]+")
 _REGNAL = regex.compile(r"(\p{Lu}\p{L}+) [IVX]+(?= of |$)")
 _LONE_LETTERS = regex.compile(r"(?<=\b\p{L}) (?=\p{L}\b)")
 # Letters that do not decompose into an ASCII letter, and the punctuation of print.

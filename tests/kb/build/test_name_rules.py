@@ -12,6 +12,7 @@ CASES = [
     ("first_word", "13 Rivers", ""),
     ("first_word", "J. B. Priestley", ""),
     ("first_word", "J.-P. Ray", ""),
+    ("first_word", "Xi Bird", "xi"),
     ("last_word", "Ada Lovelace", "lovelace"),
     ("last_word", "Ada Lovelace (film), 1990", "lovelace"),
     ("last_word", "Ada Bird Jr.", "bird"),
