@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from rich.table import Column, Table
 from rich.text import Text
@@ -103,9 +104,10 @@ def draw(path: str | os.PathLike, rows: Sequence[Row]) -> None:
             panel.annotate(rule, (mean, share), fontsize=7)
         first = of_set[0]
         panel.axhline(100 * first.known / max(first.golds, 1), linestyle="--")
-        panel.set(xscale="symlog", xlabel="candidates a gold mention", title=name)
+        panel.set(xscale="symlog", title=Path(name).stem, xlim=(0, None))
+        panel.set(xlabel="candidates a gold mention", ylim=(None, 100))
         panel.set_ylabel("golds whose entity is a candidate, %")
-        panel.legend(fontsize=7, loc="lower right")
+        panel.legend(fontsize=7, loc="upper left")
     figure.savefig(path, dpi=150)
 
 

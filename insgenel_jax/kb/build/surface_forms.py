@@ -96,12 +96,12 @@ def write_forms(
         count = np.pad(count, (0, len(rule_pairs.entities)))
     coded = pa.chunked_array(chunks, pa.large_string()).combine_chunks()
     coded = coded.dictionary_encode()
-    names = coded.dictionary.to_pylist()
-    trie = marisa_trie.Trie(names)
+    names = coded.dictionary
+    trie = marisa_trie.Trie(_values(names))
     trie.save(str(path / "surface_forms.marisa"))
-    ids = np.fromiter(map(trie.key_id, names), np.int64, len(names))
+    ids = np.fromiter(map(trie.key_id, _values(names)), np.int64, len(names))
     form = ids[coded.indices.to_numpy()] if len(names) else np.empty(0, np.int64)
-    longest = pc.max(pc.utf8_length(coded.dictionary)).as_py() or 1
+    longest = pc.max(pc.utf8_length(names)).as_py() or 1
     del names, coded, chunks, ids  # gigabytes, where there are millions of entities
 
     pairs, count = _sum_counts(form * len(keys) + entity, count)
@@ -143,7 +143,7 @@ def _share_links(
     return np.where(shared, weights / np.maximum(total, 1), counts).astype(np.float32)
 
 
-def _values(column: pa.ChunkedArray) -> Iterator[Any]:
+def _values(column: pa.Array | pa.ChunkedArray) -> Iterator[Any]:
     """The values of a column as Python objects, a part of it at a time."""
     for start in range(0, len(column), _BATCH):
         yield from column.slice(start, _BATCH).to_pylist()
