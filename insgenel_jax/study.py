@@ -81,6 +81,7 @@ def surface_forms(
         )
         for shown in surface_form_report.make_tables(rows):
             console.print(shown)
+        out.mkdir(parents=True, exist_ok=True)
         surface_form_report.write_json(outputs[0], rows)
         surface_form_report.draw(outputs[1], rows)
 

@@ -6,7 +6,7 @@ import sys
 import pytest
 from typer.testing import CliRunner
 
-from insgenel_jax.kb import Entity
+from insgenel_jax.kb import Entity, KnowledgeBase
 from insgenel_jax.kb.build.entity_list import build_from_entities
 from insgenel_jax.study import app
 from insgenel_jax.text.formats.rejects import Rejects
@@ -77,3 +77,23 @@ def test_without_matplotlib(inputs, monkeypatch):
         "surface-forms", "--kb", "kb", "--documents", "set.jsonl", "--out", "out"
     )
     assert done.exit_code == 2 and "insgenel_jax[plot]" in done.stderr
+
+
+def test_what_the_retriever_keeps(tmp_path, linker_path):
+    pytest.importorskip("matplotlib")
+    kb = KnowledgeBase.open(linker_path / "kb")
+    title = kb.title(0)
+    mentions = [{"start": 0, "end": len(title), "entity": title}]
+    (tmp_path / "set.jsonl").write_text(
+        json.dumps({"id": "1", "text": f"{title} is here.", "mentions": mentions})
+    )
+    arguments = ("--linker", linker_path, "--documents", tmp_path / "set.jsonl")
+    out = tmp_path / "out"
+    done = run("surface-forms", *arguments, "--kb", linker_path / "kb", "--out", out)
+    assert done.exit_code == 0, done.output
+    rows = json.loads((out / "surface_forms.json").read_text())
+    assert all(row["kept"] <= row["found"] for row in rows)
+    assert 0 < rows[-1]["kept_candidates"] <= rows[-1]["candidates"]
+    build_from_entities(tmp_path / "kb", [(Entity("Ada"), ())], Rejects())
+    done = run("surface-forms", *arguments, "--kb", tmp_path / "kb", "--out", out)
+    assert done.exit_code == 2 and "expected a linker with" in done.stderr
