@@ -46,6 +46,7 @@ setup(
     extras_require={
         "cuda": ["jax[cuda12]"],  # NVIDIA GPUs
         "tpu": ["jax[tpu]"],  # Google TPUs
+        "plot": ["matplotlib>=3.9"],  # the figures of studies
         "test": [
             "pytest>=8.3",  # the tests
             "pytest-xdist>=3.6",  # on both cores
@@ -53,6 +54,7 @@ setup(
             "sentencepiece>=0.2",  # what LLaMA-2's tokenizer is compared with
             "tiktoken>=0.8",  # what Llama-3's and OPT's are compared with
             "beartype>=0.23,<0.24",  # jaxtyping's annotations, checked at run time
+            "matplotlib>=3.9",  # the figures of studies
             "mypy>=2.4,<3",  # the types of the public API
             "ruff>=0.17,<0.18",  # format and lint
         ],

@@ -88,6 +88,12 @@ def evaluate(context: typer.Context) -> None:
     run_module(context)
 
 
+@app.command(context_settings=UNPARSED)
+def study(context: typer.Context) -> None:
+    """Study what a choice brings and costs."""
+    run_module(context)
+
+
 def run_module(context: typer.Context) -> None:
     """Run the entry point that has the command's name, with the command's arguments.
 

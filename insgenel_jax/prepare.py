@@ -23,6 +23,7 @@ from insgenel_jax.kb.build import dbpedia_ent, training_documents
 from insgenel_jax.kb.build.dictionaries import AliasFormat, DictionaryFiles
 from insgenel_jax.kb.build.entity_list import build_from_entity_list
 from insgenel_jax.kb.build.labels import PAPER, LabelRule
+from insgenel_jax.kb.build.name_rules import FORM_RULES, FormRule
 from insgenel_jax.kb.build.wikipedia import build_from_wikipedia
 from insgenel_jax.kb.knowledge_base import Case
 from insgenel_jax.text.formats.rejects import InputError, Rejects
@@ -52,6 +53,14 @@ LabelRules = Annotated[
 ]
 AbstractsOnly = Annotated[
     bool, typer.Option("--abstracts-only", help="Train on first paragraphs only.")
+]
+FormRules = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--form-rules",
+        help=f"Rule that makes more surface forms of names: {', '.join(FORM_RULES)}; "
+        "or all; repeatable.",
+    ),
 ]
 Vocabulary = Annotated[int, typer.Option(min=300, help="Tokens of each tokenizer.")]
 
@@ -83,6 +92,7 @@ def wikipedia(
     ] = None,
     label_rules: LabelRules = None,
     abstracts_only: AbstractsOnly = False,
+    form_rules: FormRules = None,
     vocabulary: Vocabulary = 8192,
     case: CaseOption = "any",
     dev_share: Annotated[
@@ -96,6 +106,7 @@ def wikipedia(
     """Pages of Wikipedia with their links."""
     begin = time.perf_counter()
     labels = _label_rules(label_rules or PAPER)
+    rules = _named_rules(form_rules or [])
     cli.check_input(input, folder=True)
     files = [path for path in (leads, redirects, aliases, titles) if path is not None]
     for path in files:
@@ -112,6 +123,7 @@ def wikipedia(
             dictionaries=DictionaryFiles(redirects, aliases, titles, alias_format),
             label_rules=labels,
             abstracts_only=abstracts_only,
+            form_rules=rules,
         )
         _train_tokenizers(out, vocabulary)
         _report(out, counts, rejects, begin)
@@ -126,16 +138,23 @@ def entities(
         Path | None,
         typer.Option(help="Labelled documents whose links are counted."),
     ] = None,
+    form_rules: FormRules = None,
     case: CaseOption = "any",
 ) -> None:
     """An entity list of one's own: id, title, description, aliases."""
     begin = time.perf_counter()
+    rules = _named_rules(form_rules or [])
     cli.check_input(input)
     if documents is not None:
         cli.check_input(documents)
     with _writing(out, [input, documents], (), ("kb",)) as rejects:
         counts = build_from_entity_list(
-            out / "kb", input, rejects, documents=documents, case=case
+            out / "kb",
+            input,
+            rejects,
+            documents=documents,
+            form_rules=rules,
+            case=case,
         )
         _report(out, counts, rejects, begin)
 
@@ -195,6 +214,17 @@ def _label_rules(names: Sequence[str]) -> list[LabelRule]:
                 "another name; correct it"
             )
     return [rule for rule in known if rule in names]
+
+
+def _named_rules(names: Sequence[str]) -> list[FormRule]:
+    """The rules that --form-rules names. Raises InputError for another name."""
+    unknown = sorted(set(names) - {*FORM_RULES, "all"})
+    if unknown:
+        raise InputError(
+            f"--form-rules {unknown[0]}: expected all or one of {FORM_RULES}, found "
+            "another name; correct it"
+        )
+    return [rule for rule in FORM_RULES if rule in names or "all" in names]
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from insgenel_jax import __main__, __version__
 
 ROOT = Path(__file__).resolve().parents[1]
-COMMANDS = ("prepare", "train", "index", "link", "evaluate")
+COMMANDS = ("prepare", "train", "index", "link", "evaluate", "study")
 
 
 def run(*arguments):
@@ -32,6 +32,7 @@ def test_a_command_has_the_options_of_its_module(command):
     assert shown.exit_code == 0, shown.exception
     assert f"Usage: insgenel {command}" in shown.output
     option = {"prepare": "wikipedia", "train": "--workdir", "index": "--retriever"}
+    option["study"] = "surface-forms"
     assert option.get(command, "--linker") in shown.output
 
 

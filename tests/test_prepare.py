@@ -44,17 +44,19 @@ def test_world(tmp_path):
 def test_entities(tmp_path):
     """With every option. A rejected entity shows in the exit status."""
     source, documents = tmp_path / "list.jsonl", tmp_path / "labelled.jsonl"
-    source.write_text('{"title": "Ada"}\n{"title": ""}\n')
+    source.write_text('{"title": "Ada"}\n{"title": ""}\n{"title": "Bo Bird"}\n')
     mention = {"start": 0, "end": 3, "entity": "Ada"}
     documents.write_text(json.dumps({"id": 1, "text": "Ada.", "mentions": [mention]}))
     done = run(
         *("entities", "--input", source, "--out", tmp_path / "out"),
         *("--documents", documents, "--case", "capitalised"),
+        *("--form-rules", "last_word", "--form-rules", "acronym"),
     )
     assert done.exit_code == 3, done.output
     kb = KnowledgeBase.open(tmp_path / "out/kb")
-    assert [kb.entity(i).inlinks for i in range(len(kb))] == [1]
+    assert [kb.entity(i).inlinks for i in range(len(kb))] == [1, 0]
     assert kb.settings.case == "capitalised"
+    assert [kb.form(surface) is None for surface in ("bird", "bb", "bo")] == [0, 0, 1]
     lines = (tmp_path / "out/rejects.jsonl").read_text().splitlines()
     (reject,) = map(json.loads, lines)
     assert reject["line"] == 2
@@ -126,6 +128,7 @@ def test_wikipedia_with_dictionaries(tmp_path):
         *("wikipedia", "--input", source, "--out", out, "--workers", 1),
         *("--vocabulary", 300, "--dev-share", 0, "--alias-format", "aida_means"),
         *options,
+        *("--form-rules", "all"),
     )
     assert done.exit_code == 0, done.output
     kb = KnowledgeBase.open(out / "kb")
@@ -134,6 +137,7 @@ def test_wikipedia_with_dictionaries(tmp_path):
     assert kb.find("Countess") == ada
     for surface in ("her", "countess", "lovelace", "ai, a"):
         assert kb.candidates(kb.form(surface))[0].tolist() == [ada]
+    assert kb.candidates(kb.form("the milk"))[0].tolist() == [kb.find("Milk")]
     rows = [re.split(r"\s*[│|]\s*", line)[1:3] for line in done.output.splitlines()[3:]]
     printed = {row[0]: row[1] for row in rows if len(row) == 2}
     assert printed["links to redirects"] == printed["names from redirects"] == "1"
@@ -146,6 +150,7 @@ ERRORS = {
     "missing": ("entities --input no --out out", "no: expected a file"),
     "no header": ("entities --input odd.csv --out out", "odd.csv: line 1"),
     "no documents": ("entities --input a.csv --out out --documents no", "no: expected"),
+    "no rule": ("entities --input a.csv --out out --form-rules no", "form-rules no"),
     "out a file": ("entities --input a.csv --out a.csv", "a.csv/rejects.jsonl"),
     "other kb": ("entities --input a.csv --out other", "other/kb: expected"),
     "input rejects": (

@@ -11,14 +11,14 @@ import dataclasses
 import json
 import os
 import tokenize
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
 import marisa_trie
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Float32, Int, Int32, Int64
+from jaxtyping import Float32, Float64, Int, Int32
 
 from insgenel_jax import artifact
 from insgenel_jax.kb.folding import form_key, title_variants
@@ -57,11 +57,12 @@ class Settings:
 
     case: the occurrences over which documents were counted: "any", or "capitalised" for
     those that do not start in lower case. longest_form: characters of the longest
-    surface form.
+    surface form. form_rules: the rules of kb/build/name_rules.py that made more forms.
     """
 
     case: Case
     longest_form: int
+    form_rules: Sequence[str] = ()
 
 
 class KnowledgeBase:
@@ -86,7 +87,9 @@ class KnowledgeBase:
         # Titles, then the sources of redirects: a row from len(self) on is a redirect.
         self._title_trie = _open_trie(path / "titles.marisa")
         self._title_rows = _open_array(path / "title_rows.npy")
-        redirects = _open_table(path / "redirects.arrow")["entity"]
+        redirects = _open_table(path / "redirects.arrow")
+        self._redirect_names = redirects["source"]
+        redirects = redirects["entity"]
         self._redirects = redirects.chunk(0) if redirects.num_chunks else []
         self._external_trie = _open_trie(path / "external_ids.marisa")
         self._external_rows = _open_array(path / "external_id_rows.npy")
@@ -187,6 +190,11 @@ class KnowledgeBase:
         """The entity of an external id; None if unknown."""
         return _find(self._external_trie, self._external_rows, external_id)
 
+    def redirects(self) -> Iterator[tuple[str, int]]:
+        """The name of every redirect, and the entity that it leads to."""
+        for name, row in zip(self._redirect_names, self._redirects, strict=True):
+            yield name.as_py(), row.as_py()
+
     def matches(self, text: str) -> Matches:
         """Every occurrence of a surface form in a text, sorted by (start, end).
 
@@ -202,16 +210,17 @@ class KnowledgeBase:
 
     def candidates(
         self, form: int
-    ) -> tuple[Int32[np.ndarray, " N"], Int64[np.ndarray, " N"]]:
+    ) -> tuple[Int32[np.ndarray, " N"], Float64[np.ndarray, " N"]]:
         """The N entities that a form may name, and their counts.
 
         The highest count comes first; among equal counts, the lower entity. A count is
         the number of links with this form to the entity, plus one for each of the
-        entity's own names that is this form, plus the counts of given aliases. It is
-        never 0.
+        entity's own names that is this form, plus the counts of given aliases. The
+        entities that only rules (kb/build/name_rules.py) give share one link among
+        them. A count is never 0.
         """
         row = slice(self._indptr[form], self._indptr[form + 1])
-        return self._candidates[row], self._counts[row]
+        return self._candidates[row], self._counts[row].astype(np.float64)
 
     def link_probability(
         self, forms: Sequence[int] | Int[np.ndarray, " N"]

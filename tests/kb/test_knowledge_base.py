@@ -117,7 +117,7 @@ def names(kb, surface):
     if form is None:
         return None
     entities, counts = kb.candidates(form)
-    assert (entities.dtype, counts.dtype) == (np.int32, np.int64)
+    assert (entities.dtype, counts.dtype) == (np.int32, np.float64)
     return list(zip(map(kb.title, entities.tolist()), counts.tolist(), strict=True))
 
 

@@ -127,7 +127,8 @@ def _aliases(
     indptr, entity, count = (
         np.load(path / f"form_{name}.npy") for name in ("indptr", "entities", "counts")
     )
-    pairs = np.flatnonzero(bare[entity])
+    # A count below 1 is that of a form which only a rule gives, such as a first name.
+    pairs = np.flatnonzero(bare[entity] & (count >= 1))
     form = np.searchsorted(indptr, pairs, side="right") - 1
     entity, count = entity[pairs], count[pairs]
     order = np.lexsort((form, -count, entity))

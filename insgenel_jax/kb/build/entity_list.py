@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from insgenel_jax.kb.build.csv_records import read_csv
 from insgenel_jax.kb.build.document_counts import DocumentCounts, count_documents
+from insgenel_jax.kb.build.name_rules import FormRule
 from insgenel_jax.kb.build.names import (
     has_surrogate,
     name_problem,
@@ -48,12 +49,14 @@ def build_from_entity_list(
     rejects: Rejects,
     *,
     documents: str | os.PathLike | None = None,
+    form_rules: Sequence[FormRule] = (),
     case: Case = "any",
 ) -> dict[str, int]:
     """Write a knowledge base of the entity list in a file; return its counts.
 
-    documents: a file of labelled documents whose links are counted. What cannot be read
-    in either file goes to `rejects`. Raises as `read_entities` and `build_from_tables`.
+    documents: a file of labelled documents whose links are counted. form_rules: see
+    `build_from_tables`. What cannot be read in either file goes to `rejects`.
+    Raises as `read_entities` and `build_from_tables`.
     """
     labelled = [] if documents is None else list(read_documents(documents, rejects))
     listed = list(read_entities(source, rejects))
@@ -62,6 +65,7 @@ def build_from_entity_list(
         [(entity, aliases) for entity, aliases, _ in listed],
         rejects,
         documents=labelled,
+        form_rules=form_rules,
         case=case,
         source=str(source),
         lines=[line for _, _, line in listed],
@@ -106,6 +110,7 @@ def build_from_entities(
     *,
     documents: Sequence[Document] = (),
     redirects: Mapping[str, str] | None = None,
+    form_rules: Sequence[FormRule] = (),
     case: Case = "any",
     source: str = "entities",
     lines: Sequence[int] = (),
@@ -115,6 +120,7 @@ def build_from_entities(
     documents: labelled ones. Their links to titles of these entities are counted, and
     the linked strings become surface forms.
     redirects: another title (an old one, or an id of another list) -> the title.
+    form_rules: see `build_from_tables`.
     source, lines: the file of the entities and the line of each, for `rejects`.
     """
     entities = list(entities)
@@ -140,6 +146,7 @@ def build_from_entities(
         _entity_table(unique, inlinks, led),
         form_table(counts),
         None if redirects is None else redirect_table(redirects),
+        form_rules=form_rules,
         case=case,
         count_documents=functools.partial(_count_documents, documents, case),
     )

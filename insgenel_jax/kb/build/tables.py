@@ -8,17 +8,18 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Mapping, Sequence
 from pathlib import Path
 
 import marisa_trie
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from insgenel_jax import artifact
 from insgenel_jax.kb.build.context import context_column
 from insgenel_jax.kb.build.document_counts import DocumentCounts
+from insgenel_jax.kb.build.name_rules import FormRule
+from insgenel_jax.kb.build.surface_forms import make_rule_pairs, write_forms
 from insgenel_jax.kb.folding import title_key
 from insgenel_jax.kb.knowledge_base import KIND, VERSION, Case, Settings
 from insgenel_jax.kb.matcher import Matcher
@@ -48,6 +49,7 @@ def build_from_tables(
     redirects: pa.Table | None = None,
     *,
     sentences: pa.Table | None = None,
+    form_rules: Sequence[FormRule] = (),
     case: Case = "any",
     count_documents: Callable[[Matcher, Path], DocumentCounts] | None = None,
 ) -> dict[str, int]:
@@ -62,6 +64,7 @@ def build_from_tables(
     leads to no entity is dropped.
     sentences: the columns of SENTENCES; those of an entity without a description are in
     its context, beside its most frequent forms.
+    form_rules: rules that make more surface forms of titles and of redirects' names.
     case: stored in the settings; `count_documents` must have counted accordingly.
     count_documents: a function of a matcher over all forms, and of the file of its trie
     (for other processes). Without it no form counts as seen.
@@ -78,12 +81,12 @@ def build_from_tables(
         raise ValueError(f"{path}: two entities of one title; use `unique_titles`")
     with artifact.create(path, KIND, VERSION) as draft:
         resolved = _resolve_redirects(keys, redirects)
-        trie, candidates = _write_forms(keys, forms, draft.path)
+        pairs = make_rule_pairs(entities, resolved, form_rules)
+        trie, candidates, longest = write_forms(draft.path, keys, forms, pairs)
         context = context_column(entities, keys, sentences, draft.path, trie)
         entities = entities.append_column("context", context)
         _write_entities(entities, keys, resolved, draft.path)
-        longest = pc.max(pc.utf8_length(forms["form"])).as_py() or 1
-        settings = dataclasses.asdict(Settings(case, longest))
+        settings = dataclasses.asdict(Settings(case, longest, list(form_rules)))
         (draft.path / "settings.json").write_text(json.dumps(settings) + "\n")
         documents = np.zeros((len(trie), 2), np.int32)  # linked, seen
         if count_documents is not None:
@@ -160,38 +163,6 @@ def _resolve_redirects(keys: pa.Array, redirects: pa.Table | None) -> pa.Table:
             "entity": pa.array([row for _, row in resolved], pa.int32()),
         }
     )
-
-
-def _write_forms(
-    keys: pa.Array, forms: pa.Table, path: Path
-) -> tuple[marisa_trie.Trie, int]:
-    """Write the trie of all forms and the CSR table of their candidates.
-
-    Returns the trie and the number of (form, entity) pairs.
-    """
-    entity = pc.index_in(
-        pa.array(map(title_key, forms["title"].to_pylist()), pa.large_string()), keys
-    )
-    known = entity.is_valid()
-    entity = entity.drop_null().to_numpy().astype(np.int64)
-    count = forms["count"].filter(known).to_numpy().astype(np.int64)
-    coded = forms["form"].combine_chunks().filter(known).dictionary_encode()
-    names = coded.dictionary.to_pylist()
-    trie = marisa_trie.Trie(names)
-    trie.save(str(path / "surface_forms.marisa"))
-    ids = np.fromiter(map(trie.key_id, names), np.int64, len(names))
-    form = ids[coded.indices.to_numpy()] if len(names) else np.empty(0, np.int64)
-
-    pairs, inverse = np.unique(form * len(keys) + entity, return_inverse=True)
-    count = np.bincount(inverse, count, len(pairs)).astype(np.int64)
-    form, entity = np.divmod(pairs, len(keys))
-    order = np.lexsort((entity, -count, form))
-    # `form` is sorted already, so the rows of a form lie together in `order` too.
-    indptr = np.searchsorted(form, np.arange(len(names) + 1))
-    np.save(path / "form_indptr.npy", indptr.astype(np.int64))
-    np.save(path / "form_entities.npy", entity[order].astype(np.int32))
-    np.save(path / "form_counts.npy", count[order])
-    return trie, len(pairs)
 
 
 def _write_rows(keys: pa.ChunkedArray, trie_file: Path, rows_file: Path) -> None:

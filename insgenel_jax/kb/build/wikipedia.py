@@ -42,6 +42,7 @@ from insgenel_jax.kb.build.dictionaries import (
 from insgenel_jax.kb.build.entity_list import form_table, redirect_table
 from insgenel_jax.kb.build.extract import extract_file, shorten
 from insgenel_jax.kb.build.labels import PAPER, LabelRule
+from insgenel_jax.kb.build.name_rules import FormRule
 from insgenel_jax.kb.build.names import has_surrogate, title_forms
 from insgenel_jax.kb.build.processes import ordered_map
 from insgenel_jax.kb.build.second_pass import (
@@ -105,22 +106,22 @@ def build_from_wikipedia(
     dictionaries: DictionaryFiles = NO_DICTIONARIES,
     label_rules: Sequence[LabelRule] = PAPER,
     abstracts_only: bool = False,
+    form_rules: Sequence[FormRule] = (),
 ) -> dict[str, int]:
     """Write OUT/kb, OUT/train and OUT/dev.jsonl; return counts.
 
-    source: WikiExtractor's output, a file or a folder.
-    leads: JSONL of {"title", "lead"}; such a lead is preferred to a page's own first
-    paragraph as the description of an entity.
+    source: WikiExtractor's output, a file or a folder. leads: JSONL of {"title",
+    "lead"}; a page's own first paragraph is the description of an entity without one.
     dev_share: the share of the pages whose paragraphs are held back. Their titles and
     leads are entities, and so are the titles that they link to, but their text counts
     nowhere: no link, no linked or seen form.
     workers: the number of processes.
-    dictionaries: files of redirects, aliases and titles. A link to a redirect counts
-    for the title at its end, and the redirect's own name becomes a surface form. A
-    title that has no page in `source` becomes an entity.
+    dictionaries: files of redirects, aliases and titles. A link or a label of a redirect
+    counts for the title at its end, and the redirect's own name becomes a surface form.
+    A title that has no page in `source` becomes an entity.
     label_rules: which labels documents have beside the links, see kb/build/labels.py;
-    they count as links nowhere. All labels have the titles at the ends of redirects.
-    abstracts_only: only leads become documents.
+    they count as links nowhere. abstracts_only: only leads become documents.
+    form_rules: see `build_from_tables`.
     """
     out = Path(out)
     files = find_files(source)
@@ -141,6 +142,7 @@ def build_from_wikipedia(
             tables.forms,
             tables.redirects,
             sentences=tables.sentences,
+            form_rules=form_rules,
             case=case,
             count_documents=functools.partial(
                 second_pass, totals.parts, reading, workers, written, draft.path
@@ -149,12 +151,8 @@ def build_from_wikipedia(
         number = written.counts["training documents"]
         training_documents.finish(draft, number, out / "kb")
     write_documents(out / "dev.jsonl", written.held_back)
-    return {
-        **tables.counts,
-        **counts,
-        **written.counts,
-        "development documents": len(written.held_back),
-    }
+    written.counts["development documents"] = len(written.held_back)
+    return tables.counts | counts | written.counts
 
 
 def read_leads(path: str | os.PathLike, rejects: Rejects) -> dict[str, str]:
