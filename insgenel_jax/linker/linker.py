@@ -329,7 +329,7 @@ class Linker:
         left_out = self._left_out
         chunks = self._make_chunks(documents, given, settings, left_out)
         paths = self._decode(chunks, settings, vocabulary)
-        if settings.name_parts and given is None:
+        if settings.name_parts != "off" and given is None:
             decided = list(map(Decided, chunks, paths))
             changed = self._add_name_parts(documents, decided, left_out)
             again = self._decode(list(changed.values()), settings, vocabulary)
@@ -350,7 +350,7 @@ class Linker:
         mentions = find_mentions(
             self.kb, self.retriever, self.index, texts, given, settings
         )
-        keep_empty = settings.name_parts and given is None
+        keep_empty = settings.name_parts != "off" and given is None
         return make_chunks(
             self._chunk_maker, texts, mentions, left_out, keep_empty=keep_empty
         )
@@ -365,7 +365,9 @@ class Linker:
             taken[chunk.document] += [(c.start, c.end) for c in chunk.candidates]
         linked = self._collect(documents, decided)
         parts = {
-            number: find_name_parts(self.kb, document.text, linked[number], spans)
+            number: find_name_parts(
+                self.kb, document.text, linked[number], spans, self.settings
+            )
             for number, (document, spans) in enumerate(
                 zip(documents, taken, strict=True)
             )
