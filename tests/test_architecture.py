@@ -28,12 +28,12 @@ MAY_IMPORT = {
     "evaluation": "linker text kb artifact",
     "cli": "linker text artifact",
 }
-ENTRY_POINTS = {"prepare", "train", "index", "link", "evaluate"}
+ENTRY_POINTS = {"prepare", "train", "index", "link", "evaluate", "tune"}
 ROOT_FILES = {"__init__", "__main__", "artifact", "sharding", "generator", "cli"}
 ROOT_FILES |= ENTRY_POINTS
 # packages and files that later parts of the design add to the root
 PLANNED = {"serving", "studies", "icl"}
-PLANNED |= {"tune", "explain", "base", "study", "finetune", "set", "serve"}
+PLANNED |= {"explain", "base", "study", "finetune", "set", "serve"}
 
 
 def files():
@@ -122,6 +122,7 @@ def test_functions_are_short():
     [
         "insgenel_jax",
         "insgenel_jax.evaluation.report",
+        "insgenel_jax.linker.calibrator",
         "insgenel_jax.kb.knowledge_base",
         "insgenel_jax.text.formats.documents",
     ],

@@ -2,16 +2,17 @@
 
 It takes the longest dictionary matches from left to right and links each to its most
 frequent entity, without reading the context. Its settings are tuned on a development
-set, which makes it as strong as such a linker can be.
+set (`tuning.tune_prior`), which makes it as strong as such a linker can be.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import itertools
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable
 
-from insgenel_jax.evaluation.scoring import Same, score
+import numpy as np
+
 from insgenel_jax.kb.knowledge_base import KnowledgeBase
 from insgenel_jax.kb.occurrences import (
     CAPITALISED_RUNS,
@@ -23,11 +24,9 @@ from insgenel_jax.kb.occurrences import (
     find_occurrences,
     passes,
 )
+from insgenel_jax.linker.calibrator import Calibrator
+from insgenel_jax.linker.features import Features, ScoredLink, prior_margin
 from insgenel_jax.text.document import Document, Mention
-
-# the values of min_link_probability that tuning tries
-CUT_OFFS: tuple[float, ...] = (0.0, 0.005, 0.01, 0.02, 0.03, 0.05, 0.07)
-CUT_OFFS += (0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,8 +36,8 @@ class PriorLinker:
     case, min_link_probability, capitalised_run: filters of candidate mentions, see
     `kb.occurrences.passes`. name_parts: what a part of a linked name means in the rest
     of the document, see `kb.occurrences.find_name_parts`. threshold: a link below this
-    score is left out. A link's score is p(entity | surface form), and 1 for a part of a
-    name. Raises ValueError for an unknown choice.
+    score is left out. A link's score is the calibrator's; without one it is p(entity |
+    surface form), and 1 for a part of a name. Raises ValueError for an unknown choice.
     """
 
     kb: KnowledgeBase
@@ -47,6 +46,7 @@ class PriorLinker:
     capitalised_run: str = "any"
     name_parts: str = "off"
     threshold: float = 0.0
+    calibrator: Calibrator | None = None
 
     def __post_init__(self):
         for name, choices in CHOICES.items():
@@ -59,6 +59,13 @@ class PriorLinker:
 
     def link(self, document: Document, occurrences: Occurrences) -> Document:
         """Link a document whose dictionary matches are known."""
+        if self.calibrator is not None:
+            plain = dataclasses.replace(self, threshold=0.0, calibrator=None)
+            links = explain(self.kb, plain.link(document, occurrences))
+            links = self.calibrator.score(document.text, links)
+            mentions = [link.mention for link in links]
+            kept = tuple(m for m in mentions if (m.score or 0.0) >= self.threshold)
+            return dataclasses.replace(document, mentions=kept)
         rows = passes(
             occurrences, self.case, self.min_link_probability, self.capitalised_run
         )
@@ -114,20 +121,33 @@ def choose(spans: Iterable[Span]) -> list[Span]:
     return chosen
 
 
-def tune(
-    kb: KnowledgeBase, documents: Sequence[Document], same: Same | None = None
-) -> PriorLinker:
-    """The baseline with the best micro F1 on labelled development documents.
+def explain(kb: KnowledgeBase, document: Document) -> list[ScoredLink]:
+    """The baseline's links of a document, with what link counts tell of each.
 
-    Among settings with equal F1 the first tried is taken. same: whether two mentions
-    name one entity, see `scoring.score`.
+    document: as the baseline has linked it.
     """
-    occurrences = [find_occurrences(kb, document.text) for document in documents]
-    best, best_f1 = PriorLinker(kb), -1.0
-    for case, cut_off in itertools.product(CASES, CUT_OFFS):
-        linker = PriorLinker(kb, case, cut_off)
-        linked = list(map(linker.link, documents, occurrences))
-        f1 = score(documents, linked, same=same).micro.f1
-        if f1 > best_f1:
-            best, best_f1 = linker, f1
-    return best
+    return [
+        ScoredLink(mention, True, _features(kb, document.text, mention))
+        for mention in document.mentions
+    ]
+
+
+def _features(kb: KnowledgeBase, text: str, mention: Mention) -> Features:
+    """What link counts tell of a link; nan for what a generator or retriever would."""
+    unknown = Features(*[math.nan] * len(Features._fields))
+    form = kb.form(text[mention.start : mention.end])
+    entity = kb.find(mention.entity or "")
+    if form is None:  # a part of a name
+        return unknown._replace(documents_linked=0, documents_seen=0, candidates=1)
+    entities, counts = kb.candidates(form)
+    log_prior = np.log(counts / counts.sum())
+    row = np.flatnonzero(entities == entity)
+    linked, seen = (int(n[0]) for n in kb.document_counts([form]))
+    return unknown._replace(
+        prior=float(log_prior[row[0]]) if len(row) else math.nan,
+        link_probability=float(kb.link_probability([form])[0]),
+        documents_linked=linked,
+        documents_seen=seen,
+        candidates=len(entities),
+        prior_margin=prior_margin(log_prior, row),
+    )

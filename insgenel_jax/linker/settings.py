@@ -68,9 +68,10 @@ class Settings:
     decoder: "tree", "speculative" and "step" give the same answer, and "auto" takes the
     fastest of them; "beam" is beam search over whole targets with `beams` beams
     (openings: see decoding.whole_target). selection: "greedy" or "marginal", see
-    decoding.selection; "marginal" needs the tree decoder. threshold: a link below this
-    score is left out. consider_unlinked: the best link that each block passed over is a
-    result too, so that the threshold can move both ways (this needs the tree decoder).
+    decoding.selection; "marginal" needs the tree decoder. threshold: a link whose score
+    (calibrated where the linker has a calibrator) is below this is left out.
+    consider_unlinked: the best link that each block passed over is a result too, so
+    that the threshold can move both ways (this needs the tree decoder).
 
     chunk_tokens: source tokens of a chunk; None takes what the generator was trained
     with. batch: chunks that are decoded together; batch_tokens: the most slots of the
@@ -192,6 +193,10 @@ OPTIONS = {
 }
 # The values that say what every decoder does anyway; another asks for one that can.
 NEUTRAL = {"selection": "greedy", "consider_unlinked": False, "titles": "candidates"}
+# These do not change the features of a link. (The decoders but beam search, which
+# `Settings.searches` tells, give the same answer; titles is for given mentions.)
+_NO_FEATURES = ("threshold", "consider_unlinked", "decoder", "titles", "batch")
+_NO_FEATURES += ("batch_tokens", "dtype")
 _RETRIEVAL = ("top_k", "scope", "retrieval", "retriever_weight")
 
 # Preset name -> the settings that it stands for. "paper" gives each of its settings
@@ -241,7 +246,7 @@ def read_settings(path: Path, **overrides: Any) -> Settings:
     Raises ArtifactError for a damaged linker.json, ValueError for a bad override.
     """
     file = path / "linker.json"
-    stored = _current_names(artifact.read_json(file, "settings")["settings"])
+    stored = current_names(artifact.read_json(file, "settings")["settings"])
     try:
         system = {"system": make_settings(stored, file).system}
     except (ValueError, TypeError, AttributeError) as error:
@@ -252,7 +257,18 @@ def read_settings(path: Path, **overrides: Any) -> Settings:
     return make_settings(stored | expand_preset(system | overrides), path)
 
 
-def _current_names(stored: Any) -> Any:
+def scoring_settings(settings: Settings) -> dict[str, Any]:
+    """The settings that a link's features depend on: those that a calibrator holds for.
+
+    Left out are those that change the speed or the precision alone, those that say
+    which scored links are results, and those without effect.
+    """
+    record = dataclasses.asdict(settings) | {"searches": settings.searches}
+    useless = without_effect(record, settings)
+    return {k: v for k, v in record.items() if k not in {*_NO_FEATURES, *useless}}
+
+
+def current_names(stored: Any) -> Any:
     """Stored settings of versions 0.1 and 0.2 in today's names and values."""
     if not isinstance(stored, dict):
         return stored
