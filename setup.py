@@ -35,6 +35,7 @@ setup(
         "marisa-trie>=1.3,<2",  # titles and surface forms, memory-mapped
         "pyarrow>=18",  # entities, memory-mapped
         "numpy>=2.0,<3",  # host arrays
+        "scipy>=1.11",  # L-BFGS, which fits the calibrator (jax brings it in any case)
         "regex>=2024.5",  # words of any script (letters with their marks)
         "ml_collections>=1.0,<2",  # experiment configs
         "jaxtyping>=0.3,<0.4",  # shapes in signatures
@@ -46,7 +47,7 @@ setup(
     extras_require={
         "cuda": ["jax[cuda12]"],  # NVIDIA GPUs
         "tpu": ["jax[tpu]"],  # Google TPUs
-        "plot": ["matplotlib>=3.9"],  # the figures of studies
+        "plot": ["matplotlib>=3.9"],  # figures of studies and of calibration
         "test": [
             "pytest>=8.3",  # the tests
             "pytest-xdist>=3.6",  # on both cores

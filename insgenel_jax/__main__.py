@@ -94,6 +94,12 @@ def study(context: typer.Context) -> None:
     run_module(context)
 
 
+@app.command(context_settings=UNPARSED)
+def tune(context: typer.Context) -> None:
+    """Choose a linker's settings, and calibrate its scores."""
+    run_module(context)
+
+
 def run_module(context: typer.Context) -> None:
     """Run the entry point that has the command's name, with the command's arguments.
 

@@ -15,7 +15,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,11 +40,15 @@ class Manifest:
 
 @dataclasses.dataclass
 class Draft:
-    """An artifact that is being written: put files under `path`, fill in the rest."""
+    """An artifact that is being written: put files under `path`, fill in the rest.
+
+    known: the facts of files that need no hashing, as a manifest has them.
+    """
 
     path: Path
     counts: dict[str, int] = dataclasses.field(default_factory=dict)
     made_from: dict[str, str] = dataclasses.field(default_factory=dict)
+    known: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
 
 
 @contextlib.contextmanager
@@ -61,7 +65,7 @@ def create(path: str | os.PathLike, kind: str, version: int) -> Iterator[Draft]:
     try:
         draft = Draft(aside)
         yield draft
-        write_manifest(aside, kind, version, draft.counts, draft.made_from)
+        write_manifest(aside, kind, version, draft.counts, draft.made_from, draft.known)
         aside.chmod(0o755)
         if path.exists():
             old = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
@@ -72,6 +76,36 @@ def create(path: str | os.PathLike, kind: str, version: int) -> Iterator[Draft]:
             aside.rename(path)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def replace_file(
+    path: str | os.PathLike, kind: str, version: int, name: str, text: str
+) -> None:
+    """Write one text file of an artifact anew; its other files stay.
+
+    The whole directory is written aside and moved to `path` when it is complete, with
+    hard links in place of copies. The other files keep the hashes that they had when
+    they were made, so that damage since then still shows. What the manifest does not
+    list is left behind. Raises ArtifactError where the artifact is damaged.
+    """
+    path = Path(path).resolve()
+    manifest = check(path, kind, version)
+    others = {n: facts for n, facts in manifest.files.items() if n != name}
+    with create(path, kind, version) as draft:
+        draft.counts, draft.made_from = manifest.counts, manifest.made_from
+        draft.known = others
+        for other in others:
+            (draft.path / other).parent.mkdir(parents=True, exist_ok=True)
+            link_or_copy(path / other, draft.path / other)
+        (draft.path / name).write_text(text, encoding="utf-8")
+
+
+def link_or_copy(source: str | os.PathLike, target: str | os.PathLike) -> None:
+    """Make `target` the same file as `source`, or a copy where that cannot be."""
+    try:
+        os.link(source, target)
+    except OSError:  # another file system, or one without hard links
+        shutil.copy2(source, target)
 
 
 def check_replaceable(path: str | os.PathLike, kind: str) -> None:
@@ -95,13 +129,20 @@ def write_manifest(
     version: int,
     counts: dict[str, int],
     made_from: dict[str, str],
+    known: Mapping[str, dict[str, Any]] | None = None,
 ) -> Manifest:
-    """Hash the files under `path` and write their manifest, which completes it."""
+    """Hash the files under `path` and write their manifest, which completes it.
+
+    known: facts of files that are not hashed.
+    """
     files: dict[str, dict[str, Any]] = {}
     for file in sorted(p for p in path.rglob("*") if p.is_file()):
         if file != path / MANIFEST:
             name = file.relative_to(path).as_posix()
-            files[name] = {"bytes": file.stat().st_size, "sha256": hash_file(file)}
+            files[name] = (known or {}).get(name) or {
+                "bytes": file.stat().st_size,
+                "sha256": hash_file(file),
+            }
     record: dict[str, Any] = {
         "kind": kind,
         "version": version,

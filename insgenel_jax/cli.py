@@ -12,6 +12,7 @@ import ast
 import contextlib
 import os
 import sys
+import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -33,12 +34,15 @@ def user_errors(*others: type[Exception]) -> Iterator[None]:
     """Decorate a command: errors that its user can fix are one line and exit status 2.
 
     These are InputError, ArtifactError, OSError and `others`; the line goes to standard
-    error. Any other exception is a bug of ours and keeps its traceback.
+    error. Any other exception is a bug of ours and keeps its traceback. A warning is
+    one line too.
     """
     fixable: tuple[type[Exception], ...]
     fixable = (InputError, ArtifactError, OSError, *others)
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.showwarning = show_warning
+            yield
     except BrokenPipeError:  # an OSError, but only says that nobody reads our output
         raise
     except fixable as error:
@@ -46,6 +50,12 @@ def user_errors(*others: type[Exception]) -> Iterator[None]:
             Text(f"error: {describe(error)}", "red"), soft_wrap=True
         )
         sys.exit(WRONG)
+
+
+def show_warning(message: Warning | str, *where: Any, **more: Any) -> None:
+    """Print a warning as one line to standard error, without its place in the code."""
+    shown = " ".join(str(message).split())
+    Console(stderr=True).print(Text(f"warning: {shown}", "yellow"), soft_wrap=True)
 
 
 def describe(error: BaseException) -> str:

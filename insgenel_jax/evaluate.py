@@ -5,7 +5,7 @@ Options that take several files or systems are given several times.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,14 +15,12 @@ from rich.status import Status
 from rich.text import Text
 
 from insgenel_jax import artifact, cli, evaluation
-from insgenel_jax.evaluation import report, scoring
-from insgenel_jax.evaluation.run import PRIOR, Predictions, System
-from insgenel_jax.kb.folding import fold_title
+from insgenel_jax.evaluation import files, report, scoring
+from insgenel_jax.evaluation.run import PRIOR, System
+from insgenel_jax.evaluation.search import Sets
+from insgenel_jax.evaluation.tuning import hash_sets, overlaps
 from insgenel_jax.kb.knowledge_base import KnowledgeBase
-from insgenel_jax.text.document import Document
-from insgenel_jax.text.formats.documents import read_documents
-from insgenel_jax.text.formats.lines import decode_lines
-from insgenel_jax.text.formats.rejects import InputError, Rejects
+from insgenel_jax.text.formats.rejects import InputError
 
 SYSTEMS = {"insgenel-r", "insgenel", PRIOR}
 WIDTH = 120  # characters of a line in a log, where no terminal says how many
@@ -91,21 +89,23 @@ def main(
     check_options(documents, linker, kb, names, predictions, tune)
     if rejects is None:
         rejects = Path(f"{json or 'evaluate'}.rejects.jsonl")
-    files = [*documents, *predictions, *tune, redirects, titles]
-    check_paths(files, [linker, kb], [json, rejects])
+    inputs = [*documents, *predictions, *tune, redirects, titles]
+    check_paths(inputs, [linker, kb], [json, rejects])
     settings = check_settings(linker, names, set_ or [])
 
     console = Console()
     if not console.is_terminal:
         console.width = max(console.width, WIDTH)
     with cli.rejecting(rejects, console) as rejected, console.status("") as status:
-        sets = read_sets(documents, rejected)
-        dev = [document for path in tune for document in read_gold(path, rejected)]
-        linked = read_predictions(predictions, sets, names, rejected)
+        sets = files.read_sets(documents, rejected)
+        dev = files.read_sets(tune, rejected)
+        linked = files.read_predictions(predictions, sets, names, rejected)
         opened = open_kb(linker / "kb" if kb is None and linker else kb, verify)
-        table = None if redirects is None else read_redirects(redirects, rejected)
-        known = None if titles is None else read_titles(titles, rejected)
+        table = None if redirects is None else files.read_redirects(redirects, rejected)
+        known = None if titles is None else files.read_titles(titles, rejected)
         resolve = scoring.make_resolve(table, opened)
+        for warning in warn_of_tuning(sets, linker, names, dev):
+            console.print(Text(f"warning: {warning}", "yellow"), soft_wrap=True)
         evaluated = evaluation.run(
             sets,
             (  # one at a time: each is opened when the one before it has linked all
@@ -124,6 +124,22 @@ def main(
             console.print(shown)
         if json is not None:
             report.write_json(json, evaluated)
+
+
+def warn_of_tuning(
+    sets: Sets, linker: Path | None, names: Sequence[str], dev: Sets
+) -> list[str]:
+    """A sentence for each set with documents that a system was tuned on."""
+    told = []
+    if linker is not None and any(name != PRIOR for name in names):
+        from insgenel_jax.linker.tuned import read_tuned_on  # it loads JAX
+
+        found = overlaps(sets, read_tuned_on(linker))
+        told += [f"the linker {linker}: {sentence}" for sentence in found]
+    if PRIOR in names:
+        found = overlaps(sets, hash_sets(dev))
+        told += [f"{PRIOR}: {sentence}" for sentence in found]
+    return told
 
 
 def open_kb(path: Path | None, verify: bool) -> KnowledgeBase | None:
@@ -146,103 +162,34 @@ def open_linker(
 
 
 def open_prior(
-    kb: KnowledgeBase, dev: Sequence[Document], resolve: scoring.Resolve, status: Status
+    kb: KnowledgeBase, dev: Sets, resolve: scoring.Resolve, status: Status
 ) -> System:
     """The prior-only baseline, tuned; the settings that tuning chose are printed."""
-    status.update(f"tuning {PRIOR} on {len(dev)} documents")
+    count = sum(map(len, dev.values()))
+    status.update(f"tuning {PRIOR} on {count} documents")
     system = evaluation.prior_system(kb, dev, resolve)
-    told = f"{PRIOR}, tuned on {len(dev)} documents: {system.settings}"
+    told = f"{PRIOR}, tuned on {count} documents: {system.settings}"
     status.console.print(Text(told))
     return system
 
 
-def read_gold(path: Path, rejects: Rejects) -> list[Document]:
-    """The labelled documents of a file. Raises InputError where there is none."""
-    documents = list(read_documents(path, rejects))
-    if not documents:
-        raise InputError(
-            f"{path}: expected labelled documents, one a line, found none that can be "
-            "read; check the file"
-        )
-    return documents
-
-
-def read_sets(paths: Sequence[Path], rejects: Rejects) -> dict[str, list[Document]]:
-    """Labelled documents by the name of their set."""
-    names = name_files(paths)
-    return {
-        name: read_gold(path, rejects) for name, path in zip(names, paths, strict=True)
-    }
-
-
-def read_predictions(
-    paths: Sequence[Path],
-    sets: Mapping[str, Sequence[Document]],
-    systems: Sequence[str],
-    rejects: Rejects,
-) -> list[Predictions]:
-    """Documents linked already: a file for each set, in order, or no file at all.
-
-    systems: names that the files may not take. Raises InputError, before any system
-    runs, for a file whose documents are not those of its set.
-    """
-    if not paths:
-        return []
-    predictions = []
-    for path, name, dataset in zip(
-        paths, name_files(paths, systems), sets, strict=True
-    ):
-        documents = list(read_documents(path, rejects))
-        try:
-            scoring.pair_documents(sets[dataset], documents)
-        except InputError as error:
-            raise InputError(f"{path}: {error}") from error
-        predictions.append(Predictions(dataset, name, documents))
-    return predictions
-
-
-def read_redirects(path: Path, rejects: Rejects) -> dict[str, str]:
-    """alias -> title from lines "alias<TAB>title"; other lines go to `rejects`."""
-    table = {}
-    for number, line in decode_lines(path, rejects):
-        fields = [field.strip() for field in line.split("\t")]
-        if len(fields) == 2 and all(fields):
-            table[fields[0]] = fields[1]
-        elif line.strip():
-            rejects.add(str(path), number, "not an alias, a tab and a title", line)
-    return table
-
-
-def read_titles(path: Path, rejects: Rejects) -> frozenset[str]:
-    """The folded titles of a file, one a line."""
-    lines = (fold_title(line) for _, line in decode_lines(path, rejects))
-    return frozenset(title for title in lines if title)
-
-
-def name_files(paths: Sequence[Path], taken: Sequence[str] = ()) -> list[str]:
-    """A name for each file: its stem, or its path where the stems are not all new."""
-    stems = [path.stem for path in paths]
-    clear = len(frozenset(stems)) == len(stems) and frozenset(taken).isdisjoint(stems)
-    return stems if clear else [str(path) for path in paths]
-
-
 def check_paths(
-    files: Sequence[Path | None],
+    inputs: Sequence[Path | None],
     folders: Sequence[Path | None],
     outputs: Sequence[Path | None],
 ) -> None:
     """Refuse paths that cannot be read or written, before any work."""
-    files, folders, outputs = (
+    inputs, folders, outputs = (
         [path for path in paths if path is not None]
-        for paths in (files, folders, outputs)
+        for paths in (inputs, folders, outputs)
     )
-    for path in files:
+    for path in inputs:
         cli.check_input(path)
     for path in folders:
         artifact.read(path)
     for path in outputs:
         cli.check_output(path)
-    cli.check_apart(outputs, files + folders)
+    cli.check_apart(outputs, inputs + folders)
 
 
 def check_settings(

@@ -30,12 +30,12 @@ MAY_IMPORT = {
     "mini_world",
     "cli": "linker text artifact",
 }
-ENTRY_POINTS = {"prepare", "base", "train", "index", "link", "evaluate", "study"}
+ENTRY_POINTS = {"prepare", "base", "train", "index", "link", "evaluate"}
+ENTRY_POINTS |= {"study", "tune"}
 ROOT_FILES = {"__init__", "__main__", "artifact", "sharding", "generator", "cli"}
 ROOT_FILES |= ENTRY_POINTS
 # packages and files that later parts of the design add to the root
-PLANNED = {"serving", "icl"}
-PLANNED |= {"tune", "explain", "finetune", "set", "serve"}
+PLANNED = {"serving", "icl", "explain", "finetune", "set", "serve"}
 
 
 def files():
@@ -124,6 +124,7 @@ def test_functions_are_short():
     [
         "insgenel_jax",
         "insgenel_jax.evaluation.report",
+        "insgenel_jax.linker.calibrator",
         "insgenel_jax.kb.knowledge_base",
         "insgenel_jax.text.formats.documents",
     ],

@@ -100,3 +100,42 @@ def test_a_broken_manifest_is_an_error_by_name(tmp_path, content):
     (path / MANIFEST).unlink()
     with pytest.raises(ArtifactError, match="never finished"):
         artifact.read(path)
+
+
+def test_one_file_is_replaced(tmp_path):
+    """The rest stays: the same files, with the hashes they were made with."""
+    path = write(tmp_path / "thing")
+    before = artifact.read(path)
+    inode = (path / "sub" / "b.txt").stat().st_ino
+    copy = tmp_path / "copy.txt"
+    copy.hardlink_to(path / "a.txt")
+    (path / "extra").write_text("not in the manifest")
+    artifact.replace_file(path, "kind", 1, "a.txt", "anew")
+    after = artifact.check(path, "kind", 1, verify=True)
+    assert (path / "a.txt").read_text() == "anew" and copy.read_text() == "one"
+    assert (path / "sub" / "b.txt").stat().st_ino == inode
+    assert after.files["sub/b.txt"] == before.files["sub/b.txt"]
+    assert (after.counts, after.made_from) == (before.counts, before.made_from)
+    assert after.identity != before.identity
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["copy.txt", "thing"]
+
+
+def test_replacing_a_file_hides_no_damage(tmp_path):
+    path = write(tmp_path / "thing")
+    (path / "sub" / "b.txt").write_text("2wo")  # of the same size
+    artifact.replace_file(path, "kind", 1, "a.txt", "anew")
+    with pytest.raises(ArtifactError, match="sub/b.txt has another sha256"):
+        artifact.check(path, "kind", 1, verify=True)
+    (path / "sub" / "b.txt").write_text("shorter")
+    with pytest.raises(ArtifactError, match="sub/b.txt has 7 bytes instead of 3"):
+        artifact.replace_file(path, "kind", 1, "a.txt", "again")
+    assert (path / "a.txt").read_text() == "anew"
+
+
+def test_replacing_a_file_that_fails_changes_nothing(tmp_path):
+    path = write(tmp_path / "thing")
+    with pytest.raises(UnicodeEncodeError):
+        artifact.replace_file(path, "kind", 1, "a.txt", "\ud800")
+    assert (path / "a.txt").read_text() == "one"
+    artifact.check(path, "kind", 1, verify=True)
+    assert [p.name for p in tmp_path.iterdir()] == ["thing"]

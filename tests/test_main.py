@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from insgenel_jax import __main__, __version__
 
 ROOT = Path(__file__).resolve().parents[1]
-COMMANDS = ("prepare", "train", "index", "link", "evaluate", "study")
+COMMANDS = ("prepare", "base", "train", "index", "link", "evaluate", "study", "tune")
 
 
 def run(*arguments):

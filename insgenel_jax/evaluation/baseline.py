@@ -1,43 +1,57 @@
 """The prior-only baseline: documents in, documents linked by the dictionary alone out.
 
 It takes the longest dictionary matches from left to right and links each to its most
-frequent entity, without reading the context. Its two settings are tuned on a
-development set, which makes it as strong as such a linker can be.
+frequent entity, without reading the context. Its settings are tuned on a development
+set (`tuning.tune_prior`), which makes it as strong as such a linker can be.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import itertools
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable
 
 import numpy as np
 
-from insgenel_jax.evaluation.scoring import Same, score
 from insgenel_jax.kb.knowledge_base import KnowledgeBase
-from insgenel_jax.kb.occurrences import CASES, Occurrences, find_occurrences, passes
+from insgenel_jax.kb.occurrences import (
+    CAPITALISED_RUNS,
+    CASES,
+    NAME_PARTS,
+    Occurrences,
+    Span,
+    find_name_parts,
+    find_occurrences,
+    passes,
+)
+from insgenel_jax.linker.calibrator import Calibrator
+from insgenel_jax.linker.features import Features, ScoredLink, prior_margin
 from insgenel_jax.text.document import Document, Mention
-
-# the values of min_link_probability that tuning tries
-CUT_OFFS: tuple[float, ...] = (0.0, 0.005, 0.01, 0.02, 0.03, 0.05, 0.07)
-CUT_OFFS += (0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
 
 @dataclasses.dataclass(frozen=True)
 class PriorLinker:
     """Links documents by link counts.
 
-    case, min_link_probability: filters of candidate mentions, see
-    `kb.occurrences.passes`. Raises ValueError for an unknown case.
+    case, min_link_probability, capitalised_run: filters of candidate mentions, see
+    `kb.occurrences.passes`. name_parts: what a part of a linked name means in the rest
+    of the document, see `kb.occurrences.find_name_parts`. threshold: a link below this
+    score is left out. A link's score is the calibrator's; without one it is p(entity |
+    surface form), and 1 for a part of a name. Raises ValueError for an unknown choice.
     """
 
     kb: KnowledgeBase
     case: str = "any"
     min_link_probability: float = 0.0
+    capitalised_run: str = "any"
+    name_parts: str = "off"
+    threshold: float = 0.0
+    calibrator: Calibrator | None = None
 
     def __post_init__(self):
-        if self.case not in CASES:
-            raise ValueError(f"case: expected one of {CASES}, found {self.case!r}")
+        for name, choices in CHOICES.items():
+            if (value := getattr(self, name)) not in choices:
+                raise ValueError(f"{name}: expected one of {choices}, found {value!r}")
 
     def __call__(self, documents: Iterable[Document]) -> list[Document]:
         """The documents with the baseline's mentions in place of their own."""
@@ -45,46 +59,95 @@ class PriorLinker:
 
     def link(self, document: Document, occurrences: Occurrences) -> Document:
         """Link a document whose dictionary matches are known."""
-        mentions = []
-        for i in self._choose(occurrences):
-            entities, counts = self.kb.candidates(int(occurrences.forms[i]))
-            entity = int(entities[0])
-            mention = Mention(
-                start=int(occurrences.starts[i]),
-                end=int(occurrences.ends[i]),
-                entity=self.kb.title(entity),
-                external_id=self.kb.external_id(entity),
-                score=float(counts[0] / counts.sum()),
+        if self.calibrator is not None:
+            plain = dataclasses.replace(self, threshold=0.0, calibrator=None)
+            links = explain(self.kb, plain.link(document, occurrences))
+            links = self.calibrator.score(document.text, links)
+            mentions = [link.mention for link in links]
+            kept = tuple(m for m in mentions if (m.score or 0.0) >= self.threshold)
+            return dataclasses.replace(document, mentions=kept)
+        rows = passes(
+            occurrences, self.case, self.min_link_probability, self.capitalised_run
+        )
+        columns = (occurrences.starts, occurrences.ends, occurrences.forms)
+        columns = (column[rows].tolist() for column in columns)
+        forms = {(start, end): form for start, end, form in zip(*columns, strict=True)}
+        linked = {span: self._most_frequent(forms[span]) for span in choose(forms)}
+        # Parts have no parts of their own, and a part is linked only where no longer
+        # mention is: the names stay linked when their parts are added.
+        parts = find_name_parts(
+            document.text,
+            [
+                (*span, entity)
+                for span, (entity, score) in linked.items()
+                if score >= self.threshold
+            ],
+            forms.keys(),
+            self.name_parts,
+            self.capitalised_run,
+        )
+        meant = {(start, end): (entity, 1.0) for start, end, entity in parts}
+        for span in choose(forms.keys() | meant.keys()) if meant else ():
+            linked[span] = meant.get(span) or linked[span]
+        mentions = [
+            Mention(
+                *span, self.kb.title(entity), self.kb.external_id(entity), score=score
             )
-            mentions.append(mention)
+            for span, (entity, score) in sorted(linked.items())
+            if score >= self.threshold
+        ]
         return dataclasses.replace(document, mentions=tuple(mentions))
 
-    def _choose(self, occurrences: Occurrences) -> list[int]:
-        """Rows of the matches to link: from left to right, the longest that passes."""
-        starts, ends = occurrences.starts, occurrences.ends
-        chosen, reached = [], 0
-        rows = np.flatnonzero(passes(occurrences, self.case, self.min_link_probability))
-        for i in rows[np.lexsort((-ends[rows], starts[rows]))].tolist():
-            if starts[i] >= reached:
-                chosen.append(i)
-                reached = ends[i]
-        return chosen
+    def _most_frequent(self, form: int) -> tuple[int, float]:
+        """The entity that a form names most often, and how large its share is."""
+        entities, counts = self.kb.candidates(form)
+        return int(entities[0]), float(counts[0] / counts.sum())
 
 
-def tune(
-    kb: KnowledgeBase, documents: Sequence[Document], same: Same | None = None
-) -> PriorLinker:
-    """The baseline with the best micro F1 on labelled development documents.
+CHOICES = {
+    "case": CASES,
+    "capitalised_run": CAPITALISED_RUNS,
+    "name_parts": NAME_PARTS,
+}
 
-    Among settings with equal F1 the first tried is taken. same: whether two mentions
-    name one entity, see `scoring.score`.
+
+def choose(spans: Iterable[Span]) -> list[Span]:
+    """From left to right, the longest spans that do not overlap."""
+    chosen, reached = [], 0
+    for start, end in sorted(spans, key=lambda span: (span[0], -span[1])):
+        if start >= reached:
+            chosen.append((start, end))
+            reached = end
+    return chosen
+
+
+def explain(kb: KnowledgeBase, document: Document) -> list[ScoredLink]:
+    """The baseline's links of a document, with what link counts tell of each.
+
+    document: as the baseline has linked it.
     """
-    occurrences = [find_occurrences(kb, document.text) for document in documents]
-    best, best_f1 = PriorLinker(kb), -1.0
-    for case, cut_off in itertools.product(CASES, CUT_OFFS):
-        linker = PriorLinker(kb, case, cut_off)
-        linked = list(map(linker.link, documents, occurrences))
-        f1 = score(documents, linked, same=same).micro.f1
-        if f1 > best_f1:
-            best, best_f1 = linker, f1
-    return best
+    return [
+        ScoredLink(mention, True, _features(kb, document.text, mention))
+        for mention in document.mentions
+    ]
+
+
+def _features(kb: KnowledgeBase, text: str, mention: Mention) -> Features:
+    """What link counts tell of a link; nan for what a generator or retriever would."""
+    unknown = Features(*[math.nan] * len(Features._fields))
+    form = kb.form(text[mention.start : mention.end])
+    entity = kb.find(mention.entity or "")
+    if form is None:  # a part of a name
+        return unknown._replace(documents_linked=0, documents_seen=0, candidates=1)
+    entities, counts = kb.candidates(form)
+    log_prior = np.log(counts / counts.sum())
+    row = np.flatnonzero(entities == entity)
+    linked, seen = (int(n[0]) for n in kb.document_counts([form]))
+    return unknown._replace(
+        prior=float(log_prior[row[0]]) if len(row) else math.nan,
+        link_probability=float(kb.link_probability([form])[0]),
+        documents_linked=linked,
+        documents_seen=seen,
+        candidates=len(entities),
+        prior_margin=prior_margin(log_prior, row),
+    )

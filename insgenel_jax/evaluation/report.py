@@ -1,4 +1,4 @@
-"""An evaluation in; tables for the terminal, and a JSON file, out."""
+"""An evaluation, or what tuning found, in; tables and a JSON file out."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from insgenel_jax.evaluation import calibration
 from insgenel_jax.evaluation.losses import STAGES
 from insgenel_jax.evaluation.run import Comparison, Evaluation, Result
 from insgenel_jax.evaluation.scoring import Scores
+from insgenel_jax.evaluation.tuning import Calibrated, Tuned
 
 
 def make_tables(evaluation: Evaluation) -> list[Table]:
@@ -102,6 +104,60 @@ def comparison_table(comparisons: Sequence[Comparison]) -> Table:
             f"[{low:+.1f}, {high:+.1f}]",
         )
     return table
+
+
+def make_tuning_tables(tuned: Tuned) -> list[Table]:
+    """What each change of tuning gained, and how good the scores are now."""
+    steps = Table(
+        title="tuning: mean of the sets' micro F1, 95 % paired bootstrap interval",
+        box=box.SIMPLE_HEAD,
+    )
+    for name in ("setting", "old", "new"):
+        steps.add_column(name, overflow="fold")
+    for name in ("before", "after", "points", "interval", "s"):
+        steps.add_column(name, justify="right")
+    for step in tuned.steps:
+        difference, low, high = (100 * value for value in step.interval)
+        steps.add_row(
+            step.setting,
+            *(Text(_value(value)) for value in (step.old, step.new)),
+            _percent(step.before),
+            _percent(step.after),
+            f"{difference:+.1f}",
+            f"[{low:+.1f}, {high:+.1f}]",
+            f"{step.seconds:.0f}",
+        )
+    return [steps, _quality_table(tuned.calibrated), _threshold_table(tuned.calibrated)]
+
+
+def _quality_table(calibrated: Calibrated) -> Table:
+    table = Table(title="scores of the links taken", box=box.SIMPLE_HEAD)
+    table.add_column("score")
+    for name in ("links", "right", "calibration error", "AUROC"):
+        table.add_column(name, justify="right")
+    for name, scores in calibrated.scores.items():
+        quality = calibration.measure(scores, calibrated.right)
+        shares = (quality.right, quality.error, quality.auroc)
+        table.add_row(name, str(quality.links), *map(_percent, shares))
+    return table
+
+
+def _threshold_table(calibrated: Calibrated) -> Table:
+    table = Table(title="calibrated score of at least t", box=box.SIMPLE_HEAD)
+    for name in ("t", "links kept", "precision"):
+        table.add_column(name, justify="right")
+    for threshold in sorted({0.0, 0.25, 0.5, 0.75, 0.9, calibrated.threshold}):
+        kept = calibration.keep(
+            calibrated.scores["calibrated"], calibrated.right, threshold
+        )
+        chosen = " (chosen)" if threshold == calibrated.threshold else ""
+        shares = (kept.share, kept.precision)
+        table.add_row(f"{threshold:g}{chosen}", *map(_percent, shares))
+    return table
+
+
+def _value(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def write_json(path: str | os.PathLike, evaluation: Evaluation) -> None:

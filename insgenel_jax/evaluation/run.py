@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import insgenel_jax
-from insgenel_jax.evaluation import baseline, losses, scoring
+from insgenel_jax.evaluation import losses, scoring, tuning
 from insgenel_jax.kb.knowledge_base import KnowledgeBase
 from insgenel_jax.text.document import Document
 
@@ -165,17 +165,17 @@ def linker_system(linker: insgenel_jax.Linker, name: str | None = None) -> Syste
 
 def prior_system(
     kb: KnowledgeBase,
-    documents: Sequence[Document],
+    documents: Sequence[Document] | Mapping[str, Sequence[Document]],
     resolve: scoring.Resolve | None = None,
 ) -> System:
-    """The prior-only baseline as a system, tuned on labelled development documents."""
+    """The prior-only baseline as a system, tuned on labelled development documents.
+
+    documents: of one set, or of several by name; see `tuning.tune_prior`.
+    """
+    sets = documents if isinstance(documents, Mapping) else {"documents": documents}
     resolve = resolve or scoring.make_resolve(kb=kb)
-    tuned = baseline.tune(kb, documents, scoring.same_entity(resolve))
-    settings = {
-        "case": tuned.case,
-        "min_link_probability": tuned.min_link_probability,
-    }
-    return System(PRIOR, tuned, settings=settings)
+    linker, tuned = tuning.tune_prior(kb, sets, scoring.same_entity(resolve))
+    return System(PRIOR, linker, settings=tuned.settings)
 
 
 def _link(

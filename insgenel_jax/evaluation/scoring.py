@@ -151,18 +151,29 @@ def is_gone(mention: Mention, titles: Container[str]) -> bool:
 def count_matches(
     golds: Sequence[Mention], predictions: Sequence[Mention], same: Same
 ) -> Counts:
-    """Match each gold, in order, to the first unused prediction that equals it."""
-    unused: dict[Span, list[Mention]] = collections.defaultdict(list)
-    for prediction in predictions:
-        unused[prediction.start, prediction.end].append(prediction)
-    tp = 0
+    """True positives, false positives and false negatives by `match`."""
+    tp = len(match(golds, predictions, same))
+    return Counts(tp, len(predictions) - tp, len(golds) - tp)
+
+
+def match(
+    golds: Sequence[Mention], predictions: Sequence[Mention], same: Same
+) -> set[int]:
+    """The numbers of the predictions that are right.
+
+    Each gold, in order, makes the first unused prediction that equals it right.
+    """
+    unused: dict[Span, list[int]] = collections.defaultdict(list)
+    for number, prediction in enumerate(predictions):
+        unused[prediction.start, prediction.end].append(number)
+    right = set()
     for gold in golds:
         on_span = unused.get((gold.start, gold.end), [])
-        match = next((i for i, p in enumerate(on_span) if same(gold, p)), None)
-        if match is not None:
-            del on_span[match]
-            tp += 1
-    return Counts(tp, len(predictions) - tp, len(golds) - tp)
+        found = next((n for n in on_span if same(gold, predictions[n])), None)
+        if found is not None:
+            on_span.remove(found)
+            right.add(found)
+    return right
 
 
 def precision_recall(counts: Counts) -> PrecisionRecall:
@@ -278,18 +289,37 @@ def compare(a: Scores, b: Scores, *, samples: int = 10_000, seed: int = 0) -> In
             f"expected scores of the same documents, found {a.documents} and "
             f"{b.documents}"
         )
-    difference = a.micro.f1 - b.micro.f1
-    if not a.documents:
-        return Interval(difference, difference, difference)
+    return compare_means([a.per_document], [b.per_document], samples=samples, seed=seed)
+
+
+def compare_means(
+    a: Sequence[Int[np.ndarray, "_ 3"]],
+    b: Sequence[Int[np.ndarray, "_ 3"]],
+    *,
+    samples: int = 10_000,
+    seed: int = 0,
+) -> Interval:
+    """The mean of the sets' micro F1 of a minus that of b, with its 95 % interval.
+
+    a, b: for each set, tp, fp and fn of each document. The bootstrap is paired: it
+    draws the documents of each set anew, the same for a and for b.
+    """
     rng = np.random.default_rng(seed)
-    even = np.full(a.documents, 1 / a.documents)
-    differences = []
-    for start in range(0, samples, 500):
-        # how often each document is drawn: [samples of this turn, documents]
-        times = rng.multinomial(a.documents, even, size=min(500, samples - start))
-        differences.append(_f1(times @ a.per_document) - _f1(times @ b.per_document))
-    low, high = np.percentile(np.concatenate(differences), [2.5, 97.5]).tolist()
-    return Interval(difference, low, high)
+    differences = np.zeros(samples)
+    for ours, theirs in zip(a, b, strict=True):
+        documents = len(ours)
+        even = np.full(documents, 1 / max(documents, 1))
+        for start in range(0, samples if documents else 0, 500):
+            # how often each document is drawn: [samples of this turn, documents]
+            times = rng.multinomial(documents, even, size=min(500, samples - start))
+            differences[start : start + 500] += _f1(times @ ours) - _f1(times @ theirs)
+    low, high = (np.percentile(differences, [2.5, 97.5]) / len(a)).tolist()
+    return Interval(mean_f1(a) - mean_f1(b), low, high)
+
+
+def mean_f1(sets: Sequence[Int[np.ndarray, "_ 3"]]) -> float:
+    """The mean of the sets' micro F1. sets: tp, fp and fn of each document."""
+    return float(np.mean([_f1(counts.sum(0, keepdims=True))[0] for counts in sets]))
 
 
 def _total(counts: Sequence[Counts]) -> Counts:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import hashlib
 import itertools
 import math
 from collections.abc import Sequence
@@ -21,6 +22,8 @@ from insgenel_jax.generator import Generator
 from insgenel_jax.linker.chunks import DocumentChunk
 from insgenel_jax.models.config import ModelConfig
 from insgenel_jax.tokenizer.padding import next_power
+
+MOST_KNOWN = 20_000  # paths that `decode_new_chunks` keeps, some 10 KB each
 
 
 def decode_chunks(
@@ -58,6 +61,49 @@ def decode_chunks(
                 check_finite(chunks[i], path)
                 paths[i] = path
     return paths
+
+
+def decode_new_chunks(
+    generator: Generator,
+    chunks: Sequence[DocumentChunk],
+    decoder: ModuleType,
+    options: Options,
+    *,
+    batch: int,
+    batch_tokens: int,
+    known: dict[bytes, DecodedPath],
+) -> list[DecodedPath]:
+    """As `decode_chunks`, but what `known` has is not decoded again.
+
+    known: paths by the key of their chunk and options; those decoded now are added, and
+    the oldest dropped where there are more than MOST_KNOWN.
+    """
+    keys = [chunk_key(chunk.chunk, decoder, options) for chunk in chunks]
+    new = {k: chunk for k, chunk in zip(keys, chunks, strict=True) if k not in known}
+    paths = decode_chunks(
+        generator,
+        list(new.values()),
+        decoder,
+        options,
+        batch=batch,
+        batch_tokens=batch_tokens,
+    )
+    known.update(zip(new, paths, strict=True))
+    decoded = [known[key] for key in keys]
+    for key in list(known)[: max(len(known) - MOST_KNOWN, 0)]:
+        del known[key]
+    return decoded
+
+
+def chunk_key(chunk: Chunk, decoder: ModuleType, options: Options) -> bytes:
+    """A hash of all that a chunk's path depends on, besides the generator."""
+    table = chunk.table
+    digest = hashlib.sha256(repr((decoder.__name__, options)).encode())
+    digest.update(repr((chunk.prompt, chunk.source, table.mention_bias)).encode())
+    for column in ("indptr", "token", "next", "bias", "kind", "value"):
+        values = getattr(table, column)
+        digest.update(f"{column} {len(values)} ".encode() + values.tobytes())
+    return digest.digest()
 
 
 def decode_batch(

@@ -198,11 +198,13 @@ def add_candidates(
 ) -> DocumentChunk | None:
     """A chunk with further candidate mentions, as many as fit the model's positions.
 
-    None where none of them fits. Those that do not fit are counted.
+    They replace those that stand at the same place. None where none of them fits. Those
+    that do not fit are counted.
     """
     kept = list(candidates)
     while kept:
-        together = sorted([*chunk.candidates, *kept], key=lambda c: (c.start, c.end))
+        placed = {(c.start, c.end): c for c in (*chunk.candidates, *kept)}
+        together = [placed[span] for span in sorted(placed)]
         table = make_table(maker, chunk.tokens, chunk.start, together)
         if len(chunk.chunk.prompt) + table.longest <= maker.generator.max_positions:
             break

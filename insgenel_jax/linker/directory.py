@@ -21,6 +21,7 @@ from insgenel_jax.retrieval.index import Index, open_index
 from insgenel_jax.retrieval.retriever import Retriever
 
 VERSION = 1
+FILE = "linker.json"
 
 
 def assemble(
@@ -41,11 +42,13 @@ def assemble(
     parts = {name: Path(part) for name, part in given.items() if part is not None}
     with artifact.create(path, "linker", VERSION) as draft:
         for name, part in parts.items():
-            shutil.copytree(part, draft.path / name, copy_function=_link_or_copy)
+            shutil.copytree(
+                part, draft.path / name, copy_function=artifact.link_or_copy
+            )
             draft.made_from[name] = artifact.identity(part)
         record = dataclasses.asdict(make_settings(settings or {}, path))
         text = json.dumps({"settings": record}, indent=1) + "\n"
-        (draft.path / "linker.json").write_text(text)
+        (draft.path / FILE).write_text(text)
         check_parts(draft.path, draft.made_from)
 
 
@@ -87,10 +90,3 @@ def open_retrieval(path: Path) -> tuple[Retriever, Index]:
                 'system="insgenel" or put the linker together with one'
             )
     return Retriever.load(path / "retriever"), open_index(path / "index")
-
-
-def _link_or_copy(source: str, target: str) -> None:
-    try:
-        os.link(source, target)
-    except OSError:  # another file system, or one without hard links
-        shutil.copy2(source, target)

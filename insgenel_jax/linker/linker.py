@@ -29,7 +29,7 @@ from insgenel_jax.decoding.path import DecodedPath
 from insgenel_jax.decoding.title_trie import TitleTrie
 from insgenel_jax.generator import Generator, load_generator
 from insgenel_jax.kb.knowledge_base import KnowledgeBase
-from insgenel_jax.linker.batches import decode_chunks
+from insgenel_jax.linker.batches import decode_chunks, decode_new_chunks
 from insgenel_jax.linker.chunks import (
     ChunkMaker,
     DocumentChunk,
@@ -38,9 +38,10 @@ from insgenel_jax.linker.chunks import (
     make_chunks,
 )
 from insgenel_jax.linker.directory import VERSION, check_parts, open_retrieval
+from insgenel_jax.linker.features import ScoredLink
 from insgenel_jax.linker.inputs import as_document, as_documents, check_given
 from insgenel_jax.linker.mentions import find_mentions, find_name_parts
-from insgenel_jax.linker.scores import ScoredLink, score_links
+from insgenel_jax.linker.scores import score_links
 from insgenel_jax.linker.settings import (
     DECODERS,
     Settings,
@@ -51,6 +52,12 @@ from insgenel_jax.linker.settings import (
 )
 from insgenel_jax.linker.title_tokens import TitleTokens
 from insgenel_jax.linker.titles import open_titles
+from insgenel_jax.linker.tuned import (
+    Calibration,
+    read_calibration,
+    settle,
+    uncalibrated,
+)
 from insgenel_jax.retrieval.index import Index
 from insgenel_jax.retrieval.retriever import Retriever
 from insgenel_jax.text.document import Document, Mention
@@ -79,6 +86,9 @@ class Linker:
     ended in dead ends ("dead"); entities left out because the tokenizer has no tokens
     for their titles ("untokenised") or because no chunk holds the title after some
     mention ("overlong").
+
+    `known_paths`: where it is a dictionary, a chunk that was decoded before is not
+    decoded again, nor by a linker that `with_settings` gives. Tuning sets it.
     """
 
     def __init__(
@@ -89,6 +99,7 @@ class Linker:
         index: Index | None,
         settings: Settings,
         titles: TitleTrie | None = None,
+        calibration: Calibration | None = None,
     ) -> None:
         if settings.system == "insgenel-r" and (retriever is None or index is None):
             raise ValueError('system "insgenel-r" needs a retriever and an index')
@@ -100,6 +111,11 @@ class Linker:
         self.index = index
         self.settings = settings
         self.titles = titles
+        self.calibration = calibration
+        self.calibrator = None
+        if calibration is not None and not calibration.differences(settings):
+            self.calibrator = calibration.calibrator
+        self.known_paths: dict[bytes, DecodedPath] | None = None
         self.title_tokens = TitleTokens(kb, generator.tokenizer)
         self.stats: collections.Counter[str] = collections.Counter()
         self._left_out = LeftOut()
@@ -111,13 +127,17 @@ class Linker:
         *,
         verify: bool = False,
         mesh: Mesh | None = None,
+        calibrated: bool = True,
         **overrides: Any,
     ) -> Linker:
         """Open a linker directory; `overrides` replace its settings.
 
         verify: compare the hash of every file. mesh: shard the generator over several
         devices, see sharding.make_mesh. preset="paper": see settings.expand_preset.
-        titles="all" makes the directory's titles/ where there is none.
+        titles="all" makes the directory's titles/ where there is none. calibrated: use
+        the calibrator of a tuned linker; without it the tuned threshold goes too.
+        Overrides with which it does not hold give a CalibrationWarning, see
+        tuned.settle.
 
         Raises ArtifactError for a part that is missing, damaged, of another version, or
         not made for the others; ValueError for a setting that is unknown, has a bad
@@ -128,6 +148,12 @@ class Linker:
         check_parts(path, manifest.made_from)
         settings = read_settings(path, **overrides)
         check_effect(overrides, settings)
+        calibration = read_calibration(path, manifest.made_from)
+        named = expand_preset(overrides)
+        if calibrated:
+            settings = settle(calibration, settings, named)
+        elif calibration is not None:
+            calibration, settings = None, uncalibrated(settings, named)
         kb = KnowledgeBase.open(path / "kb", verify=verify)
         retriever, index = None, None
         if settings.system == "insgenel-r":
@@ -136,13 +162,13 @@ class Linker:
         titles = None
         if settings.titles == "all":
             titles = open_titles(path, manifest.made_from, kb, generator)
-        return cls(generator, kb, retriever, index, settings, titles)
+        return cls(generator, kb, retriever, index, settings, titles, calibration)
 
     def with_settings(self, **overrides: Any) -> Linker:
         """A linker over the same opened parts with other settings, and its own `stats`.
 
         Raises ValueError for settings that need a part that is not open, or another
-        dtype of the generator.
+        dtype of the generator. The calibrator: as in opening.
         """
         stored = dataclasses.asdict(self.settings)
         system = {"system": self.settings.system}
@@ -154,9 +180,19 @@ class Linker:
                 f"dtype: the generator is open in {self.settings.dtype}, found "
                 f"{settings.dtype!r}; open the linker again"
             )
-        return type(self)(
-            self.generator, self.kb, self.retriever, self.index, settings, self.titles
+        settings = settle(self.calibration, settings, meant)
+        other = type(self)(
+            self.generator,
+            self.kb,
+            self.retriever,
+            self.index,
+            settings,
+            self.titles,
+            self.calibration,
         )
+        other.known_paths = self.known_paths
+        other.title_tokens = dataclasses.replace(self.title_tokens, untokenised=set())
+        return other
 
     @overload  # a str is an iterable of str, too; the first signature goes before
     def __call__(  # type: ignore[overload-overlap]
@@ -179,7 +215,8 @@ class Linker:
         the score is below the threshold, where another given span that overlaps it was
         linked (without `rest_of_span`: another one of its decision span), or where it
         cannot be marked: it starts or ends inside a token or with a space, or no chunk
-        holds it.
+        holds it. A calibrator was fitted on mentions that the dictionary finds; its
+        scores of given ones still allow for spans that are no mentions.
 
         Raises TypeError and ValueError that name the text or the mention at fault.
         """
@@ -249,9 +286,8 @@ class Linker:
                 'vocabulary_scores: the setting titles = "all" takes the step decoder '
                 'for given mentions, which has none; set titles = "candidates"'
             )
-        scored: list[list[ScoredLink]] = [[] for _ in documents]
-        for chunk, path in self._decide(documents, given, settings, vocabulary_scores):
-            scored[chunk.document] += score_links(self.kb, chunk, path)
+        decided = self._decide(documents, given, settings, vocabulary_scores)
+        scored = self._score(documents, decided, unlinked=True)
         for links in scored:
             links.sort(key=lambda link: (link.mention.start, link.mention.end))
         return scored
@@ -329,7 +365,7 @@ class Linker:
         left_out = self._left_out
         chunks = self._make_chunks(documents, given, settings, left_out)
         paths = self._decode(chunks, settings, vocabulary)
-        if settings.name_parts and given is None:
+        if settings.name_parts != "off" and given is None:
             decided = list(map(Decided, chunks, paths))
             changed = self._add_name_parts(documents, decided, left_out)
             again = self._decode(list(changed.values()), settings, vocabulary)
@@ -350,7 +386,7 @@ class Linker:
         mentions = find_mentions(
             self.kb, self.retriever, self.index, texts, given, settings
         )
-        keep_empty = settings.name_parts and given is None
+        keep_empty = settings.name_parts != "off" and given is None
         return make_chunks(
             self._chunk_maker, texts, mentions, left_out, keep_empty=keep_empty
         )
@@ -365,7 +401,9 @@ class Linker:
             taken[chunk.document] += [(c.start, c.end) for c in chunk.candidates]
         linked = self._collect(documents, decided)
         parts = {
-            number: find_name_parts(self.kb, document.text, linked[number], spans)
+            number: find_name_parts(
+                self.kb, document.text, linked[number], spans, self.settings
+            )
             for number, (document, spans) in enumerate(
                 zip(documents, taken, strict=True)
             )
@@ -384,7 +422,10 @@ class Linker:
             openings=settings.openings,
             titles=self._titles_on_device if settings.titles == "all" else None,
         )
-        paths = decode_chunks(
+        decode = decode_chunks
+        if self.known_paths is not None and options.titles is None:
+            decode = functools.partial(decode_new_chunks, known=self.known_paths)
+        paths = decode(
             self.generator,
             chunks,
             DECODERS[name],
@@ -413,15 +454,28 @@ class Linker:
         self, documents: Sequence[Document], decided: list[Decided]
     ) -> list[list[Mention]]:
         """The mentions of each document whose score reaches the threshold."""
-        settings = self.settings
-        mentions: list[list[Mention]] = [[] for _ in documents]
-        for chunk, path in decided:
-            links = score_links(
-                self.kb, chunk, path, unlinked=settings.consider_unlinked
-            )
-            mentions[chunk.document] += [
+        unlinked = self.settings.consider_unlinked
+        return [
+            [
                 link.mention
                 for link in links
-                if (link.mention.score or 0.0) >= settings.threshold
+                if (link.mention.score or 0.0) >= self.settings.threshold
             ]
-        return mentions
+            for links in self._score(documents, decided, unlinked)
+        ]
+
+    def _score(
+        self, documents: Sequence[Document], decided: list[Decided], unlinked: bool
+    ) -> list[list[ScoredLink]]:
+        """The links of each document, with their scores."""
+        scored: list[list[ScoredLink]] = [[] for _ in documents]
+        for chunk, path in decided:
+            scored[chunk.document] += score_links(
+                self.kb, chunk, path, unlinked=unlinked
+            )
+        if self.calibrator is None:
+            return scored
+        return [
+            self.calibrator.score(document.text, links)
+            for document, links in zip(documents, scored, strict=True)
+        ]

@@ -1,25 +1,27 @@
 """Texts in; their candidate mentions out: what may be a mention, and of which entities.
 
 The dictionary (or the caller) says which spans may be mentions. For INSGENEL-R the
-retriever then restricts the entities of each to those that it found in its scope.
+retriever then restricts the entities of each to those that it found in its scope, or
+ranks them (the setting `retrieval`).
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
 from insgenel_jax.decoding.mentions import CandidateMention, allow_any_title
+from insgenel_jax.kb import occurrences
 from insgenel_jax.kb.entity_scores import EntityScores
 from insgenel_jax.kb.knowledge_base import KnowledgeBase
-from insgenel_jax.kb.occurrences import find_occurrences, is_stop_word, passes
+from insgenel_jax.kb.occurrences import find_occurrences, passes
 from insgenel_jax.linker.settings import Settings
 from insgenel_jax.retrieval.index import Index
 from insgenel_jax.retrieval.retriever import Retriever
 from insgenel_jax.retrieval.scope import Retrieved, retrieve
-from insgenel_jax.text.document import WORD, Mention
+from insgenel_jax.text.document import Mention
 
 Span = tuple[int, int]
 
@@ -30,35 +32,39 @@ class DocumentMentions:
 
     candidates: each with every entity that some chunk of the document may allow for it.
     retrieved: what the document's windows retrieve; None allows all entities
-    (INSGENEL). scope: see linker.settings. any_title: whether a given mention may take
-    any title of the knowledge base where none of its entities is allowed.
+    (INSGENEL). scope, retrieval, max_candidates: see linker.settings. any_title:
+    whether a given mention may take any title of the knowledge base where none of its
+    entities is allowed.
     """
 
     candidates: list[CandidateMention]
     retrieved: Retrieved | None = None
     scope: str = "chunk"
+    retrieval: str = "limit"
+    max_candidates: int | None = None
     any_title: bool = False
 
     def allowed_in(
         self, chunk: Span, candidates: Sequence[CandidateMention]
     ) -> list[CandidateMention]:
-        """The `candidates` that have an allowed entity in a chunk, restricted to these.
+        """The `candidates` that have an allowed entity in a chunk, with only these.
 
         Their scores of the retriever are those of the chunk's scope.
         """
         if self.retrieved is None:
             return list(candidates)
+        weigh = rank if self.retrieval == "rank" else limit
         place, scores, allowed = None, None, []
         for candidate in candidates:
             span = (candidate.start, candidate.end)
             wanted = {"window": span, "chunk": chunk}.get(self.scope, EVERYWHERE)
             if place != wanted:
                 place, scores = wanted, self.retrieved.touching(*wanted)
-            restricted = restrict(candidate, scores)
-            if restricted is None and self.any_title:
-                restricted = dataclasses.replace(allow_any_title(*span), optional=False)
-            if restricted is not None:
-                allowed.append(restricted)
+            weighed = weigh(candidate, scores, self.max_candidates)
+            if weighed is None and self.any_title:
+                weighed = dataclasses.replace(allow_any_title(*span), optional=False)
+            if weighed is not None:
+                allowed.append(weighed)
         return allowed
 
 
@@ -91,9 +97,11 @@ def find_mentions(
     any_title = given is not None and settings.titles == "all"
     return [
         DocumentMentions(
-            find_candidates(kb, found, windows, given is None, any_title),
+            find_candidates(kb, found, windows, given is None, any_title, settings),
             windows,
             settings.scope,
+            settings.retrieval,
+            settings.max_candidates,
             any_title,
         )
         for found, windows in zip(spans, retrieved, strict=True)
@@ -105,8 +113,10 @@ def match_dictionary(
 ) -> list[tuple[int, int, int]]:
     """(start, end, surface form) of the dictionary's matches that pass the filters."""
     found = find_occurrences(kb, text)
-    keep = passes(found, settings.case, settings.min_link_probability)
-    columns = (column[keep].tolist() for column in found[:3])
+    keep = passes(
+        found, settings.case, settings.min_link_probability, settings.capitalised_run
+    )
+    columns = (c[keep].tolist() for c in (found.starts, found.ends, found.forms))
     return list(zip(*columns, strict=True))
 
 
@@ -116,6 +126,7 @@ def find_candidates(
     retrieved: Retrieved | None,
     optional: bool,
     any_title_allowed: bool,
+    settings: Settings,
 ) -> list[CandidateMention]:
     """A candidate mention for each span (start, end, surface form) that has an entity.
 
@@ -123,45 +134,56 @@ def find_candidates(
     retrieves is allowed for it.
     """
     everywhere = None if retrieved is None else retrieved.touching(*EVERYWHERE)
-    forms = [form for _, _, form in spans if form is not None]
+    known: dict[int | None, CandidateMention | None] = {None: None}
+    if everywhere is not None and len(everywhere.entities):
+        known[None] = limit(equally_likely(everywhere.entities), everywhere, None)
+    # a form may have very many entities, and stand in many places
+    forms = sorted({form for _, _, form in spans if form is not None})
     columns = (kb.link_probability(forms), *kb.document_counts(forms))
     counts = zip(*(column.tolist() for column in columns), strict=True)
+    for form, numbers in zip(forms, counts, strict=True):
+        known[form] = from_dictionary(kb, form, *numbers, everywhere, settings)
     candidates = []
     for start, end, form in spans:
-        if form is not None:
-            candidate = from_dictionary(kb, form, start, end, *next(counts))
-        elif everywhere is not None and len(everywhere.entities):
-            candidate = equally_likely(everywhere.entities, start, end)
-        else:
-            candidate = None
-        if candidate is not None and everywhere is not None:
-            candidate = restrict(candidate, everywhere)
+        candidate = known[form]
         if candidate is None and any_title_allowed:
             candidate = allow_any_title(start, end)
         if candidate is not None:
-            if not optional:
-                candidate = dataclasses.replace(candidate, optional=False)
-            candidates.append(candidate)
+            candidates.append(
+                dataclasses.replace(candidate, start=start, end=end, optional=optional)
+            )
     return candidates
 
 
 def from_dictionary(
     kb: KnowledgeBase,
     form: int,
-    start: int,
-    end: int,
     link_probability: float,
     linked: int,
     seen: int,
-) -> CandidateMention:
-    """A span with all entities of its surface form.
+    retrieved: EntityScores | None,
+    settings: Settings,
+) -> CandidateMention | None:
+    """A candidate mention of a surface form, at no place yet; None without an entity.
 
-    link_probability, linked, seen: of the form, see CandidateMention.
+    link_probability, linked, seen: of the form, see CandidateMention. retrieved: what
+    the document retrieves; None for INSGENEL. A form may have very many entities: those
+    that no chunk allows are left out before anything else is done.
     """
     entities, counts = kb.candidates(form)
+    most = settings.max_candidates
+    if retrieved is None:
+        rows = slice(most)
+    elif settings.retrieval == "rank":
+        rows = first_or(find_rows(entities, retrieved) >= 0, most)
+    else:
+        rows = find_rows(entities, retrieved) >= 0
+    entities, counts = entities[rows], counts[rows]
+    if not len(entities):
+        return None
     return CandidateMention(
-        start,
-        end,
+        0,
+        0,
         entities,
         np.log(counts / counts.sum()),
         np.zeros(len(counts)),
@@ -171,36 +193,78 @@ def from_dictionary(
     )
 
 
-def equally_likely(entities: np.ndarray, start: int, end: int) -> CandidateMention:
-    """A span with entities that no link count speaks for."""
+def equally_likely(entities: np.ndarray) -> CandidateMention:
+    """A candidate mention, at no place yet, of entities for which no count speaks."""
     count = len(entities)
     log_prior = np.full(count, -np.log(count))
-    return CandidateMention(start, end, entities, log_prior, np.zeros(count))
+    return CandidateMention(0, 0, entities, log_prior, np.zeros(count))
 
 
-def restrict(
-    candidate: CandidateMention, retrieved: EntityScores
+def limit(
+    candidate: CandidateMention, retrieved: EntityScores, most: int | None
 ) -> CandidateMention | None:
     """A candidate mention with its retrieved entities alone; None where it has none.
 
-    Order: by prior, then by the retriever's score.
+    Order: by prior, then by the retriever's score. most: how many are kept, at most.
     """
-    entities = candidate.entities
-    if not len(retrieved.entities):
-        return None
-    at = np.searchsorted(retrieved.entities, entities)
-    at = np.minimum(at, len(retrieved.entities) - 1)
-    kept = np.flatnonzero(retrieved.entities[at] == entities)
+    at = find_rows(candidate.entities, retrieved)
+    kept = np.flatnonzero(at >= 0)
     if not len(kept):
         return None
     scores = retrieved.scores[at[kept]]
-    order = np.lexsort((entities[kept], -scores, -candidate.log_prior[kept]))
-    kept, scores = kept[order], scores[order]
+    prior, entities = candidate.log_prior[kept], candidate.entities[kept]
+    order = np.lexsort((entities, -scores, -prior))[:most]
+    return _with(candidate, kept[order], scores[order], scores[order])
+
+
+def rank(
+    candidate: CandidateMention, retrieved: EntityScores, most: int | None
+) -> CandidateMention:
+    """A candidate mention whose entities are weighed by the retriever's scores.
+
+    An entity that is not retrieved has no score of its own; it is weighed by the lowest
+    score that is retrieved. most: that many entities are kept, the first ones, and
+    beyond them those that are retrieved.
+    """
+    at = find_rows(candidate.entities, retrieved)
+    kept = np.flatnonzero(first_or(at >= 0, most))
+    at = at[kept]
+    scores = np.full(len(kept), np.nan, np.float32)
+    scores[at >= 0] = retrieved.scores[at[at >= 0]]
+    lowest = retrieved.scores.min(initial=np.inf)
+    weights = np.where(at >= 0, scores, lowest if len(retrieved.scores) else 0)
+    return _with(candidate, kept, scores, weights)
+
+
+def find_rows(entities: np.ndarray, retrieved: EntityScores) -> np.ndarray:
+    """The row of each of n entities among the retrieved ones; -1 where it has none."""
+    if not len(retrieved.entities):
+        return np.full(len(entities), -1)
+    at = np.searchsorted(retrieved.entities, entities)
+    at = np.minimum(at, len(retrieved.entities) - 1)
+    return np.where(retrieved.entities[at] == entities, at, -1)
+
+
+def first_or(chosen: np.ndarray, most: int | None) -> np.ndarray:
+    """Which of n candidates are chosen or among the first `most`; None: all are."""
+    return chosen | (np.arange(len(chosen)) < (len(chosen) if most is None else most))
+
+
+def _with(
+    candidate: CandidateMention,
+    rows: np.ndarray,
+    scores: np.ndarray,
+    weights: np.ndarray,
+) -> CandidateMention:
+    """A candidate mention with some of its entities.
+
+    scores, weights: the retriever's scores of these, and what to weigh them by.
+    """
     return dataclasses.replace(
         candidate,
-        entities=entities[kept],
-        log_prior=_normalise(candidate.log_prior[kept]),
-        log_retriever=_normalise(scores.astype(np.float64)),
+        entities=candidate.entities[rows],
+        log_prior=_normalise(candidate.log_prior[rows]),
+        log_retriever=_normalise(weights.astype(np.float64)),
         retriever_scores=scores,
     )
 
@@ -236,30 +300,20 @@ def find_name_parts(
     kb: KnowledgeBase,
     text: str,
     linked: Sequence[Mention],
-    taken: Iterable[Span],
+    taken: Sequence[Span],
+    settings: Settings,
 ) -> list[CandidateMention]:
     """Candidate mentions made from parts of the names that were linked in a text.
 
-    A part of a name is a word of a linked mention of several words that begins with a
-    capital, is neither an initial nor a stop word, and belongs to the names of one
-    linked entity alone. Each later place of that word is a candidate mention of that
-    entity, unless it overlaps a span that is `taken`.
+    taken: the places of the candidate mentions there are, see
+    kb.occurrences.find_name_parts.
     """
-    first: dict[str, int] = {}
-    titles: dict[str, set[str]] = {}
-    for mention in sorted(linked, key=lambda m: m.start):
-        words = list(WORD.finditer(text, mention.start, mention.end))
-        for word in words if len(words) > 1 and mention.entity else ():
-            if word[0][0].isupper() and len(word[0]) > 1 and not is_stop_word(word[0]):
-                first.setdefault(word[0], mention.end)
-                titles.setdefault(word[0], set()).add(mention.entity)
-    spans, parts, one = list(taken), [], np.zeros(1)
-    for word in WORD.finditer(text) if first else ():
-        start, end = word.span()
-        named = titles.get(word[0], ())
-        if len(named) != 1 or start < first[word[0]]:
-            continue
-        if not any(s < end and start < e for s, e in spans):
-            entity = np.array([kb.find(next(iter(named)))], np.int32)
-            parts.append(CandidateMention(start, end, entity, one, one))
-    return parts
+    names = [(m.start, m.end, kb.find(m.entity)) for m in linked if m.entity]
+    parts = occurrences.find_name_parts(
+        text, names, taken, settings.name_parts, settings.capitalised_run
+    )
+    one = np.zeros(1)
+    return [
+        CandidateMention(start, end, np.array([entity], np.int32), one, one)
+        for start, end, entity in parts
+    ]

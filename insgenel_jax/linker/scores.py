@@ -4,51 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import NamedTuple
 
 import numpy as np
 
 from insgenel_jax.decoding.path import DecodedPath, Link, read_links
 from insgenel_jax.kb.knowledge_base import KnowledgeBase
 from insgenel_jax.linker.chunks import DocumentChunk
+from insgenel_jax.linker.features import Features, ScoredLink, prior_margin
 from insgenel_jax.text.document import Mention
-
-
-class Features(NamedTuple):
-    """What is known of a link, as numbers; nan where it was not asked for.
-
-    open, span, title: ln of the probability of OPEN, of the mention with CLOSE, and of
-    ENTITY and the title with END, over the allowed edges; they sum to ln of the score.
-    vocabulary_open, vocabulary_span, vocabulary_title: the same over the whole
-    vocabulary and without biases (with `vocabulary_scores`). prior: ln p(entity |
-    surface form); retriever: ln of the softmax of the retriever's scores. Both are over
-    the mention's candidates, and nan where the mention may take any title.
-    retriever_score: the retriever's score itself, an inner product; nan where the
-    entity was not retrieved. link_probability: of the surface form, 0 to 1.
-    """
-
-    open: float
-    span: float
-    title: float
-    vocabulary_open: float
-    vocabulary_span: float
-    vocabulary_title: float
-    prior: float
-    retriever: float
-    retriever_score: float
-    link_probability: float
-
-
-class ScoredLink(NamedTuple):
-    """A link that the generator scored.
-
-    linked: whether it was taken. Otherwise it is the best link that its block passed
-    over.
-    """
-
-    mention: Mention
-    linked: bool
-    features: Features
 
 
 def score_links(
@@ -87,4 +50,8 @@ def make_features(link: Link) -> Features:
         retriever=pick(candidate.log_retriever),
         retriever_score=pick(candidate.retriever_scores),
         link_probability=candidate.link_probability,
+        documents_linked=candidate.linked,
+        documents_seen=candidate.seen,
+        candidates=len(candidate.entities),
+        prior_margin=prior_margin(candidate.log_prior, row),
     )

@@ -15,7 +15,7 @@ from insgenel_jax import artifact
 from insgenel_jax.decoding import beam, speculative, step, tree
 from insgenel_jax.decoding.options import OPENINGS
 from insgenel_jax.decoding.table import LARGEST_BIAS, Weights
-from insgenel_jax.kb.occurrences import CASES
+from insgenel_jax.kb.occurrences import CAPITALISED_RUNS, CASES, NAME_PARTS
 from insgenel_jax.models.config import DTYPES
 from insgenel_jax.models.fields import expected_type
 
@@ -45,13 +45,22 @@ WEIGHTS = (
 class Settings:
     """What a linker does. `linker.json` stores it; opening may override any of it.
 
-    system: "insgenel-r" allows the entities that the retriever finds for the text;
-    "insgenel" allows all that the knowledge base has for a surface form. top_k: the
-    number of entities retrieved for a window. scope: which windows allow entities for a
-    mention: those that overlap the mention ("window"), its chunk ("chunk") or any of
-    its document ("document"). case, min_link_probability: filters of candidate
-    mentions, see kb.occurrences. mention_bias, length_bias, link_weight, prior_weight,
-    retriever_weight, rest_of_span: see decoding.table.Weights.
+    system: "insgenel-r" asks the retriever for the entities of the text; "insgenel"
+    allows all that the knowledge base has for a surface form. top_k: the number of
+    entities retrieved for a window. scope: which windows count for a mention: those
+    that overlap the mention ("window"), its chunk ("chunk") or any of its document
+    ("document"). retrieval: with "limit" (*paper*) only the retrieved entities are
+    allowed; with "rank" all of the surface form's are, and the retriever's scores only
+    weigh them (by retriever_weight). max_candidates: the most entities of a mention,
+    those of highest prior; None is no limit. "limit" counts only those retrieved;
+    "rank" allows those retrieved beyond the limit too.
+
+    case, min_link_probability, capitalised_run: filters of candidate mentions, see
+    kb.occurrences.passes. name_parts: once a name is linked, its unambiguous words mean
+    its entity in the rest of the document, where no candidate mention stands ("new") or
+    also where one does ("override"), see kb.occurrences.find_name_parts. mention_bias,
+    length_bias, link_weight, prior_weight, retriever_weight, rest_of_span: see
+    decoding.table.Weights.
 
     titles: with "all" a given mention that has no candidates may take any title of the
     knowledge base (this needs the `step` decoder); with "candidates" it stays NIL.
@@ -59,11 +68,10 @@ class Settings:
     decoder: "tree", "speculative" and "step" give the same answer, and "auto" takes the
     fastest of them; "beam" is beam search over whole targets with `beams` beams
     (openings: see decoding.whole_target). selection: "greedy" or "marginal", see
-    decoding.selection; "marginal" needs the tree decoder. threshold: a link below this
-    score is left out. consider_unlinked: the best link that each block passed over is a
-    result too, so that the threshold can move both ways (this needs the tree decoder).
-    name_parts: once a name is linked, its unambiguous words are candidate mentions in
-    the rest of the document.
+    decoding.selection; "marginal" needs the tree decoder. threshold: a link whose score
+    (calibrated where the linker has a calibrator) is below this is left out.
+    consider_unlinked: the best link that each block passed over is a result too, so
+    that the threshold can move both ways (this needs the tree decoder).
 
     chunk_tokens: source tokens of a chunk; None takes what the generator was trained
     with. batch: chunks that are decoded together; batch_tokens: the most slots of the
@@ -74,8 +82,12 @@ class Settings:
     system: str = "insgenel-r"
     top_k: int = 100
     scope: str = "chunk"
+    retrieval: str = "limit"
+    max_candidates: int | None = None
     case: str = "any"
     min_link_probability: float = 0.0
+    capitalised_run: str = "any"
+    name_parts: str = "off"
     mention_bias: float = 0.0
     length_bias: float = 0.0
     link_weight: float = 0.0
@@ -89,7 +101,6 @@ class Settings:
     selection: str = "greedy"
     threshold: float = 0.0
     consider_unlinked: bool = False
-    name_parts: bool = False
     chunk_tokens: int | None = None
     batch: int = 16
     batch_tokens: int = 32_768
@@ -105,7 +116,7 @@ class Settings:
                 raise ValueError(
                     f"{name}: expected one of {CHOICES[name]}, found {value!r}"
                 )
-        for name in ("top_k", "beams", "chunk_tokens", "batch", "batch_tokens"):
+        for name in COUNTS:
             if (value := getattr(self, name)) is not None and value < 1:
                 raise ValueError(f"{name}: expected at least 1, found {value}")
         for name in WEIGHTS:
@@ -159,13 +170,18 @@ class Settings:
 CHOICES = {
     "system": ("insgenel-r", "insgenel"),
     "scope": ("window", "chunk", "document"),
+    "retrieval": ("limit", "rank"),
     "case": CASES,
+    "capitalised_run": CAPITALISED_RUNS,
+    "name_parts": NAME_PARTS,
     "decoder": ("auto", *DECODERS),
     "openings": OPENINGS,
     "titles": ("candidates", "all"),
     "dtype": DTYPES,
     "selection": ("greedy", "marginal"),
 }
+# the settings that count something, of which there must be at least one
+COUNTS = ("top_k", "max_candidates", "beams", "chunk_tokens", "batch", "batch_tokens")
 
 # A setting of the decoders -> the name that decoding.options.Options has for it.
 OPTIONS = {
@@ -177,15 +193,23 @@ OPTIONS = {
 }
 # The values that say what every decoder does anyway; another asks for one that can.
 NEUTRAL = {"selection": "greedy", "consider_unlinked": False, "titles": "candidates"}
-_RETRIEVAL = ("top_k", "scope", "retriever_weight")
+# These do not change the features of a link. (The decoders but beam search, which
+# `Settings.searches` tells, give the same answer; titles is for given mentions.)
+_NO_FEATURES = ("threshold", "consider_unlinked", "decoder", "titles", "batch")
+_NO_FEATURES += ("batch_tokens", "dtype")
+_RETRIEVAL = ("top_k", "scope", "retrieval", "retriever_weight")
 
 # Preset name -> the settings that it stands for. "paper" gives each of its settings
 # the paper's value; `expand_preset` adds those that depend on the system.
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {
         "scope": "chunk",
+        "retrieval": "limit",
+        "max_candidates": None,
         "case": "capitalised",
         "min_link_probability": 0.0,
+        "capitalised_run": "any",
+        "name_parts": "off",
         "mention_bias": 0.0,
         "length_bias": 0.0,
         "link_weight": 0.0,
@@ -196,7 +220,6 @@ PRESETS: dict[str, dict[str, Any]] = {
         "selection": "greedy",
         "threshold": 0.0,
         "consider_unlinked": False,
-        "name_parts": False,
         "chunk_tokens": 175,
         "decoder": "auto",
     }
@@ -223,7 +246,7 @@ def read_settings(path: Path, **overrides: Any) -> Settings:
     Raises ArtifactError for a damaged linker.json, ValueError for a bad override.
     """
     file = path / "linker.json"
-    stored = _current_names(artifact.read_json(file, "settings")["settings"])
+    stored = current_names(artifact.read_json(file, "settings")["settings"])
     try:
         system = {"system": make_settings(stored, file).system}
     except (ValueError, TypeError, AttributeError) as error:
@@ -234,13 +257,26 @@ def read_settings(path: Path, **overrides: Any) -> Settings:
     return make_settings(stored | expand_preset(system | overrides), path)
 
 
-def _current_names(stored: Any) -> Any:
-    """Stored settings of version 0.1 in today's names."""
+def scoring_settings(settings: Settings) -> dict[str, Any]:
+    """The settings that a link's features depend on: those that a calibrator holds for.
+
+    Left out are those that change the speed or the precision alone, those that say
+    which scored links are results, and those without effect.
+    """
+    record = dataclasses.asdict(settings) | {"searches": settings.searches}
+    useless = without_effect(record, settings)
+    return {k: v for k, v in record.items() if k not in {*_NO_FEATURES, *useless}}
+
+
+def current_names(stored: Any) -> Any:
+    """Stored settings of versions 0.1 and 0.2 in today's names and values."""
     if not isinstance(stored, dict):
         return stored
     stored = {k: v for k, v in stored.items() if k != "vocabulary_scores"}
     if stored.get("decoder") == "verify":
         stored["decoder"] = "speculative"
+    if isinstance(parts := stored.get("name_parts"), bool):
+        stored["name_parts"] = "new" if parts else "off"
     return stored
 
 

@@ -1,14 +1,16 @@
-"""The prior-only baseline against a scan word by word, and its tuning."""
+"""The prior-only baseline against a scan word by word."""
+
+import math
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from insgenel_jax.evaluation.baseline import PriorLinker, tune
-from insgenel_jax.evaluation.scoring import score
+from insgenel_jax.evaluation.baseline import PriorLinker, explain
 from insgenel_jax.kb import Entity, KnowledgeBase
 from insgenel_jax.kb.build.entity_list import build_from_entities
 from insgenel_jax.kb.occurrences import stop_words
+from insgenel_jax.linker.calibrator import Calibrator, Term
 from insgenel_jax.text.document import Document, Mention
 from insgenel_jax.text.formats.rejects import Rejects
 
@@ -125,17 +127,27 @@ def test_against_a_scan_word_by_word(kb, words, case, cut_off):
     assert links(PriorLinker(kb, case, cut_off), " ".join(words)) == expected
 
 
-def test_tuning_takes_the_best_of_the_grid(kb):
-    text = "York and york, Times and times, green"
-    dev = [Document("1", text, None, (Mention(0, 4, "York"),))]
-    tuned = tune(kb, dev)
-    assert tuned.case == "capitalised"
-    f1 = score(dev, tuned(dev)).micro.f1
-    for case in ("any", "capitalised"):
-        for cut_off in (0.0, 0.3, 0.4, 0.6):
-            assert score(dev, PriorLinker(kb, case, cut_off)(dev)).micro.f1 <= f1
-    # "york" is linked in a quarter of its documents, "times" in half of them
-    dev = [Document("1", text, None, (Mention(15, 20, "The Times"),))]
-    tuned = tune(kb, dev)
-    assert tuned.case == "capitalised" and 1 / 4 < tuned.min_link_probability <= 0.5
-    assert tune(kb, []).min_link_probability == 0.0
+def test_what_link_counts_tell_of_a_link(kb):
+    text = "old Times of green York"
+    (document,) = PriorLinker(kb)([Document("1", text)])
+    times, green, york = (link.features for link in explain(kb, document))
+    assert (times.documents_linked, times.documents_seen) == (1, 2)
+    assert times.candidates == 1 and times.link_probability == 0.5
+    assert times.prior == 0 and math.isnan(times.prior_margin)
+    # "green": three links of the colour, two of the surname, their titles included
+    assert green.candidates == 2 and green.prior == pytest.approx(math.log(3 / 5))
+    assert green.prior_margin == pytest.approx(math.log(3 / 2))
+    assert math.isnan(york.open) and math.isnan(york.retriever)
+
+
+def test_a_calibrator_scores_the_links(kb):
+    """Its threshold is on these scores."""
+    weigh = Calibrator({"prior": Term(0.0, 1.0, 2.0, 0.0)}, 2.0)
+    linker = PriorLinker(kb, calibrator=weigh, threshold=0.74)
+    text = "Times, green, York"
+    (document,) = linker([Document("1", text)])
+    # p of "York" itself is 2/3; "green" has a score of 0.73
+    odds = {"Times": math.e**2, "York": (math.e * 2 / 3) ** 2}
+    assert {text[m.start : m.end]: m.score for m in document.mentions} == {
+        surface: pytest.approx(o / (1 + o)) for surface, o in odds.items()
+    }

@@ -97,7 +97,11 @@ def test_the_prior(bobs):
     system = evaluation.prior_system(bobs, GOLD)
     result = evaluation.run({"news": GOLD}, [system], kb=bobs).results[0]
     assert result.scores.counts.tp == 2 and result.calls is None
-    assert result.settings.keys() == {"case", "min_link_probability"}
+    assert result.settings.keys() == {
+        *("case", "min_link_probability", "capitalised_run", "name_parts"),
+        "threshold",
+    }
+    assert evaluation.prior_system(bobs, {"news": GOLD}).settings == system.settings
 
 
 def test_titles_and_redirects(bobs):

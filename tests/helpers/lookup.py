@@ -1,12 +1,13 @@
 """INSGENEL beside the lookup baseline: with large weights they give the same links."""
 
+import dataclasses
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from insgenel_jax.evaluation.baseline import PriorLinker
-from insgenel_jax.kb.occurrences import Occurrences, find_occurrences, passes
+from insgenel_jax.kb.occurrences import find_occurrences, passes
 from insgenel_jax.linker import Linker
 from insgenel_jax.text.document import Document
 
@@ -51,7 +52,10 @@ def compare(linker: Linker, documents: Sequence[Document]) -> Comparison:
         passing = passes(found, settings.case, settings.min_link_probability)
         assert whole.sum() == len(placed) and not (whole & ~passing).any()
         cut += int((passing & ~whole).sum())
-        kept = Occurrences(*(column[whole] for column in found))
+        columns = ("starts", "ends", "forms", "probability", "lower")
+        kept = dataclasses.replace(
+            found, **{name: getattr(found, name)[whole] for name in columns}
+        )
         expected, ours = (
             {(m.start, m.end): m.entity for m in linking.mentions}
             for linking in (baseline.link(document, kept), linked)

@@ -6,11 +6,14 @@ from insgenel_jax import mini_world
 from insgenel_jax.kb.occurrences import find_occurrences
 from insgenel_jax.linker import Linker
 from insgenel_jax.linker.mentions import find_name_parts
+from insgenel_jax.linker.settings import Settings
 from insgenel_jax.text.document import Document, Mention
 from insgenel_jax.text.linked_text import encode_source
 from insgenel_jax.tokenizer import train_bpe
 from tests.helpers.linkers import add_entities
 from tests.helpers.marks import TEXTS, slow
+
+NEW = Settings(name_parts="new")
 
 
 def link_against(path, entities, **settings):
@@ -81,7 +84,7 @@ def test_names_linked_before_lend_their_parts(linker_path):
     plain = Linker.from_pretrained(linker_path, **sure)(text)
     (euler,) = (m for m in plain.mentions if (m.start, m.end) == (13, 27))
     assert len(plain.mentions) == 1
-    linker = Linker.from_pretrained(linker_path, name_parts=True, **sure)
+    linker = Linker.from_pretrained(linker_path, name_parts="new", **sure)
     found = linker(text).mentions
     assert [(m.start, m.end) for m in found] == [(13, 27), (29, 37), (60, 68)]
     assert {m.entity for m in found} == {euler.entity}
@@ -93,7 +96,7 @@ def test_name_parts_do_not_outgrow_the_model(linker_path):
         linker_path,
         system="insgenel",
         mention_bias=40.0,
-        name_parts=True,
+        name_parts="new",
         chunk_tokens=4000,
     )
     text = "Leonhard Euler " + "Leonhard " * 200
@@ -112,7 +115,7 @@ def parts_of(linker, text, *names):
         Mention(text.index(name), text.index(name) + len(name), name) for name in names
     ]
     taken = [(m.start, m.end) for m in linked]
-    parts = find_name_parts(linker.kb, text, linked, taken)
+    parts = find_name_parts(linker.kb, text, linked, taken, NEW)
     return [
         (text[p.start : p.end], p.start, linker.kb.title(int(p.entities[0])))
         for p in parts
@@ -122,7 +125,7 @@ def parts_of(linker, text, *names):
 def test_initials_and_stop_words_are_no_parts_of_names(linker):
     text = "The L. Leonhard of Paris: The L Leonhard"
     name = Mention(0, 15, "Leonhard Euler")
-    (part,) = find_name_parts(linker.kb, text, [name], [(0, 15)])
+    (part,) = find_name_parts(linker.kb, text, [name], [(0, 15)], NEW)
     assert text[part.start : part.end] == "Leonhard" and part.start > 15
 
 
@@ -143,7 +146,7 @@ def test_parts_of_two_names_are_nobodys(linker):
 def test_parts_do_not_overlap_candidate_mentions(linker):
     text = "Leonhard Euler; Leonhard Leonhard"
     name = Mention(0, 14, "Leonhard Euler")
-    (part,) = find_name_parts(linker.kb, text, [name], [(0, 14), (14, 17)])
+    (part,) = find_name_parts(linker.kb, text, [name], [(0, 14), (14, 17)], NEW)
     assert part.start == 25
 
 

@@ -11,7 +11,7 @@ from insgenel_jax import mini_world, models
 from insgenel_jax.decoding import forward, speculative
 from insgenel_jax.decoding.mentions import merge_spans
 from insgenel_jax.decoding.path import DecodedPath
-from insgenel_jax.linker import Linker
+from insgenel_jax.linker import Linker, batches
 from insgenel_jax.sharding import make_mesh
 from insgenel_jax.text.document import Document, Mention
 from tests.helpers.linked import check, same
@@ -262,3 +262,34 @@ def test_new_documents_compile_nothing(linker_path, decoder):
         for first in range(0, 120, size):
             linker(texts[first : first + size])
     assert count() <= 5 * compiled  # batches of 1, 2, 4, 8 and 16
+
+
+def test_known_paths_are_not_decoded_again(linker, texts, monkeypatch):
+    """With other settings only the chunks are decoded that these change; links and
+    scores are those of decoding all."""
+    texts = texts[:8]
+    knowing = linker.with_settings()
+    knowing.known_paths = {}
+    decoded = []
+    decode_batch = batches.decode_batch
+
+    def count(generator, decoder, chunks, options, rows):
+        decoded.extend(chunks)
+        return decode_batch(generator, decoder, chunks, options, rows)
+
+    monkeypatch.setattr(batches, "decode_batch", count)
+    points = [{}, {}, {"min_link_probability": 0.85}, {"link_weight": 1.0}, {}]
+    counts = []
+    for settings in points:
+        decoded.clear()
+        found = knowing.with_settings(**settings)(texts)
+        counts.append(len(decoded))
+        for one, other in zip(
+            found, linker.with_settings(**settings)(texts), strict=True
+        ):
+            same(one, other)
+    first, again, filtered, weighed, last = counts
+    assert again == last == 0 < filtered < first == weighed
+    monkeypatch.setattr(batches, "MOST_KNOWN", 3)
+    knowing(texts)
+    assert len(knowing.known_paths) == 3

@@ -44,7 +44,7 @@ def test_link_counts_reach_the_candidate_mentions(tmp_path, given):
 def test_without_link_counts_nothing_speaks_for_or_against(tmp_path):
     """A knowledge base made without documents; a given span unknown to it."""
     found = find(tmp_path, [], None)
-    unknown = equally_likely(np.array([0, 1], np.int32), 0, 2)
+    unknown = equally_likely(np.array([0, 1], np.int32))
     assert len(found) == 2
     for candidate in (*found.values(), unknown):
         assert (candidate.linked, candidate.seen) == (0, 0)

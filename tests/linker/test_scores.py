@@ -186,7 +186,7 @@ def test_given_mentions(linker):
 def test_names_linked_before(linker_path):
     """Chunks are explained with the parts of names as candidate mentions."""
     linker = Linker.from_pretrained(
-        linker_path, system="insgenel", mention_bias=40.0, name_parts=True
+        linker_path, system="insgenel", mention_bias=40.0, name_parts="new"
     )
     text = "Leonhard Euler. Leonhard left."
     links = linker.explain(text)

@@ -20,7 +20,7 @@ from insgenel_jax.linker.settings import (
 
 NAMES = [field.name for field in dataclasses.fields(Settings)]
 # what a setting needs to change anything; every other setting always has an effect
-NEEDS_RETRIEVER = {"top_k", "scope", "retriever_weight"}
+NEEDS_RETRIEVER = {"top_k", "scope", "retrieval", "retriever_weight"}
 NEEDS_BEAM = {"beams", "openings"}
 
 
@@ -65,6 +65,7 @@ def test_a_call_that_names_one_is_an_error(linker_path, overrides, message):
 OTHER = {
     "top_k": 3,
     "scope": "document",
+    "retrieval": "rank",
     "retriever_weight": 5.0,
     "beams": 5,
     "openings": "first_token",
@@ -131,6 +132,15 @@ def test_directories_of_release_0_1_open(linker_path, tmp_path):
         Linker.from_pretrained(copy, vocabulary_scores=True)
 
 
+@pytest.mark.parametrize("old, new", [(True, "new"), (False, "off")])
+def test_directories_of_release_0_2_open(linker_path, tmp_path, old, new):
+    """They store `name_parts` as a bool."""
+    copy = with_stored(linker_path, tmp_path, name_parts=old)
+    assert Linker.from_pretrained(copy).settings.name_parts == new
+    with pytest.raises(ValueError, match="name_parts: expected str, found True"):
+        Linker.from_pretrained(copy, name_parts=True)
+
+
 def test_the_papers_preset(linker_path):
     """The preset overrides what is stored; a setting given beside it wins."""
     settings = read_settings(linker_path, preset="paper")
@@ -148,6 +158,11 @@ def test_the_papers_preset(linker_path):
         ({"top_kk": 1}, "unknown settings .'top_kk'"),
         ({"scope": "all"}, "scope: expected one of .* found 'all'"),
         ({"batch": 0}, "batch: expected at least 1, found 0"),
+        ({"max_candidates": 0}, "max_candidates: expected at least 1, found 0"),
+        ({"max_candidates": 1.5}, "max_candidates: expected int"),
+        ({"retrieval": "all"}, "retrieval: expected one of .* found 'all'"),
+        ({"capitalised_run": "all"}, "capitalised_run: expected one of"),
+        ({"name_parts": "on"}, "name_parts: expected one of .* found 'on'"),
         ({"rest_of_span": "false"}, "rest_of_span: expected bool, found 'false'"),
         ({"top_k": True}, "top_k: expected int, found True"),
         ({"threshold": float("nan")}, "threshold: expected float, found nan"),

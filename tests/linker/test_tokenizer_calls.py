@@ -23,7 +23,7 @@ class Counting:
         return self.encode_raw(texts)
 
 
-@pytest.mark.parametrize("name_parts", [False, True])
+@pytest.mark.parametrize("name_parts", ["off", "new", "override"])
 def test_everything_is_tokenised_once(linker_path, name_parts):
     linker = Linker.from_pretrained(
         linker_path, name_parts=name_parts, chunk_tokens=40, mention_bias=3.0

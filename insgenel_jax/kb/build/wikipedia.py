@@ -116,7 +116,7 @@ def build_from_wikipedia(
     leads are entities, and so are the titles that they link to, but their text counts
     nowhere: no link, no linked or seen form.
     workers: the number of processes.
-    dictionaries: files of redirects, aliases and titles. A link or a label of a redirect
+    dictionaries: files of redirects, aliases and titles. A link or label of a redirect
     counts for the title at its end, and the redirect's own name becomes a surface form.
     A title that has no page in `source` becomes an entity.
     label_rules: which labels documents have beside the links, see kb/build/labels.py;

@@ -1,0 +1,212 @@
+"""Tuning the baseline and a linker, on examples whose best settings are known."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+
+from insgenel_jax import mini_world
+from insgenel_jax.evaluation import report, scoring, tuning
+from insgenel_jax.evaluation.baseline import PriorLinker
+from insgenel_jax.evaluation.search import Log
+from insgenel_jax.kb import Entity, KnowledgeBase
+from insgenel_jax.kb.build.entity_list import build_from_entities
+from insgenel_jax.linker import Linker
+from insgenel_jax.linker.features import Features, ScoredLink
+from insgenel_jax.text.document import Document, Mention
+from insgenel_jax.text.formats.rejects import InputError, Rejects
+
+TEXT = "York and york, Times and times"
+
+
+@pytest.fixture(scope="module")
+def kb(tmp_path_factory):
+    """ "york" is linked in a quarter of its documents, "times" in half of them."""
+    entities = [(Entity("York"), []), (Entity("The Times"), ["Times"])]
+    documents = [
+        Document("", "to York", None, (Mention(3, 7, "York"),)),
+        *[Document("", "York", None, ())] * 3,
+        Document("", "the Times", None, (Mention(4, 9, "The Times"),)),
+        Document("", "old times", None, ()),
+    ]
+    path = tmp_path_factory.mktemp("kb") / "kb"
+    build_from_entities(path, entities, Rejects(), documents=documents)
+    return KnowledgeBase.open(path)
+
+
+@pytest.mark.parametrize(
+    "gold",
+    [Mention(0, 4, "York"), Mention(15, 20, "The Times"), Mention(9, 13, "York")],
+)
+def test_the_prior_has_the_best_of_all_settings(kb, gold):
+    dev = [Document("1", TEXT, None, (gold,))]
+    linker, tuned = tuning.tune_prior(kb, {"dev": dev})
+    found = scoring.score(dev, linker(dev)).micro.f1
+    space = ("case", "min_link_probability", "capitalised_run", "name_parts")
+    best = max(
+        scoring.score(dev, PriorLinker(kb, *values)(dev)).micro.f1
+        for values in itertools.product(*(tuning.SPACE[name] for name in space))
+    )
+    assert found == tuned.found.best.f1 == best
+    assert tuned.settings == {name: getattr(linker, name) for name in tuned.settings}
+    assert "threshold" in tuned.settings
+
+
+def test_a_set_without_golds_is_refused(kb):
+    nil = [Document("1", TEXT, None, (Mention(0, 4, None),))]
+    for documents in ([], nil):
+        with pytest.raises(InputError, match="news: expected labelled documents with"):
+            tuning.tune_prior(kb, {"news": documents})
+
+
+def scored(start, linked, **known):
+    unknown = Features(*[math.nan] * len(Features._fields))
+    known = {"documents_linked": 0, "documents_seen": 0, "candidates": 1} | known
+    mention = Mention(start, start + 1, "A", score=0.5)
+    return ScoredLink(mention, linked, unknown._replace(**known))
+
+
+def example(count=30, seed=0):
+    """Documents whose links are right where their prior is high, taken or not."""
+    rng = np.random.default_rng(seed)
+    documents, links = [], []
+    for number in range(count):
+        right = rng.random(8) < 0.5
+        taken = rng.random(8) < 0.7
+        golds = tuple(Mention(i, i + 1, "A") for i in np.flatnonzero(right).tolist())
+        documents.append(Document(str(number), f"{number:08} a", None, golds))
+        priors = np.where(right, -0.5, -3) + rng.normal(size=8) / 3
+        links.append(
+            [scored(i, bool(taken[i]), prior=float(priors[i])) for i in range(8)]
+        )
+    return {"dev": documents}, links
+
+
+def test_calibration_chooses_threshold_and_unlinked():
+    sets, links = example()
+    calibrated = tuning.calibrate(sets, links, consider_unlinked=True)
+    assert calibrated.consider_unlinked and 0.2 <= calibrated.threshold <= 0.8
+    first, second = calibrated.steps
+    assert first.setting == "threshold" and second.setting == "threshold and unlinked"
+    assert first.after == second.before < second.after
+    assert second.after > 0.97 and first.before < 0.7
+    # without those passed over
+    alone = tuning.calibrate(sets, links, consider_unlinked=False)
+    assert not alone.consider_unlinked and alone.steps == [first]
+    taken = sum(link.linked for own in links for link in own)
+    for scores in calibrated.scores.values():
+        assert len(scores) == len(calibrated.right) == taken
+    plain, ours = calibrated.scores.values()
+    assert (plain == 0.5).all() and ((ours > 0.5) == calibrated.right).mean() > 0.97
+
+
+def test_calibration_of_hopeless_links_keeps_what_there_was():
+    """Scores that tell nothing give no threshold."""
+    sets, links = example()
+    rng = np.random.default_rng(1)
+    links = [
+        [
+            link._replace(features=link.features._replace(prior=float(rng.normal())))
+            for link in own
+        ]
+        for own in links
+    ]
+    calibrated = tuning.calibrate(sets, links, consider_unlinked=False)
+    assert calibrated.threshold < 0.5
+
+
+def test_samples_are_of_the_same_documents():
+    sets, _ = example()
+    few, more = (tuning.sample(sets, n)["dev"] for n in (5, 9))
+    assert len(few) == 5 and {d.id for d in few} < {d.id for d in more}
+    assert [d.id for d in more] == sorted((d.id for d in more), key=int)
+    assert tuning.sample(sets, None) == sets
+    backwards = {"dev": sets["dev"][::-1]}
+    assert tuning.sample(backwards, 5)["dev"] == few[::-1]
+
+
+def test_documents_that_were_tuned_on_are_known():
+    sets, _ = example()
+    tuned_on = tuning.hash_sets({"a": sets["dev"][:3], "b": sets["dev"][3:5]})
+    told = tuning.overlaps({"new": sets["dev"][2:], "other": sets["dev"][9:]}, tuned_on)
+    assert len(told) == 1
+    assert (
+        told[0].startswith("new: of its 28 documents") and "1 in a, 2 in b" in told[0]
+    )
+
+
+@pytest.fixture(scope="module")
+def dev():
+    paragraphs = mini_world.paragraphs("dev", 8)
+    return {"one": paragraphs[:5], "two": paragraphs[5:]}
+
+
+def test_a_linker_is_tuned(linker_path, dev, tmp_path, monkeypatch):
+    """It begins as the lookup baseline; what a killed run knew is not linked again."""
+    monkeypatch.setattr(tuning, "MODERATE", {})
+    monkeypatch.setattr(tuning, "SPACE", SMALL)
+    linker = Linker.from_pretrained(linker_path, system="insgenel")
+    header = tuning.log_header(linker, "parts", dev, {})
+    messages = []
+    tuned = tuning.tune_linker(
+        linker, dev, log=Log(tmp_path / "log", header), tell=messages.append
+    )
+    _, prior = tuning.tune_prior(linker.kb, dev)
+    assert tuned.found.best.f1 >= prior.found.best.f1
+    assert tuned.found.points > 3 and "points" in messages[0]
+    settings = dict(tuned.settings)
+    assert settings.keys() == {*SMALL, "threshold", "consider_unlinked"}
+    # the settings, with the calibrator, give what was promised (scores are cross-fitted
+    # there, so the threshold is left aside)
+    plain = linker.with_settings(**settings | {"threshold": 0.0} | UNLINKED)
+    documents = [d for documents in dev.values() for d in documents]
+    linked = tuning.split(dev, plain(documents))
+    counts = tuning.score_sets(dev, linked, None)
+    assert scoring.mean_f1(counts) == tuned.found.best.f1
+    assert len(report.make_tuning_tables(tuned)) == 3
+
+    def stop(*_):
+        raise AssertionError("linked again")
+
+    monkeypatch.setattr(Linker, "__call__", stop)
+    again = tuning.tune_linker(linker, dev, log=Log(tmp_path / "log", header))
+    assert again.settings == tuned.settings
+    assert again.calibrated.calibrator == tuned.calibrated.calibrator
+
+
+UNLINKED = {"consider_unlinked": False}
+SMALL = {
+    "prior_weight": (1e6, 3.0),
+    "mention_bias": (1e3, 0.0),
+    "length_bias": (1e3,),
+    "min_link_probability": (0.0, 0.3),
+    "case": ("any", "capitalised"),
+}
+
+
+def test_what_is_tried_with_a_linker(linker_path):
+    """All values are values of the setting; those without effect are left out."""
+    linker = Linker.from_pretrained(linker_path)
+    space = tuning.linker_space(linker)
+    assert space.keys() == tuning.SPACE.keys()
+    for name, values in space.items():
+        for value in values:
+            linker.with_settings(**{name: value})
+    alone = tuning.linker_space(linker.with_settings(system="insgenel"))
+    assert space.keys() - alone.keys() == {"retriever_weight", "retrieval"}
+
+
+def test_logs_tell_linkers_and_documents_apart(linker_path, dev):
+    linker = Linker.from_pretrained(linker_path)
+    header = tuning.log_header(linker, "parts", dev, {})
+    tuned_already = linker.with_settings(prior_weight=3.0, threshold=0.5)
+    assert tuning.log_header(tuned_already, "parts", dev, {}) == header
+    others = [
+        tuning.log_header(linker, "others", dev, {}),
+        tuning.log_header(linker.with_settings(top_k=3), "parts", dev, {}),
+        tuning.log_header(linker, "parts", {"one": dev["one"]}, {}),
+        tuning.log_header(linker, "parts", dev, {"a": "b"}),
+    ]
+    for other in others:
+        assert sum(other[name] != header[name] for name in header) == 1
