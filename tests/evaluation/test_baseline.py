@@ -125,6 +125,43 @@ def test_against_a_scan_word_by_word(kb, words, case, cut_off):
     assert links(PriorLinker(kb, case, cut_off), " ".join(words)) == expected
 
 
+def test_whole_runs_alone(kb):
+    whole = PriorLinker(kb, capitalised_run="whole")
+    text = "in York Minster, York, New York and Times of New York"
+    assert links(PriorLinker(kb), text)[0] == ("York", "York")
+    assert links(whole, text) == links(PriorLinker(kb), text)[1:]
+    with pytest.raises(ValueError, match="capitalised_run: expected one of"):
+        PriorLinker(kb, capitalised_run="all")
+
+
+def test_parts_of_names_linked_before(kb):
+    """ "York" is a part of "New York", and has an entity of its own."""
+    text = "York, New York; York, york. Timers"
+    off, new, override = (
+        links(PriorLinker(kb, name_parts=how), text)
+        for how in ("off", "new", "override")
+    )
+    york, city = ("York", "York"), ("New York", "New York City")
+    assert off == new == [york, city, york, ("york", "York")]
+    assert override == [york, city, ("York", "New York City"), ("york", "York")]
+    with pytest.raises(ValueError, match="name_parts: expected one of"):
+        PriorLinker(kb, name_parts="on")
+
+
+def test_threshold(kb):
+    text = "York, Times, New York; York"
+    (document,) = PriorLinker(kb)([Document("1", text)])
+    scores = [m.score for m in document.mentions]
+    assert scores[0] == scores[3] == 2 / 3 and min(scores[1:3]) == 1
+    assert links(PriorLinker(kb, threshold=0.7), text) == [
+        ("Times", "The Times"),
+        ("New York", "New York City"),
+    ]
+    # a part of a name is sure
+    parts = PriorLinker(kb, name_parts="override", threshold=0.7)
+    assert links(parts, text)[2:] == [("York", "New York City")]
+
+
 def test_tuning_takes_the_best_of_the_grid(kb):
     text = "York and york, Times and times, green"
     dev = [Document("1", text, None, (Mention(0, 4, "York"),))]
