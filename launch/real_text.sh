@@ -61,13 +61,16 @@ if [ ! -d "$out/linker" ]; then
 fi
 step "Tune both systems on OKE train and Mintaka"
 for system in insgenel insgenel-r; do
-    insgenel tune --linker "$out/linker" --system "$system" "${dev[@]}" "${scoring[@]}" \
-        --log "$out/tune-$system.jsonl" --out "$out/linker-$system"
+    [ -d "$out/linker-$system" ] || cp -al "$out/linker" "$out/linker-$system"
+    rejecting insgenel tune --linker "$out/linker-$system" --system "$system" \
+        "${dev[@]}" "${scoring[@]}" --documents-per-set 300 --budget 900 \
+        --log "$out/tune-$system.jsonl" --figure "$out/reliability-$system.png" \
+        --rejects "$out/tune-$system.rejects.jsonl"
 done
 step "Score them beside the tuned prior"
 for system in insgenel insgenel-r; do
-    insgenel evaluate --linker "$out/linker-$system" --system "$system" --system prior \
-        "${test[@]}" "${scoring[@]}" --tune "$data/el/oke2015_train.jsonl" \
+    rejecting insgenel evaluate --linker "$out/linker-$system" --system "$system" \
+        --system prior "${test[@]}" "${scoring[@]}" --tune "$data/el/oke2015_train.jsonl" \
         --tune "$data/el/mintaka_dev.jsonl" --json "$out/scores-$system.json"
 done
 step "Done: the linkers are $out/linker-insgenel and $out/linker-insgenel-r"

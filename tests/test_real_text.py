@@ -3,14 +3,18 @@
 Needs the data folder. The scores of trained models are not the point here.
 """
 
+import collections
+import hashlib
 import shutil
 
 import pytest
 
 from insgenel_jax.kb import KnowledgeBase
+from insgenel_jax.kb.build.training_documents import read_training_documents
 from insgenel_jax.kb.build.wikipedia import build_from_wikipedia
 from insgenel_jax.linker import Linker
 from insgenel_jax.sharding import make_mesh
+from insgenel_jax.text.document import Document
 from insgenel_jax.text.formats.documents import read_documents
 from insgenel_jax.text.formats.rejects import Rejects
 from tests.helpers.linked import check, same
@@ -93,20 +97,39 @@ def test_every_decoder_links_alike(data, linker_of_articles, name):
         assert ties <= 3
 
 
-@pytest.mark.parametrize("name", SETS)
+def read_articles(root, most=100, first=5):
+    """The first paragraphs of articles, those whose page ids have the lowest hashes."""
+    paragraphs = collections.defaultdict(list)
+    for document in read_training_documents(root / "train"):
+        paragraphs[document.id.split(":")[0]].append(document.text)
+    pages = sorted(paragraphs, key=lambda page: hashlib.sha256(page.encode()).digest())
+    return [
+        Document(page, "\n".join(paragraphs[page][:first])) for page in pages[:most]
+    ]
+
+
+RULES = {"capitalised_run": "whole", "name_parts": "override"}
+
+
+@pytest.mark.parametrize("name", [*SETS, "articles"])
 @pytest.mark.parametrize(
-    "filters", [{}, {"case": "capitalised", "min_link_probability": 0.05}]
+    "filters", [{}, {"case": "capitalised", "min_link_probability": 0.05}, RULES]
 )
 def test_large_weights_are_the_lookup_baseline(data, linker_of_articles, name, filters):
     """Link for link, but for mentions that a token or a chunk cuts, and equal counts.
 
     At most one other link in a hundred differs.
     """
-    with Rejects(None) as rejects:
-        documents = list(read_documents(data / f"el/{name}.jsonl", rejects))
     linker = Linker.from_pretrained(linker_of_articles, **LARGE, **filters)
+    if name == "articles":
+        documents = read_articles(linker_of_articles.parent)
+        assert len(documents) == 100
+    else:
+        with Rejects(None) as rejects:
+            documents = list(read_documents(data / f"el/{name}.jsonl", rejects))
     found = compare(linker, documents)
     print(name, filters, found)  # exceptions are listed with -s
-    assert found.cut == linker.stats["dropped"] + linker.stats["cut"]
+    if linker.settings.name_parts == "off":
+        assert found.cut.total() == linker.stats["dropped"] + linker.stats["cut"]
     assert len(found.exceptions) <= 0.01 * found.links
     assert found.links >= 40 and found.ambiguous - found.ties > 10

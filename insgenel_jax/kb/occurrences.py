@@ -116,14 +116,16 @@ def find_runs(text: str) -> list[Span]:
     A run is a longest sequence of words of one sentence that begin with a capital, each
     joined to the next by one space, apostrophe, `&` or hyphen; after an initial also by
     a full stop, with or without a space. Words in lower case join nothing ("Bank of
-    England" has two runs). A run does not begin with a stop word: "The" of "The
-    Beatles" and "In" of "In Paris" belong to none.
+    England" has two runs). The first word of a sentence belongs to none if it is a stop
+    word, as "In" of "In Paris".
     """
     runs = []
     for first, last in chunking.sentences(text):
         for run in _RUN.finditer(text, first, last):
             words = _CAPITALISED_WORD.finditer(text, *run.span())
-            name = next((w for w in words if not is_stop_word(w[0])), None)
+            name = next(words)
+            if is_stop_word(name[0]) and not WORD.search(text, first, run.start()):
+                name = next(words, None)
             if name is not None:
                 runs.append((name.start(), run.end()))
     return runs

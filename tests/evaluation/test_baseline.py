@@ -151,3 +151,40 @@ def test_a_calibrator_scores_the_links(kb):
     assert {text[m.start : m.end]: m.score for m in document.mentions} == {
         surface: pytest.approx(o / (1 + o)) for surface, o in odds.items()
     }
+
+
+def test_whole_runs_alone(kb):
+    whole = PriorLinker(kb, capitalised_run="whole")
+    text = "in York Minster, York, New York and Times of New York"
+    assert links(PriorLinker(kb), text)[0] == ("York", "York")
+    assert links(whole, text) == links(PriorLinker(kb), text)[1:]
+    with pytest.raises(ValueError, match="capitalised_run: expected one of"):
+        PriorLinker(kb, capitalised_run="all")
+
+
+def test_parts_of_names_linked_before(kb):
+    """ "York" is a part of "New York", and has an entity of its own."""
+    text = "York, New York; York, york. Timers"
+    off, new, override = (
+        links(PriorLinker(kb, name_parts=how), text)
+        for how in ("off", "new", "override")
+    )
+    york, city = ("York", "York"), ("New York", "New York City")
+    assert off == new == [york, city, york, ("york", "York")]
+    assert override == [york, city, ("York", "New York City"), ("york", "York")]
+    with pytest.raises(ValueError, match="name_parts: expected one of"):
+        PriorLinker(kb, name_parts="on")
+
+
+def test_threshold(kb):
+    text = "York, Times, New York; York"
+    (document,) = PriorLinker(kb)([Document("1", text)])
+    scores = [m.score for m in document.mentions]
+    assert scores[0] == scores[3] == 2 / 3 and min(scores[1:3]) == 1
+    assert links(PriorLinker(kb, threshold=0.7), text) == [
+        ("Times", "The Times"),
+        ("New York", "New York City"),
+    ]
+    # a part of a name is sure
+    parts = PriorLinker(kb, name_parts="override", threshold=0.7)
+    assert links(parts, text)[2:] == [("York", "New York City")]

@@ -90,6 +90,38 @@ def test_names_linked_before_lend_their_parts(linker_path):
     assert {m.entity for m in found} == {euler.entity}
 
 
+def test_names_linked_before_override_other_candidates(linker_path):
+    """After "Michael Jordan" a "Jordan" is he and nobody else."""
+    text = "Jordan met Michael Jordan. Jordan, jordan left, Jordan."
+    sure = {"system": "insgenel", "mention_bias": 40.0, "length_bias": 40.0}
+    links = {
+        how: {
+            m.start: (m.end, m.entity)
+            for m in Linker.from_pretrained(linker_path, name_parts=how, **sure)(
+                text
+            ).mentions
+        }
+        for how in ("off", "new", "override")
+    }
+    assert links["new"] == links["off"]
+    changed = {start: (start + 6, "Michael Jordan") for start in (27, 48)}
+    assert links["override"] == links["off"] | changed
+    assert links["off"] != links["override"]
+
+
+def test_whole_runs_alone(linker_path):
+    text = "Paris Hilton in Paris; Michael Jordan and Michael Jordan Paris"
+    spans = []
+    for run in ("any", "whole"):
+        linker = Linker.from_pretrained(
+            linker_path, system="insgenel", capitalised_run=run
+        )
+        (found,) = linker.candidates([Document("", text)])
+        spans.append([(c.start, c.end) for c in found])
+    assert spans[1] == [(16, 21), (23, 37)]
+    assert {(0, 5), (31, 37), (42, 56), (57, 62)} < set(spans[0])
+
+
 def test_name_parts_do_not_outgrow_the_model(linker_path):
     """Chunks without a decision get parts of names; those without room are counted."""
     linker = Linker.from_pretrained(

@@ -1,4 +1,4 @@
-"""What candidate mentions know of their surface forms."""
+"""What candidate mentions know of their surface forms, and which entities they keep."""
 
 import math
 
@@ -7,8 +7,17 @@ import pytest
 
 from insgenel_jax.kb import Entity, KnowledgeBase
 from insgenel_jax.kb.build.entity_list import build_from_entities
-from insgenel_jax.linker.mentions import equally_likely, find_mentions
+from insgenel_jax.kb.entity_scores import EntityScores
+from insgenel_jax.linker.mentions import (
+    DocumentMentions,
+    equally_likely,
+    find_candidates,
+    find_mentions,
+    limit,
+    rank,
+)
 from insgenel_jax.linker.settings import Settings
+from insgenel_jax.retrieval.scope import Retrieved
 from insgenel_jax.text.document import Document, Mention
 from insgenel_jax.text.formats.rejects import Rejects
 
@@ -50,3 +59,105 @@ def test_without_link_counts_nothing_speaks_for_or_against(tmp_path):
         assert (candidate.linked, candidate.seen) == (0, 0)
         assert candidate.link_log_odds == 0
         assert candidate.link_probability == 1
+
+
+# what two windows of "John and John" retrieve, of the entities by number
+FOUND = Retrieved(
+    np.array([0, 9]),
+    np.array([8, 13]),
+    np.array([[4, 1, 7], [2, 5, 4]], np.int32),
+    np.array([[5.0, 3.0, 1.0], [2.0, 0.5, 6.0]], np.float32),
+)
+
+
+@pytest.fixture(scope="module")
+def johns(tmp_path_factory):
+    """Six entities of one name, the lower the more frequent: counts 9, 8 ... 4."""
+    path = tmp_path_factory.mktemp("johns") / "kb"
+    entities = [(Entity(f"John {i}"), []) for i in range(6)]
+    documents = [
+        Document("", "John", None, (Mention(0, 4, f"John {i}"),))
+        for i in range(6)
+        for _ in range(9 - i)
+    ]
+    build_from_entities(path, entities, Rejects(), documents=documents)
+    return KnowledgeBase.open(path)
+
+
+def allowed(kb, scope="window", **settings):
+    """The candidate mentions of "John and John" with FOUND, or with INSGENEL."""
+    settings = Settings(scope=scope, **settings)
+    spans = [(0, 4, kb.form("John")), (9, 13, kb.form("John"))]
+    found = None if settings.system == "insgenel" else FOUND
+    mentions = DocumentMentions(
+        find_candidates(kb, spans, found, True, False, settings),
+        found,
+        scope,
+        settings.retrieval,
+        settings.max_candidates,
+    )
+    return mentions.allowed_in((0, 13), mentions.candidates)
+
+
+def log_softmax(values):
+    values = np.array(values, float)
+    return values - np.log(np.exp(values).sum())
+
+
+@pytest.mark.parametrize(
+    "settings, expected",
+    [
+        ({"system": "insgenel"}, ["012345", "012345"]),
+        ({"system": "insgenel", "max_candidates": 2}, ["01", "01"]),
+        ({"system": "insgenel", "max_candidates": 99}, ["012345", "012345"]),
+        ({}, ["14", "245"]),
+        # the limit counts those retrieved at the place, not those of the document
+        ({"max_candidates": 1}, ["1", "2"]),
+        ({"max_candidates": 2}, ["14", "24"]),
+        ({"scope": "document", "max_candidates": 3}, ["124", "124"]),
+        ({"retrieval": "rank"}, ["012345", "012345"]),
+        ({"retrieval": "rank", "max_candidates": 1}, ["014", "0245"]),
+        ({"retrieval": "rank", "max_candidates": 3}, ["0124", "01245"]),
+    ],
+)
+def test_which_entities_are_kept(johns, settings, expected):
+    found = allowed(johns, **settings)
+    assert ["".join(map(str, c.entities.tolist())) for c in found] == expected
+    for candidate in found:
+        counts = 9 - candidate.entities
+        assert np.allclose(candidate.log_prior, np.log(counts / counts.sum()))
+        assert (candidate.linked, candidate.seen) == (39, 39)
+
+
+def test_rank_weighs_by_the_retriever(johns):
+    """What is not retrieved weighs as the lowest score of the scope, of any entity."""
+    nan = math.nan
+    first, second = allowed(johns, retrieval="rank", max_candidates=3)
+    scores = [[nan, 3, nan, 5], [nan, nan, 2, 6, 0.5]]
+    weights = [[1, 3, 1, 5], [0.5, 0.5, 2, 6, 0.5]]
+    for candidate, own, weight in zip((first, second), scores, weights, strict=True):
+        assert np.array_equal(candidate.retriever_scores, own, equal_nan=True)
+        assert np.allclose(candidate.log_retriever, log_softmax(weight))
+    limited = allowed(johns)
+    assert np.allclose(limited[0].log_retriever, log_softmax([3, 5]))
+    whole = allowed(johns, "document", retrieval="rank")
+    assert np.allclose(whole[0].log_retriever, log_softmax([0.5, 3, 2, 0.5, 6, 0.5]))
+
+
+def test_rank_without_anything_retrieved(johns):
+    """Then all weigh the same; with "limit" nothing is allowed."""
+    nothing = EntityScores(np.zeros(0, np.int32), np.zeros(0, np.float32))
+    (candidate,) = allowed(johns, system="insgenel")[:1]
+    ranked = rank(candidate, nothing, 2)
+    assert ranked.entities.tolist() == [0, 1]
+    assert np.allclose(ranked.log_retriever, log_softmax([0, 0]))
+    assert np.isnan(ranked.retriever_scores).all()
+    assert limit(candidate, nothing, 2) is None
+
+
+def test_a_given_span_that_is_no_form_takes_what_is_retrieved(johns):
+    settings = Settings(max_candidates=2)
+    (found,) = find_candidates(johns, [(5, 8, None)], FOUND, False, False, settings)
+    assert found.entities.tolist() == [4, 1, 2, 7, 5] and not found.optional
+    assert limit(found, FOUND.touching(0, 13), 2).entities.tolist() == [4, 1]
+    assert rank(found, FOUND.touching(9, 13), 2).entities.tolist() == [4, 1, 2, 5]
