@@ -34,6 +34,8 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
             "tokenizer": "",
         }
     )
+    if wiki:
+        config.model.update(pooling="mean", normalise=True, temperature=0.1)
     config.data = ml_collections.ConfigDict(
         {
             "documents": "",
