@@ -68,9 +68,6 @@ def surface_forms(
     with cli.rejecting(outputs[-1], console) as rejects, console.status("") as status:
         with cli.opening(kb, "knowledge base"):
             opened = KnowledgeBase.open(kb)
-        if opened.settings.form_rules:
-            rules = ", ".join(opened.settings.form_rules)
-            console.print(Text(f"{kb} was made with the rules {rules}", "yellow"))
         table = {} if redirects is None else read_redirects(redirects, rejects)
         rows = study_surface_forms(
             opened,

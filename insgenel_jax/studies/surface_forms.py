@@ -95,8 +95,9 @@ def study_surface_forms(
     retrieve: Retrieve | None = None,
     progress: Callable[[str], None] = lambda message: None,
 ) -> list[Row]:
-    """For each set, a row for the knowledge base as it is, one for each rule alone, and
-    one for each rule with all before it in FORM_RULES, the last of them for all rules.
+    """For each set, a row for the knowledge base without what its own rules gave, one
+    for each rule alone, and one for each rule with all before it in FORM_RULES, the
+    last of them for all rules.
 
     resolve: what a gold's title stands for, see `scoring.make_resolve`.
     """
@@ -112,7 +113,7 @@ def study_surface_forms(
             for m in d.mentions
             if m.entity is not None
         ]
-        spans = [_spans(d.text, kb.matches(d.text)) for d in documents]
+        spans = [_spans(d.text, _counted_matches(kb, d.text)) for d in documents]
         for added in (None, *additions):
             counts = _count_golds(kb, golds, numbers, added, found)
             matches = sum(
@@ -208,6 +209,20 @@ def _make_addition(
     return Addition(rules, pairs >> 32, pairs & 0xFFFFFFFF, matcher)
 
 
+def _counted(kb: KnowledgeBase, form: int) -> Int[np.ndarray, " M"]:
+    """The candidates of a form that not only a rule gives."""
+    entities, counts = kb.candidates(form)
+    return entities[counts >= 1]
+
+
+def _counted_matches(kb: KnowledgeBase, text: str) -> Matches:
+    """The matches in a text of the forms that not only rules give."""
+    matches = kb.matches(text)
+    forms = {form: len(_counted(kb, form)) > 0 for form in set(matches.forms.tolist())}
+    keep = np.array([forms[form] for form in matches.forms.tolist()], bool)
+    return Matches(*(column[keep] for column in matches))
+
+
 def _spans(text: str, matches: Matches) -> set[tuple[int, int]]:
     """The spans of matches, without stop words."""
     spans = zip(matches.starts.tolist(), matches.ends.tolist(), strict=True)
@@ -229,7 +244,7 @@ def _count_golds(
     for document, key, entity in golds:
         if key not in of_forms:
             form = kb.form(key)
-            of_kb = [] if form is None else kb.candidates(form)[0]
+            of_kb = [] if form is None else _counted(kb, form)
             more = [] if added is None else added.candidates(numbers.get(key))
             of_forms[key] = np.union1d(of_kb, more)
         candidates = of_forms[key]

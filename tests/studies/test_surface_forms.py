@@ -132,3 +132,8 @@ def test_a_surface_that_no_name_has(tmp_path):
     )
     assert {row.found for row in rows.values()} == {0}
     assert {row.matches for row in rows.values()} == {0}
+
+
+def test_what_a_knowledge_base_has_of_rules_is_left_out(tmp_path):
+    ruled = study(build(tmp_path / "ruled", FORM_RULES), document())
+    assert ruled == study(build(tmp_path / "plain"), document())

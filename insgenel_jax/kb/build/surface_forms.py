@@ -1,8 +1,8 @@
 """Surface forms from links, names and rules in; a knowledge base's form files out.
 
 A pair (form, entity) that only a rule of kb/build/name_rules.py gives has no count of
-its own. All such pairs of a form share one link, in proportion to how well known each
-entity is.
+its own. All such pairs of a form share less than one link, in proportion to how well
+known each entity is. So a count below 1 tells a pair of a rule.
 """
 
 from __future__ import annotations
@@ -132,15 +132,15 @@ def _share_links(
     counts: Int64[np.ndarray, " N"],
     popularity: Int64[np.ndarray, " N"],
 ) -> Float32[np.ndarray, " N"]:
-    """The counts, where the pairs of a form that have none share one link.
+    """The counts, where the pairs of a form that have none share less than one link.
 
     forms, counts, popularity: the form of each pair, its count, and how well known its
-    entity is.
+    entity is. Of the link a part is left for an entity of popularity 1 that is unknown.
     """
     shared = counts == 0
     weights = np.where(shared, popularity, 0)
     total = np.bincount(forms, weights)[forms] if len(forms) else weights
-    return np.where(shared, weights / np.maximum(total, 1), counts).astype(np.float32)
+    return np.where(shared, weights / (total + 1), counts).astype(np.float32)
 
 
 def _values(column: pa.Array | pa.ChunkedArray) -> Iterator[Any]:
