@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich import box
 from rich.table import Table
 from rich.text import Text
@@ -131,13 +132,22 @@ def make_tuning_tables(tuned: Tuned) -> list[Table]:
 
 
 def _quality_table(calibrated: Calibrated) -> Table:
+    """Of all links taken, with and without a calibrator; and of each set's."""
     table = Table(title="scores of the links taken", box=box.SIMPLE_HEAD)
     table.add_column("score")
-    for name in ("links", "right", "calibration error", "AUROC"):
+    names = ("links", "right", "calibration error", "AUROC", "share at 0.9 or more")
+    for name in (*names, "right there"):
         table.add_column(name, justify="right")
-    for name, scores in calibrated.scores.items():
-        quality = calibration.measure(scores, calibrated.right)
-        shares = (quality.right, quality.error, quality.auroc)
+    sets, everything = np.array(calibrated.sets), np.ones(len(calibrated.sets), bool)
+    rows = [(name, scores, everything) for name, scores in calibrated.scores.items()]
+    for name in dict.fromkeys(calibrated.sets):
+        scores = calibrated.scores["calibrated"]
+        rows.append((f"calibrated, {name}", scores, sets == name))
+    for name, scores, chosen in rows:
+        scores, right = scores[chosen], calibrated.right[chosen]
+        quality = calibration.measure(scores, right)
+        sure = calibration.keep(scores, right, 0.9)
+        shares = (quality.right, quality.error, quality.auroc, *sure[1:])
         table.add_row(name, str(quality.links), *map(_percent, shares))
     return table
 

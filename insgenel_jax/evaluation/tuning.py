@@ -74,7 +74,7 @@ class Calibrated:
 
     threshold, consider_unlinked: the best ones. steps: what they gain. scores: name ->
     score of each link that was taken, without a calibrator and cross-fitted. right:
-    which of these links are.
+    which of these links are. sets: the set of each of them.
     """
 
     calibrator: Calibrator
@@ -83,6 +83,7 @@ class Calibrated:
     steps: Sequence[Step]
     scores: Mapping[str, Float[np.ndarray, " _"]]
     right: Bool[np.ndarray, " _"]
+    sets: Sequence[str]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -275,6 +276,8 @@ def calibrate(
             steps.append(make_step(name, old, new, best, better))
             best = better
     taken = np.array([link.linked for own in links for link in own], bool)
+    of_document = [name for name, documents in sets.items() for _ in documents]
+    of_link = np.repeat(of_document, list(map(len, links)))[taken]
     plain = [mention.score for own in mentions for mention in own]
     return Calibrated(
         fit(np.concatenate(numbers), np.concatenate(right)),
@@ -286,6 +289,7 @@ def calibrate(
             "calibrated": np.concatenate(scores)[taken],
         },
         np.concatenate(right)[taken],
+        of_link.tolist(),
     )
 
 
