@@ -51,7 +51,7 @@ SPACE: dict[str, tuple[Any, ...]] = {
     "link_weight": (0.0, 0.3, 0.6, 1.0, 1.5, 2.0),
     "retriever_weight": (0.0, 0.3, 1.0, 3.0, 10.0),
     "retrieval": ("rank", "limit"),
-    "max_candidates": (None, 50, 20, 10, 5),
+    "max_candidates": (50, 20, 10, 5),
     "selection": ("greedy", "marginal"),
     "min_link_probability": CUT_OFFS,
     "case": CASES,
@@ -227,6 +227,8 @@ def make_starts(
     }
     filters = {k: v for k, v in prior.found.best.settings.items() if k in space}
     lookup = neutral | filters | LOOKUP
+    if "max_candidates" in space:  # with name rules a form may have very many
+        lookup["max_candidates"] = own["max_candidates"]
     if "retrieval" in space:
         lookup["retrieval"] = "rank"  # the dictionary limits, as in the baseline
     moderate = lookup | MODERATE
