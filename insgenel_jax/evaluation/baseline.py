@@ -137,8 +137,11 @@ def _features(kb: KnowledgeBase, text: str, mention: Mention) -> Features:
     unknown = Features(*[math.nan] * len(Features._fields))
     form = kb.form(text[mention.start : mention.end])
     entity = kb.find(mention.entity or "")
+    popularity = math.nan if entity is None else kb.popularity(entity)
     if form is None:  # a part of a name
-        return unknown._replace(documents_linked=0, documents_seen=0, candidates=1)
+        return unknown._replace(
+            documents_linked=0, documents_seen=0, candidates=1, popularity=popularity
+        )
     entities, counts = kb.candidates(form)
     log_prior = np.log(counts / counts.sum())
     row = np.flatnonzero(entities == entity)
@@ -150,4 +153,5 @@ def _features(kb: KnowledgeBase, text: str, mention: Mention) -> Features:
         documents_seen=seen,
         candidates=len(entities),
         prior_margin=prior_margin(log_prior, row),
+        popularity=popularity,
     )

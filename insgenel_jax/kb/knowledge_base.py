@@ -84,6 +84,9 @@ class KnowledgeBase:
             self._contexts = entities["context"].chunk(0)
         self._external_ids = entities["external_id"].chunk(0)
         self._inlinks = entities["inlinks"].chunk(0)
+        # version 0.1 did not store it
+        known = "redirects" in entities.column_names
+        self._redirect_counts = entities["redirects"].chunk(0) if known else None
         # Titles, then the sources of redirects: a row from len(self) on is a redirect.
         self._title_trie = _open_trie(path / "titles.marisa")
         self._title_rows = _open_array(path / "title_rows.npy")
@@ -157,6 +160,11 @@ class KnowledgeBase:
     def description(self, i: int) -> str:
         """The description of row i; empty where there is none."""
         return self._descriptions[i].as_py()
+
+    def popularity(self, i: int) -> int:
+        """How well known the entity of row i is: its links and redirects, counted."""
+        redirects = self._redirect_counts
+        return self._inlinks[i].as_py() + (redirects[i].as_py() if redirects else 0)
 
     def entity_text(self, i: int) -> str:
         """What says most about the entity of row i, for the retriever.

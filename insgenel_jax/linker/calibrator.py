@@ -80,12 +80,13 @@ class Calibrator:
 
 
 def fit(
-    numbers: Float[np.ndarray, "N F"], right: Bool[np.ndarray, " N"], l2: float = 1.0
+    numbers: Float[np.ndarray, "N F"], right: Bool[np.ndarray, " N"], l2: float = 3.0
 ) -> Calibrator:
     """The calibrator that explains best which of N links are right.
 
     It minimises the log loss plus l2 / 2 * the sum of the squared weights of
-    standardised numbers. A number that is nan everywhere, or the same everywhere, gets
+    standardised numbers. (Of l2 from 0.3 to 30, 3 and 10 had the lowest log loss in
+    cross-fitting on a few hundred links of OKE-2015 train.) A number that is nan everywhere, or the same everywhere, gets
     no term. Where all links are right, or all wrong, only the intercept is fitted.
     """
     count, correct = len(right), int(right.sum())

@@ -14,6 +14,7 @@ import numpy as np
 import regex
 from jaxtyping import Float
 
+from insgenel_jax.kb.folding import form_key
 from insgenel_jax.kb.occurrences import inside_longer_run
 from insgenel_jax.text.document import WORD, Mention
 
@@ -35,7 +36,8 @@ class Features(NamedTuple):
     documents_linked, documents_seen: how many documents of the knowledge base's source
     link the surface form, and how many have it; 0 where that is not known. candidates:
     the number of the mention's candidates. prior_margin: `prior` minus that of the best
-    other candidate; nan where there is no other.
+    other candidate; nan where there is no other. popularity: the links and redirects of
+    the entity, see `KnowledgeBase.popularity`.
     """
 
     open: float
@@ -52,6 +54,7 @@ class Features(NamedTuple):
     documents_seen: float
     candidates: float
     prior_margin: float
+    popularity: float
 
 
 class ScoredLink(NamedTuple):
@@ -68,19 +71,27 @@ class ScoredLink(NamedTuple):
 
 # What `describe` gives, in this order. score: the log-odds of exp(open + span + title).
 # link_log_odds: of the documents that link the surface form among those that have it.
-# inside_run: see `occurrences.inside_longer_run`. The last two look at the links of the
-# document that end before this one begins.
+# inside_run: see `occurrences.inside_longer_run`. same_title, same_name: the surface is
+# the title; it is in any letter case, without the title's parenthesis. after_comma,
+# before_comma: a capitalised word and a comma stand before it, or after it, as where
+# places are nested. The last two look at the links of the document that end before this
+# one begins.
 NAMES: tuple[str, ...] = (
     *("open", "span", "title", "score"),
     *("vocabulary_open", "vocabulary_span", "vocabulary_title"),
     *("prior", "prior_margin", "retriever", "retriever_score"),
     *("link_probability", "link_log_odds", "log_linked", "log_seen", "log_candidates"),
-    *("linked", "inside_run", "sentence_start", "log_words", "log_characters"),
-    *("capitalised", "all_capitals", "surface_before", "entity_before"),
+    *("log_popularity", "linked", "inside_run", "log_words", "log_characters"),
+    *("sentence_start", "capitalised", "all_capitals", "last_word_lower"),
+    *("same_title", "same_name", "parenthesis", "after_comma", "before_comma"),
+    *("surface_before", "entity_before"),
 )
 
 # what stands before the first word of a sentence
 _BETWEEN_SENTENCES = regex.compile(r"(?:^|[.!?:\n])[\s\p{P}]*$")
+_AFTER_COMMA = regex.compile(r"\p{Lu}[\p{L}\p{M}]*, $")
+_BEFORE_COMMA = regex.compile(r", \p{Lu}")
+_NEAR = 30  # characters on either side that are looked at
 
 
 def describe(text: str, links: Sequence[ScoredLink]) -> Float[np.ndarray, "N F"]:
@@ -136,22 +147,31 @@ def _describe_numbers(link: ScoredLink) -> list[float]:
         math.log1p(linked),
         math.log1p(seen),
         math.log(max(known.candidates, 1.0)),
+        math.log1p(known.popularity),
         float(link.linked),
     ]
 
 
 def _describe_text(text: str, mention: Mention) -> list[float]:
-    """What the text says of a mention, from "sentence_start" to "all_capitals"."""
-    surface = text[mention.start : mention.end]
+    """What the text says of a mention, from "log_words" to "before_comma"."""
+    start, end = mention.start, mention.end
+    surface, title = text[start:end], mention.entity or ""
     words = WORD.findall(surface)
-    before = text[max(mention.start - 20, 0) : mention.start]
-    return [
-        float(bool(_BETWEEN_SENTENCES.search(before))),
-        math.log(max(len(words), 1)),
-        math.log(len(surface)),
-        float(surface[0].isupper()),
-        float(len(surface) > 1 and surface.isupper()),
-    ]
+    before = text[max(start - _NEAR, 0) : start]
+    name, parenthesis, _ = title.partition(" (")
+    true = (
+        _BETWEEN_SENTENCES.search(before),
+        surface[0].isupper(),
+        len(surface) > 1 and surface.isupper(),
+        words and words[-1][0].islower(),
+        surface == title,
+        form_key(surface) == form_key(name),
+        parenthesis,
+        _AFTER_COMMA.search(before),
+        _BEFORE_COMMA.match(text, end),
+    )
+    sizes = (math.log(max(len(words), 1)), math.log(len(surface)))
+    return [*sizes, *(float(bool(each)) for each in true)]
 
 
 def _repeats(text: str, links: Sequence[ScoredLink]) -> list[tuple[float, float]]:

@@ -30,10 +30,10 @@ def score_links(
                 external_id=kb.external_id(link.entity),
                 score=math.exp(link.log_prob),
             )
-            yield ScoredLink(mention, number == 0, make_features(link))
+            yield ScoredLink(mention, number == 0, make_features(kb, link))
 
 
-def make_features(link: Link) -> Features:
+def make_features(kb: KnowledgeBase, link: Link) -> Features:
     """The features of a link on a path."""
     candidate = link.mention
     row = np.flatnonzero(candidate.entities == link.entity)  # none with any title
@@ -54,4 +54,5 @@ def make_features(link: Link) -> Features:
         documents_seen=candidate.seen,
         candidates=len(candidate.entities),
         prior_margin=prior_margin(candidate.log_prior, row),
+        popularity=kb.popularity(link.entity),
     )

@@ -115,3 +115,34 @@ def test_no_links_and_the_margin_of_the_prior():
     np.testing.assert_allclose(margins, expected)
     assert math.isnan(prior_margin(log_prior[:1], np.array([0])))
     assert math.isnan(prior_margin(log_prior, np.array([], int)))
+
+
+def test_the_title_and_nested_places():
+    text = "Bob of York, New York, in ada lovelace (house), york."
+    unknown = Features(*[math.nan] * len(Features._fields))
+    known = unknown._replace(
+        documents_linked=0, documents_seen=0, candidates=1, popularity=7
+    )
+
+    def rows(*pairs):
+        links = []
+        for surface, entity in pairs:
+            start = text.index(surface)
+            mention = Mention(start, start + len(surface), entity)
+            links.append(ScoredLink(mention, True, known))
+        table = describe(text, links)
+        return {name: table[:, i].tolist() for i, name in enumerate(NAMES)}
+
+    numbers = rows(
+        ("York", "York"),
+        ("New York", "New York (state)"),
+        ("ada lovelace", "Ada Lovelace"),
+        ("Bob", None),
+    )
+    assert numbers["same_title"] == [1, 0, 0, 0]
+    assert numbers["same_name"] == [1, 1, 1, 0]
+    assert numbers["parenthesis"] == [0, 1, 0, 0]
+    assert numbers["after_comma"] == [0, 1, 0, 0]
+    assert numbers["before_comma"] == [1, 0, 0, 0]
+    assert numbers["last_word_lower"] == [0, 0, 1, 0]
+    assert numbers["log_popularity"] == [math.log(8)] * 4
