@@ -86,8 +86,9 @@ def fit(
 
     It minimises the log loss plus l2 / 2 * the sum of the squared weights of
     standardised numbers. (Of l2 from 0.3 to 30, 3 and 10 had the lowest log loss in
-    cross-fitting on a few hundred links of OKE-2015 train.) A number that is nan everywhere, or the same everywhere, gets
-    no term. Where all links are right, or all wrong, only the intercept is fitted.
+    cross-fitting on a few hundred links of OKE-2015 train.) A number that is nan
+    everywhere, or the same everywhere, gets no term. Where all links are right, or all
+    wrong, only the intercept is fitted.
     """
     count, correct = len(right), int(right.sum())
     if not 0 < correct < count:
