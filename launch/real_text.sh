@@ -44,9 +44,9 @@ if [ ! -d "$out/data/tokenizers" ]; then
         --redirects "$out/dbpedia/redirects.tsv" --titles "$out/dbpedia/targets.tsv" \
         --form-rules all --out "$out/data"
 fi
-step "What each rule for surface forms gives, and costs"
-insgenel study surface-forms --kb "$out/data/kb" "${dev[@]}" "${scoring[@]}" \
-    --out "$out/surface_forms"
+step "What each rule for surface forms finds and costs"
+rejecting insgenel study surface-forms --kb "$out/data/kb" --out "$out/surface_forms" \
+    "${dev[@]}" --documents "$out/data/dev.jsonl" "${test[@]}" "${scoring[@]}"
 step "Train the retriever and the generator"
 for model in retriever generator; do
     rejecting python -m insgenel_jax.train --config="configs/${model}_tiny.py:wiki" \
@@ -57,20 +57,27 @@ done
 step "Index the entities, put the linker together"
 if [ ! -d "$out/linker" ]; then
     insgenel index --kb "$out/data/kb" --retriever "$out/retriever/model" \
-        --generator "$out/generator/model" --out "$out/index" --linker "$out/linker"
+        --generator "$out/generator/model" --out "$out/index" --linker "$out/linker" \
+        --set max_candidates=20
+    python benchmarks/retriever.py --retriever "$out/retriever/model" \
+        --kb "$out/data/kb" --documents "$out/data/dev.jsonl"
 fi
 step "Tune both systems on OKE train and Mintaka"
 for system in insgenel insgenel-r; do
     [ -d "$out/linker-$system" ] || cp -al "$out/linker" "$out/linker-$system"
     rejecting insgenel tune --linker "$out/linker-$system" --system "$system" \
-        "${dev[@]}" "${scoring[@]}" --documents-per-set 300 --budget 900 \
+        "${dev[@]}" "${scoring[@]}" --documents-per-set 1000 --budget 900 \
         --log "$out/tune-$system.jsonl" --figure "$out/reliability-$system.png" \
         --rejects "$out/tune-$system.rejects.jsonl"
 done
-step "Score them beside the tuned prior"
-for system in insgenel insgenel-r; do
-    rejecting insgenel evaluate --linker "$out/linker-$system" --system "$system" \
-        --system prior "${test[@]}" "${scoring[@]}" --tune "$data/el/oke2015_train.jsonl" \
-        --tune "$data/el/mintaka_dev.jsonl" --json "$out/scores-$system.json"
-done
+step "Score them beside the tuned prior, INSGENEL-R with retrieval rank and limit"
+score() {
+    rejecting insgenel evaluate --linker "$out/linker-$1" --system "$1" "${@:3}" \
+        "${test[@]}" "${scoring[@]}" --json "$out/scores-$2.json"
+}
+prior=(--system prior --tune "$data/el/oke2015_train.jsonl")
+prior+=(--tune "$data/el/mintaka_dev.jsonl")
+score insgenel insgenel "${prior[@]}"
+score insgenel-r insgenel-r "${prior[@]}"
+score insgenel-r limit --set retrieval=limit
 step "Done: the linkers are $out/linker-insgenel and $out/linker-insgenel-r"
