@@ -35,6 +35,7 @@ PARTS = {  # artifacts in OUT, by kind
     "tokenizers/generator": "tokenizer",
     "tokenizers/retriever": "tokenizer",
 }
+HELD_BACK = ("dev.jsonl", "heldout.jsonl")  # documents in OUT
 ENOUGH = 200_000  # texts, and titles, that a tokenizer is trained on
 
 app = typer.Typer(add_completion=False, help=__doc__, no_args_is_help=True)
@@ -111,7 +112,7 @@ def wikipedia(
     files = [path for path in (leads, redirects, aliases, titles) if path is not None]
     for path in files:
         cli.check_input(path)
-    with _writing(out, [input, *files], ("dev.jsonl",)) as rejects:
+    with _writing(out, [input, *files], HELD_BACK) as rejects:
         counts = build_from_wikipedia(
             input,
             out,
@@ -198,7 +199,7 @@ def prepare_world(
 ) -> None:
     """The mini world: a small knowledge base and labelled paragraphs."""
     begin = time.perf_counter()
-    with _writing(out, [], ("dev.jsonl", "heldout.jsonl")) as rejects:
+    with _writing(out, [], HELD_BACK) as rejects:
         counts = mini_world.write_world(out, rejects, training_paragraphs=paragraphs)
         _train_tokenizers(out, vocabulary)
         _report(out, counts, rejects, begin)

