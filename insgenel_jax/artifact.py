@@ -15,7 +15,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,13 +42,15 @@ class Manifest:
 class Draft:
     """An artifact that is being written: put files under `path`, fill in the rest.
 
-    known: the facts of files that need no hashing, as a manifest has them.
+    known: the facts of files that need no hashing, as a manifest has them. listed: the
+    files that the manifest lists [all].
     """
 
     path: Path
     counts: dict[str, int] = dataclasses.field(default_factory=dict)
     made_from: dict[str, str] = dataclasses.field(default_factory=dict)
     known: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
+    listed: Collection[str] | None = None
 
 
 @contextlib.contextmanager
@@ -65,7 +67,15 @@ def create(path: str | os.PathLike, kind: str, version: int) -> Iterator[Draft]:
     try:
         draft = Draft(aside)
         yield draft
-        write_manifest(aside, kind, version, draft.counts, draft.made_from, draft.known)
+        write_manifest(
+            aside,
+            kind,
+            version,
+            draft.counts,
+            draft.made_from,
+            draft.known,
+            draft.listed,
+        )
         aside.chmod(0o755)
         if path.exists():
             old = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
@@ -86,17 +96,24 @@ def replace_file(
     The whole directory is written aside and moved to `path` when it is complete, with
     hard links in place of copies. The other files keep the hashes that they had when
     they were made, so that damage since then still shows. What the manifest does not
-    list is left behind. Raises ArtifactError where the artifact is damaged.
+    list stays too, and stays unlisted. Raises ArtifactError where the artifact is
+    damaged.
     """
     path = Path(path).resolve()
     manifest = check(path, kind, version)
     others = {n: facts for n, facts in manifest.files.items() if n != name}
     with create(path, kind, version) as draft:
         draft.counts, draft.made_from = manifest.counts, manifest.made_from
-        draft.known = others
-        for other in others:
-            (draft.path / other).parent.mkdir(parents=True, exist_ok=True)
-            link_or_copy(path / other, draft.path / other)
+        draft.known, draft.listed = others, {*others, name}
+        shutil.copytree(
+            path,
+            draft.path,
+            symlinks=True,
+            copy_function=link_or_copy,
+            dirs_exist_ok=True,
+        )
+        for changed in (name, MANIFEST):  # writing to a link would change the old file
+            (draft.path / changed).unlink(missing_ok=True)
         (draft.path / name).write_text(text, encoding="utf-8")
 
 
@@ -130,15 +147,16 @@ def write_manifest(
     counts: dict[str, int],
     made_from: dict[str, str],
     known: Mapping[str, dict[str, Any]] | None = None,
+    listed: Collection[str] | None = None,
 ) -> Manifest:
     """Hash the files under `path` and write their manifest, which completes it.
 
-    known: facts of files that are not hashed.
+    known: facts of files that are not hashed. listed: the files to list [all].
     """
     files: dict[str, dict[str, Any]] = {}
     for file in sorted(p for p in path.rglob("*") if p.is_file()):
-        if file != path / MANIFEST:
-            name = file.relative_to(path).as_posix()
+        name = file.relative_to(path).as_posix()
+        if name != MANIFEST and (listed is None or name in listed):
             files[name] = (known or {}).get(name) or {
                 "bytes": file.stat().st_size,
                 "sha256": hash_file(file),

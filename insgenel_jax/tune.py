@@ -27,7 +27,11 @@ def main(
         list[Path], typer.Option(help="Labelled documents, JSONL; repeatable.")
     ],
     system: Annotated[
-        str | None, typer.Option(help="insgenel-r or insgenel [as the linker has it]")
+        str | None,
+        typer.Option(
+            help="insgenel-r or insgenel; the linker keeps it as its system "
+            "[as the linker has it]"
+        ),
     ] = None,
     redirects: Annotated[
         Path | None,
@@ -88,7 +92,7 @@ def check_paths(
         cli.check_input(path)
     for path in outputs:
         cli.check_output(path)
-    cli.check_apart(outputs, [*inputs, linker])
+    cli.check_apart([linker, *outputs], inputs)
     if figure is not None and importlib.util.find_spec("matplotlib") is None:
         raise InputError(
             f"--figure {figure}: expected matplotlib to draw with, found none; pip "

@@ -103,13 +103,20 @@ def test_a_broken_manifest_is_an_error_by_name(tmp_path, content):
 
 
 def test_one_file_is_replaced(tmp_path):
-    """The rest stays: the same files, with the hashes they were made with."""
+    """The rest stays: the same files, with the hashes they were made with.
+
+    So does what the manifest does not list, and it stays unlisted.
+    """
     path = write(tmp_path / "thing")
     before = artifact.read(path)
     inode = (path / "sub" / "b.txt").stat().st_ino
     copy = tmp_path / "copy.txt"
     copy.hardlink_to(path / "a.txt")
-    (path / "extra").write_text("not in the manifest")
+    (tmp_path / "manifest").hardlink_to(path / MANIFEST)
+    old_manifest = (path / MANIFEST).read_text()
+    (path / "extra" / "empty").mkdir(parents=True)
+    (path / "extra" / "notes").write_text("not in the manifest")
+    (path / "elsewhere").symlink_to("../copy.txt")
     artifact.replace_file(path, "kind", 1, "a.txt", "anew")
     after = artifact.check(path, "kind", 1, verify=True)
     assert (path / "a.txt").read_text() == "anew" and copy.read_text() == "one"
@@ -117,7 +124,16 @@ def test_one_file_is_replaced(tmp_path):
     assert after.files["sub/b.txt"] == before.files["sub/b.txt"]
     assert (after.counts, after.made_from) == (before.counts, before.made_from)
     assert after.identity != before.identity
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["copy.txt", "thing"]
+    assert after.files.keys() == before.files.keys()
+    assert (path / "extra" / "notes").read_text() == "not in the manifest"
+    assert (path / "extra" / "empty").is_dir()
+    assert (path / "elsewhere").readlink().as_posix() == "../copy.txt"
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "copy.txt",
+        "manifest",
+        "thing",
+    ]
+    assert (tmp_path / "manifest").read_text() == old_manifest
 
 
 def test_replacing_a_file_hides_no_damage(tmp_path):

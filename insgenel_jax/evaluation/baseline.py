@@ -36,8 +36,9 @@ class PriorLinker:
     case, min_link_probability, capitalised_run: filters of candidate mentions, see
     `kb.occurrences.passes`. name_parts: what a part of a linked name means in the rest
     of the document, see `kb.occurrences.find_name_parts`. threshold: a link below this
-    score is left out. A link's score is the calibrator's; without one it is p(entity |
-    surface form), and 1 for a part of a name. Raises ValueError for an unknown choice.
+    score is left out, at the very end: a name lends its parts whatever its score. A
+    link's score is the calibrator's; without one it is p(entity | surface form), and 1
+    for a part of a name. Raises ValueError for an unknown choice.
     """
 
     kb: KnowledgeBase
@@ -59,13 +60,16 @@ class PriorLinker:
 
     def link(self, document: Document, occurrences: Occurrences) -> Document:
         """Link a document whose dictionary matches are known."""
+        mentions = self._find(document.text, occurrences)
         if self.calibrator is not None:
-            plain = dataclasses.replace(self, threshold=0.0, calibrator=None)
-            links = explain(self.kb, plain.link(document, occurrences))
-            links = self.calibrator.score(document.text, links)
-            mentions = [link.mention for link in links]
-            kept = tuple(m for m in mentions if (m.score or 0.0) >= self.threshold)
-            return dataclasses.replace(document, mentions=kept)
+            linked = dataclasses.replace(document, mentions=mentions)
+            links = self.calibrator.score(document.text, explain(self.kb, linked))
+            mentions = tuple(link.mention for link in links)
+        kept = tuple(m for m in mentions if (m.score or 0.0) >= self.threshold)
+        return dataclasses.replace(document, mentions=kept)
+
+    def _find(self, text: str, occurrences: Occurrences) -> tuple[Mention, ...]:
+        """All mentions of a text, with scores that are not calibrated."""
         rows = passes(
             occurrences, self.case, self.min_link_probability, self.capitalised_run
         )
@@ -76,12 +80,8 @@ class PriorLinker:
         # Parts have no parts of their own, and a part is linked only where no longer
         # mention is: the names stay linked when their parts are added.
         parts = find_name_parts(
-            document.text,
-            [
-                (*span, entity)
-                for span, (entity, score) in linked.items()
-                if score >= self.threshold
-            ],
+            text,
+            [(*span, entity) for span, (entity, _) in linked.items()],
             forms.keys(),
             self.name_parts,
             self.capitalised_run,
@@ -89,14 +89,12 @@ class PriorLinker:
         meant = {(start, end): (entity, 1.0) for start, end, entity in parts}
         for span in choose(forms.keys() | meant.keys()) if meant else ():
             linked[span] = meant.get(span) or linked[span]
-        mentions = [
+        return tuple(
             Mention(
                 *span, self.kb.title(entity), self.kb.external_id(entity), score=score
             )
             for span, (entity, score) in sorted(linked.items())
-            if score >= self.threshold
-        ]
-        return dataclasses.replace(document, mentions=tuple(mentions))
+        )
 
     def _most_frequent(self, form: int) -> tuple[int, float]:
         """The entity that a form names most often, and how large its share is."""

@@ -67,8 +67,8 @@ class Step(NamedTuple):
 class Found:
     """What a search gives.
 
-    points: how many points it looked at. stopped: why it ended. seconds: of all points,
-    those from the log included.
+    points: how many points it looked at, each counted once. stopped: why it ended.
+    seconds: of these points, those from the log included.
     """
 
     best: Point
@@ -234,7 +234,13 @@ class _Run:
     ):
         self.link, self.sets, self.same, self.log = link, sets, same, log
         self.budget, self.most, self.tell = budget, most, tell
-        self.points, self.seconds = 0, 0.0
+        self.seen: dict[str, Point] = {}
+        self.seconds = 0.0
+
+    @property
+    def points(self) -> int:
+        """How many points were looked at."""
+        return len(self.seen)
 
     @property
     def spent(self) -> bool:
@@ -242,7 +248,10 @@ class _Run:
         return self.seconds >= self.budget or self.points == self.most
 
     def point(self, settings: Mapping[str, Any]) -> Point:
-        """Score settings, or find them in the log."""
+        """Score settings, or find them in the log; free where this run knows them."""
+        key = _key(settings)
+        if key in self.seen:
+            return self.seen[key]
         point = self.log.get(settings)
         if point is None:
             began = time.perf_counter()
@@ -250,7 +259,7 @@ class _Run:
             counts = score_sets(self.sets, linked, self.same)
             point = Point(dict(settings), counts, time.perf_counter() - began)
             self.log.add(point)
-        self.points += 1
+        self.seen[key] = point
         self.seconds += point.seconds
         self.tell(f"{self.points} points, {self.seconds:.0f} s, F1 {point.f1:.3f}")
         return point

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -15,6 +16,8 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from insgenel_jax.linker.features import NAMES, ScoredLink, describe
+
+LARGEST = sys.float_info.max
 
 
 class Term(NamedTuple):
@@ -69,11 +72,16 @@ class Calibrator:
         try:
             terms = {name: Term(**term) for name, term in record["terms"].items()}
             intercept = record["intercept"]
-            numbers = np.array([intercept, *sum(terms.values(), ())], np.float64)
-        except (TypeError, KeyError, AttributeError, ValueError) as error:
+        except (TypeError, KeyError, AttributeError) as error:
             raise ValueError(f"expected an intercept and terms ({error!r})") from error
-        if not np.isfinite(numbers).all():
-            raise ValueError("expected finite numbers")
+        for number in (intercept, *sum(terms.values(), ())):
+            # neither a bool nor, in an int, more than a float can hold
+            if type(number) not in (int, float) or not abs(number) <= LARGEST:
+                raise ValueError(f"expected finite numbers, found {repr(number)[:40]}")
+        for name, term in terms.items():
+            terms[name] = Term(*map(float, term))
+            if term.scale <= 0:
+                raise ValueError(f"{name}: expected scale > 0, found {term.scale}")
         if unknown := sorted(terms.keys() - set(NAMES)):
             raise ValueError(f"expected terms for some of {NAMES}, found {unknown}")
         return cls(terms, float(intercept))

@@ -394,12 +394,19 @@ class Linker:
     def _add_name_parts(
         self, documents: Sequence[Document], decided: list[Decided], left_out: LeftOut
     ) -> dict[int, DocumentChunk]:
-        """The chunks that hold parts of the names linked so far: number -> chunk."""
+        """The chunks that hold parts of the names linked so far: number -> chunk.
+
+        A name lends its parts whatever its score: `explain`, on whose links a threshold
+        is chosen, knows none.
+        """
         chunks = [chunk for chunk, _ in decided]
         taken: list[list[Span]] = [[] for _ in documents]
         for chunk in chunks:
             taken[chunk.document] += [(c.start, c.end) for c in chunk.candidates]
-        linked = self._collect(documents, decided)
+        linked: list[list[Mention]] = [[] for _ in documents]
+        for chunk, path in decided:
+            links = score_links(self.kb, chunk, path, unlinked=False)
+            linked[chunk.document] += [link.mention for link in links]
         parts = {
             number: find_name_parts(
                 self.kb, document.text, linked[number], spans, self.settings

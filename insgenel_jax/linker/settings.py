@@ -56,11 +56,11 @@ class Settings:
     "rank" allows those retrieved beyond the limit too.
 
     case, min_link_probability, capitalised_run: filters of candidate mentions, see
-    kb.occurrences.passes. name_parts: once a name is linked, its unambiguous words mean
-    its entity in the rest of the document, where no candidate mention stands ("new") or
-    also where one does ("override"), see kb.occurrences.find_name_parts. mention_bias,
-    length_bias, link_weight, prior_weight, retriever_weight, rest_of_span: see
-    decoding.table.Weights.
+    kb.occurrences.passes. name_parts: once a name is linked (whatever its score), its
+    unambiguous words mean its entity in the rest of the document, where no candidate
+    mention stands ("new") or also where one does ("override"), see
+    kb.occurrences.find_name_parts. mention_bias, length_bias, link_weight,
+    prior_weight, retriever_weight, rest_of_span: see decoding.table.Weights.
 
     titles: with "all" a given mention that has no candidates may take any title of the
     knowledge base (this needs the `step` decoder); with "candidates" it stays NIL.
@@ -69,9 +69,9 @@ class Settings:
     fastest of them; "beam" is beam search over whole targets with `beams` beams
     (openings: see decoding.whole_target). selection: "greedy" or "marginal", see
     decoding.selection; "marginal" needs the tree decoder. threshold: a link whose score
-    (calibrated where the linker has a calibrator) is below this is left out.
-    consider_unlinked: the best link that each block passed over is a result too, so
-    that the threshold can move both ways (this needs the tree decoder).
+    (calibrated where the linker has a calibrator) is below this is left out,
+    at the very end. consider_unlinked: the best link that each block passed over is a
+    result too, so that the threshold can move both ways (this needs the tree decoder).
 
     chunk_tokens: source tokens of a chunk; None takes what the generator was trained
     with. batch: chunks that are decoded together; batch_tokens: the most slots of the

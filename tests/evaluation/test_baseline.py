@@ -188,3 +188,12 @@ def test_threshold(kb):
     # a part of a name is sure
     parts = PriorLinker(kb, name_parts="override", threshold=0.7)
     assert links(parts, text)[2:] == [("York", "New York City")]
+
+
+def test_a_name_below_the_threshold_lends_its_parts(tmp_path):
+    entities = [(Entity("Ann Lee"), []), (Entity("Ann Lee (ship)"), [])]
+    build_from_entities(tmp_path / "kb", entities, Rejects())
+    linker = PriorLinker(
+        KnowledgeBase.open(tmp_path / "kb"), name_parts="new", threshold=0.7
+    )
+    assert links(linker, "Ann Lee and Lee") == [("Lee", "Ann Lee")]

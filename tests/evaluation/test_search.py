@@ -55,8 +55,9 @@ def test_the_best_point_and_its_steps():
     ]
     for step in found.steps:
         assert step.interval.difference == pytest.approx(step.after - step.before)
-    # the start, then two rounds of 4 + 1 + 2 points: the second gains nothing
-    assert found.points == 1 + 2 * 7
+    # the start, then a round of 4 + 1 + 2 points; the next one gains nothing, and knows
+    # its last two points
+    assert found.points == 1 + 7 + 5
     assert found.stopped == "a round gained too little"
 
 
@@ -65,6 +66,18 @@ def test_no_point_is_linked_twice():
     run(links)
     keys = [json.dumps(settings, sort_keys=True) for settings in links.asked]
     assert len(set(keys)) == len(keys)
+
+
+def test_each_point_is_charged_once(tmp_path):
+    """A point seen before in a run costs nothing; one from the log what it took."""
+    log = Log(tmp_path / "log.jsonl", {})
+    links = Links()
+    found = run(links, log=log)
+    assert found.points == len(links.asked) == len(log.points)
+    took = sum(point.seconds for point in log.points.values())
+    assert found.seconds == pytest.approx(took) and took > 0
+    again = run(links, log=Log(tmp_path / "log.jsonl", {}))
+    assert (again.points, again.seconds) == (found.points, found.seconds)
 
 
 def test_nearest_values_first_and_impossible_ones_never():

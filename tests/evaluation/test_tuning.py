@@ -197,6 +197,23 @@ def test_what_is_tried_with_a_linker(linker_path):
     assert space.keys() - alone.keys() == {"retriever_weight", "retrieval"}
 
 
+def test_where_a_search_begins(linker_path, dev):
+    """As the baseline, the dictionary limits; but a limit of candidates is kept."""
+    linker = Linker.from_pretrained(linker_path, retrieval="limit", max_candidates=7)
+    starts = tuning.make_starts(linker, dev, None, tuning.linker_space(linker))
+    limits = {
+        name: (start["retrieval"], start["max_candidates"])
+        for name, start in starts.items()
+    }
+    assert limits == {
+        "lookup baseline": ("rank", 7),
+        "as stored": ("limit", 7),
+        "moderate weights": ("rank", 7),
+    }
+    alone = tuning.make_starts(linker, dev, None, SMALL)
+    assert not {"retrieval", "max_candidates"} & set().union(*alone.values())
+
+
 def test_logs_tell_linkers_and_documents_apart(linker_path, dev):
     linker = Linker.from_pretrained(linker_path)
     header = tuning.log_header(linker, "parts", dev, {})

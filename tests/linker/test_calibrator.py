@@ -109,7 +109,14 @@ TERM = {"mean": 0.0, "scale": 1.0, "weight": 1.0, "missing": 0.0}
         ({"terms": {"open": {}}, "intercept": 0}, "expected an intercept and terms"),
         ({"terms": {"opened": TERM}, "intercept": 0}, "found .'opened'"),
         ({"terms": {}, "intercept": math.nan}, "finite"),
-        ({"terms": {}, "intercept": "many"}, "expected an intercept and terms"),
+        ({"terms": {}, "intercept": "1"}, "finite numbers, found '1'"),
+        ({"terms": {}, "intercept": True}, "finite numbers, found True"),
+        ({"terms": {}, "intercept": 10**400}, "finite numbers, found 1000"),
+        ({"terms": {"open": TERM | {"mean": False}}, "intercept": 0}, "finite"),
+        ({"terms": {"open": TERM | {"weight": -math.inf}}, "intercept": 0}, "finite"),
+        ({"terms": {"open": TERM | {"missing": [1]}}, "intercept": 0}, "finite"),
+        ({"terms": {"open": TERM | {"scale": 0.0}}, "intercept": 0}, "open: .*> 0"),
+        ({"terms": {"open": TERM | {"scale": -1}}, "intercept": 0}, "found -1"),
     ],
 )
 def test_damaged_json(record, message):

@@ -1,5 +1,6 @@
 """What tuning leaves in a linker: scores, and where its calibrator does not hold."""
 
+import dataclasses
 import json
 import math
 import shutil
@@ -9,15 +10,18 @@ import pytest
 
 from insgenel_jax import artifact, mini_world
 from insgenel_jax.artifact import ArtifactError
-from insgenel_jax.linker import Linker
+from insgenel_jax.evaluation import tuning
+from insgenel_jax.linker import Linker, titles
 from insgenel_jax.linker.calibrator import Calibrator, Term
 from insgenel_jax.linker.features import NAMES, describe
 from insgenel_jax.linker.settings import Settings, scoring_settings
 from insgenel_jax.linker.tuned import (
+    Calibration,
     CalibrationWarning,
     read_tuned_on,
     write_tuned,
 )
+from insgenel_jax.text.document import Document
 
 TERMS = {"prior": Term(-1.0, 2.0, 1.5, 0.5), "linked": Term(0.5, 0.5, 0.7, 0.0)}
 CALIBRATOR = Calibrator(TERMS, -0.3)
@@ -50,6 +54,18 @@ def test_it_is_a_whole_linker(tuned_path, linker_path):
     assert [path.name for path in tuned_path.parent.iterdir()] == ["linker"]
 
 
+def test_the_tree_of_titles_and_other_files_stay(linker_path, tmp_path, monkeypatch):
+    path = tmp_path / "linker"
+    shutil.copytree(linker_path, path)
+    Linker.from_pretrained(path, system="insgenel", titles="all")
+    (path / "README").write_text("notes")
+    assert (path / "titles").is_dir()
+    write_tuned(path, Settings(**TUNED), CALIBRATOR, TUNED_ON)
+    assert (path / "README").read_text() == "notes"
+    monkeypatch.setattr(titles, "make_titles", None)  # it is not made again
+    assert Linker.from_pretrained(path, titles="all").titles is not None
+
+
 def test_scores_are_the_calibrators(tuned):
     assert tuned.settings == Settings(**TUNED) and tuned.calibrator == CALIBRATOR
     documents = mini_world.paragraphs("dev", 6)
@@ -71,6 +87,29 @@ def test_scores_are_the_calibrators(tuned):
         assert list(document.mentions) == expected
         kept += len(expected)
     assert 0 < kept < sum(map(len, tuned.explain(documents)))
+
+
+@pytest.mark.parametrize("how", ["new", "override"])
+def test_a_name_below_the_threshold_lends_its_parts(linker_path, how):
+    """As in tuning, which chooses the threshold on links explained without one."""
+    opened = Linker.from_pretrained(
+        linker_path, system="insgenel", name_parts=how, **tuning.LOOKUP
+    )
+    short_ones = Calibrator({"log_words": Term(0.0, 1.0, -5.0, 0.0)}, 2.0)
+    document = Document("1", "Michael Jordan and Leonhard Euler. Jordan saw Leonhard.")
+    links = short_ones.score(document.text, opened.explain(document))
+    expected = [link.mention for link in links if link.mention.score >= 0.5]
+    found = [(document.text[m.start : m.end], m.entity) for m in expected]
+    assert found == [("Jordan", "Michael Jordan"), ("Leonhard", "Leonhard Euler")]
+    settings = dataclasses.replace(opened.settings, threshold=0.5)
+    calibration = Calibration(short_ones, "parts", settings)
+    linker = Linker(
+        opened.generator, opened.kb, None, None, settings, None, calibration
+    )
+    assert list(linker(document).mentions) == expected
+    explained = [x.mention for x in linker.explain(document)]
+    assert [m for m in explained if m.score >= 0.5] == expected
+    assert len(explained) == len(expected) + 2
 
 
 def without_calibrator(linker):
