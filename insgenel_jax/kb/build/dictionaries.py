@@ -2,7 +2,8 @@
 base made from pages out.
 
 The files are TSV in UTF-8, plain, `.gz` or `.bz2`. A line that cannot be used goes to
-the rejects. Titles are compared as Wikipedia does, and a "#section" is cut off.
+the rejects. Titles are compared as Wikipedia does, and a "#section" is cut off; a
+redirect from a section goes to the rejects.
 """
 
 from __future__ import annotations
@@ -84,6 +85,8 @@ def read_redirects(path: str | os.PathLike, rejects: Rejects) -> dict[str, Redir
     redirects: dict[str, Redirect] = {}
     for line, columns, raw in _read_columns(path, rejects, 2, 2):
         try:
+            if "#" in columns[0]:
+                raise ValueError("redirect from a #section")
             alias, title = map(_parse_title, columns)
         except ValueError as error:
             rejects.add(str(path), line, str(error), raw)

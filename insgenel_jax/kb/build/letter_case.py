@@ -116,15 +116,19 @@ def is_held_out(title: str) -> bool:
     return digest[0] < 128
 
 
-def count_file(file: Path, names: str) -> TextCounts:
-    """How the pages of a file spell titles, words, and those phrases that are names.
+def count_file(
+    file: Path, names: str
+) -> tuple[TextCounts, list[tuple[str, int | None, str, str]]]:
+    """How the pages of a file spell titles, words, and those phrases that are names;
+    and the arguments of Rejects.add for what is bad in the file.
 
     names: the file of a trie of names.
     """
+    rejects = Rejects()
     counts = TextCounts()
     tokens: Counter[str] = Counter()
     trie = _open_trie(names)
-    for page in read_pages(file, Rejects()):
+    for page in read_pages(file, rejects):
         counts.pages.add(page.title)
         for paragraph in page.paragraphs:
             _count_links(paragraph, trie, counts)
@@ -133,7 +137,7 @@ def count_file(file: Path, names: str) -> TextCounts:
     for token, count in tokens.items():
         for word in _PART.findall(to_ascii(token)):
             counts.words[word] += count
-    return counts
+    return counts, rejects.entries
 
 
 def fit(

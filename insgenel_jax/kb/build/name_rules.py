@@ -35,6 +35,8 @@ _MOST_WORDS = 6  # of several words of a title: longer parts are hardly ever wri
 _LEAD = 200  # characters of a description that are searched for a role
 _PARENTHESIS = regex.compile(r"\([^()]*\)")
 _ENDS = ",;:–—-"  # punctuation at the ends of a word that is no part of a name
+_QUOTES = '"“”'
+_NO_QUOTES = str.maketrans("", "", _QUOTES)
 _NO_NAME = regex.compile(  # numbers, Roman ones too, and initials: "13", "II", "J.R.R."
     r"[\p{N}\p{P}\p{S}]*|[IVX]+|[ivx]+|\p{L}|(?:\p{L}\.-?)+"
 )
@@ -80,7 +82,10 @@ def rule_keys(name: Name, rules: Collection[FormRule]) -> set[str]:
     """The keys of all forms that some rules make of a title.
 
     Where `ascii` is among the rules, the forms of the others are spelled in ASCII too.
+    A title without a letter or digit has no forms.
     """
+    if not any(map(str.isalnum, name.whole)):
+        return set()
     forms = [form for rule in rules for form in _FUNCTIONS[rule](name)]
     if "ascii" in rules and len(rules) > 1:
         forms += [other for form in forms for other in ascii_spellings(form)]
@@ -89,8 +94,10 @@ def rule_keys(name: Name, rules: Collection[FormRule]) -> set[str]:
 
 def first_word(name: Name) -> Iterator[str]:
     """ "Steve" of "Steve Jobs"."""
-    if len(name.words) > 1 and _is_name(name.words[0]):
-        yield name.words[0]
+    if len(name.words) > 1:
+        word = name.words[0].strip(_QUOTES)
+        if _is_name(word):
+            yield word
 
 
 def last_word(name: Name) -> Iterator[str]:
@@ -99,8 +106,9 @@ def last_word(name: Name) -> Iterator[str]:
     if len(words) > 1:
         while len(words) > 1 and _SUFFIX.fullmatch(words[-1]):
             words.pop()
-        if _is_name(words[-1]):
-            yield words[-1]
+        word = words[-1].strip(_QUOTES)
+        if _is_name(word):
+            yield word
 
 
 def several_words(name: Name) -> Iterator[str]:
@@ -112,9 +120,12 @@ def several_words(name: Name) -> Iterator[str]:
     words = name.whole.split(", ")[0].split()
     for length in range(2, min(len(words), _MOST_WORDS + 1)):
         for part in (words[:length], words[-length:]):
-            first, last = part[0].strip(_ENDS), part[-1].strip(_ENDS)
+            first, last = (part[end].strip(_ENDS + _QUOTES) for end in (0, -1))
             if _is_name(first) and (_is_name(last) or _ends_name(last)):
-                yield " ".join(part).strip(_ENDS)
+                form = " ".join(part).strip(_ENDS + _QUOTES)
+                # A quotation that the part cuts in two leaves one mark inside.
+                cut = sum(map(form.count, _QUOTES)) % 2
+                yield form.translate(_NO_QUOTES) if cut else form
 
 
 def acronym(name: Name) -> Iterator[str]:

@@ -24,6 +24,7 @@ MODULES = {
     f"{ENT}/n1/e/trie_ea.py": "d = ['ear']",
     f"{ENT}/n1/a/finder_n1_a.py": "class Finder: pass",
     f"{SYN}/n2/b/rev_be.py": "d = {'beau_konig': 'bo_konig', 'a': 3, 'b': 'B'}",
+    f"{SYN}/n2/b/rev_bi.py": "d = {'b#c': 'd'}",
     f"{SYN}/n1/c/rev_ca.py": "d = {'cat': 'cathode', 'ada': 'bo_konig', 'tom': 'cat'}",
 }
 
@@ -53,6 +54,7 @@ def test_a_wheel_is_read_and_what_is_bad_rejected(wheel):
         "not a list of names": 1,
         "module cannot be read": 2,
         "redirect to itself": 1,
+        "not the title of an article": 1,
     }
     assert read_wheel(wheel, Rejects(), workers=2) == (names, redirects)
 
@@ -69,6 +71,23 @@ def test_redirects_and_titles_are_written(wheel, tmp_path):
     assert targets == ["Bo König", "Cat"]
     assert titles == ["Ada", "Blue Line", "Bo König", "Cat"]
     assert counts["redirects read"] == 4 and counts["redirects"] == 2
+
+
+def test_pages_in_another_format_are_refused_and_rejected(wheel, tmp_path):
+    (tmp_path / "pages").write_text("Ada met Bo.\n\nBo met Ada.\n")
+    rejects = Rejects()
+    with pytest.raises(InputError, match="pages: expected .* found no page"):
+        write_dictionaries(wheel, tmp_path / "pages", tmp_path / "o", rejects)
+    assert rejects.by_reason["text outside of a page"] == 2
+    assert not (tmp_path / "o").exists()
+
+
+def test_a_wheel_without_redirects_is_refused(tmp_path):
+    path = tmp_path / "d.whl"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(f"{ENT}/n1/a/trie_ad.py", "d = {'_': ['ada']}")
+    with pytest.raises(InputError, match="expected redirects, .* found none"):
+        read_wheel(path, Rejects())
 
 
 def test_a_file_that_is_no_wheel_is_refused(tmp_path):

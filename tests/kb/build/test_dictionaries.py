@@ -34,6 +34,7 @@ def test_redirects_are_read_and_bad_lines_rejected(tmp_path):
         b"Big Apple\tnew York City",
         b"Big Apple\tLos Angeles",
         b" NYC \tBig Apple ",
+        b"Foo#Bar\tBaz",
     ]
     path.write_bytes(bz2.compress(b"\r\n".join(lines)))
     rejects = Rejects()
@@ -50,6 +51,7 @@ def test_redirects_are_read_and_bad_lines_rejected(tmp_path):
         (7, "not the title of an article"),
         (8, "over-long name"),
         (10, "redirect given before to another title"),
+        (12, "redirect from a #section"),
     ]
 
 

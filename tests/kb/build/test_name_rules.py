@@ -26,6 +26,11 @@ CASES = [
     ("words", "Philip II of Spain", "philip ii"),
     ("words", "Star Wars: A Hope", "star wars|wars: a hope"),
     ("words", "J. B. Priestley", ""),
+    ("first_word", '"Weird Al" Yankovic', "weird"),
+    ("first_word", '"The Man" Bird', ""),
+    ("last_word", "Ada “Bo”", "bo"),
+    ("words", '"Weird Al" Yankovic', "weird al|al yankovic"),
+    ("words", 'Ada "Bo" Bird Trust', 'ada bo|ada "bo" bird|bo bird trust|bird trust'),
     ("acronym", "Department of Energy", "de|doe"),
     ("acronym", "department of energy", "de|doe"),
     ("acronym", "Energy", ""),
@@ -85,10 +90,10 @@ def test_forms_of_other_rules_are_spelled_in_ascii_too():
 
 
 @pytest.mark.parametrize(
-    "title", ["", " ", "()", "(a b)", ".", ", ", "\ud800", "_", "-"]
+    "title", ["", " ", "()", "(a b)", ".", ", ", "\ud800", "_", "-", "! (poet)"]
 )
-def test_odd_titles_make_no_words(title):
-    assert not keys(title, *(r for r in FORM_RULES if r != "title_inside"))
+def test_titles_without_a_letter_or_digit_make_nothing(title):
+    assert not keys(title, *FORM_RULES, description="A president.")
 
 
 def test_lone_surrogates_and_long_titles_raise_nothing():
