@@ -142,6 +142,7 @@ def dev():
     return {"one": paragraphs[:5], "two": paragraphs[5:]}
 
 
+@pytest.mark.slow
 def test_a_linker_is_tuned(linker_path, dev, tmp_path, monkeypatch):
     """It begins as the lookup baseline; what a killed run knew is not linked again."""
     monkeypatch.setattr(tuning, "MODERATE", {})

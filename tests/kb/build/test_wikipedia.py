@@ -450,6 +450,7 @@ def test_bad_leads_are_rejected(tmp_path):
     assert [line for _, line, _, _ in rejects.entries] == [4, 5, 6, 7]
 
 
+@pytest.mark.slow
 def test_real_pages(data, tmp_path):
     """One real file: every mention is its anchor, and a candidate of its form where it
     was counted."""
