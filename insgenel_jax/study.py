@@ -16,8 +16,8 @@ from jaxtyping import Int
 from rich.text import Text
 
 from insgenel_jax import artifact, cli
+from insgenel_jax.evaluation.files import read_redirects
 from insgenel_jax.evaluation.scoring import make_resolve
-from insgenel_jax.kb.build.dictionaries import read_redirects
 from insgenel_jax.kb.knowledge_base import KnowledgeBase
 from insgenel_jax.studies import surface_form_report
 from insgenel_jax.studies.surface_forms import Retrieve, study_surface_forms
@@ -72,7 +72,7 @@ def surface_forms(
         rows = study_surface_forms(
             opened,
             _read_sets(documents, rejects),
-            make_resolve({a: r.title for a, r in table.items()}, opened),
+            make_resolve(table, opened),
             retrieve=None if linker is None else _open_retriever(linker, opened),
             progress=lambda message: status.update(Text(message)),
         )
