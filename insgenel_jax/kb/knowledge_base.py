@@ -163,8 +163,10 @@ class KnowledgeBase:
 
     def popularity(self, i: int) -> int:
         """How well known the entity of row i is: its links and redirects, counted."""
-        redirects = self._redirect_counts
-        return self._inlinks[i].as_py() + (redirects[i].as_py() if redirects else 0)
+        links = self._inlinks[i].as_py()
+        if self._redirect_counts is None:
+            return links
+        return links + self._redirect_counts[i].as_py()
 
     def entity_text(self, i: int) -> str:
         """What says most about the entity of row i, for the retriever.
@@ -224,8 +226,8 @@ class KnowledgeBase:
         The highest count comes first; among equal counts, the lower entity. A count is
         the number of links with this form to the entity, plus one for each of the
         entity's own names that is this form, plus the counts of given aliases. The
-        entities that only rules (kb/build/name_rules.py) give share one link among
-        them. A count is never 0.
+        entities that only rules (kb/build/name_rules.py) give share less than one
+        link. A count is never 0.
         """
         row = slice(self._indptr[form], self._indptr[form + 1])
         return self._candidates[row], self._counts[row].astype(np.float64)

@@ -38,8 +38,8 @@ def decode_chunks(
     """The path decided for each chunk, in order.
 
     decoder: one of decoding.{tree, speculative, step, beam}. A chunk without candidate
-    mentions is not decoded. batch: the most chunks that are
-    decoded together; batch_tokens: the most slots of the KV cache that they take.
+    mentions is not decoded. batch: the most chunks that are decoded together;
+    batch_tokens: the most slots of the KV cache that they take.
     Raises FloatingPointError where the generator's logits are not finite.
     """
     paths = [DecodedPath.begin() for _ in chunks]
