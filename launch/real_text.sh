@@ -65,11 +65,14 @@ for system in insgenel insgenel-r; do
 done
 once recall python benchmarks/retriever.py --retriever "$out/retriever/model" \
     --kb "$out/data/kb" --documents "$out/data/heldout.jsonl"
+once study-retriever insgenel study surface-forms --kb "$out/data/kb" \
+    --linker "$out/linker-insgenel-r" --out "$out/surface_forms_retrieved" "${dev[@]}" \
+    "${test[@]}" "${scoring[@]}"
 step "Tune both systems on OKE train and Mintaka"
 for system in insgenel insgenel-r; do
     once "tune-$system" insgenel tune --linker "$out/linker-$system" \
-        --system "$system" "${dev[@]}" "${scoring[@]}" --documents-per-set 1000 \
-        --budget 900 --log "$out/tune-$system.jsonl" \
+        --system "$system" "${dev[@]}" "${scoring[@]}" --budget 1800 \
+        --log "$out/tune-$system.jsonl" \
         --figure "$out/reliability-$system.png" \
         --rejects "$out/tune-$system.rejects.jsonl"
 done
