@@ -2,12 +2,13 @@
 
     retriever.json  tokenizer files  mention/  entity/      (a model directory each)
 
-This file alone reads and writes retriever.json:
+Where both encoders are one, `shared/` stands in place of the last two. This file alone
+reads and writes retriever.json:
 
     {"window_length": 32, "stride": 16, "window_tokens": 64, "entity_tokens": 64,
-     "pooling": "cls", "normalise": false, "temperature": 1.0}
+     "shared": false, "pooling": "cls", "normalise": false, "temperature": 1.0}
 
-The last three may be missing, as in directories of older versions. Names beyond these,
+The last four may be missing, as in directories of older versions. Names beyond these,
 which older versions wrote, are ignored.
 """
 
@@ -41,15 +42,17 @@ KIND = "retriever"
 VERSION = 1
 SETTINGS = "retriever.json"
 ROLES = ("mention", "entity")
+SHARED = "shared"  # the one encoder of both roles
 _SIZES = ("window_length", "stride", "window_tokens", "entity_tokens")
 _VECTORS = ("pooling", "normalise", "temperature")  # fields of both ModelConfigs
 
 
 @dataclasses.dataclass(frozen=True)
 class Retriever:
-    """A bi-encoder: two BERTs without shared parameters, and their tokenizer.
+    """A bi-encoder and its tokenizer.
 
-    configs, params: of the encoders "mention" (windows) and "entity". window_length,
+    configs, params: of the encoders "mention" (windows) and "entity", which share
+    nothing (*paper*), or of the one encoder "shared", see `of_role`. window_length,
     stride: of the windows it was trained on, in words. window_tokens, entity_tokens:
     where its inputs are cut, in tokens. mesh: batches are split over its devices.
     """
@@ -78,16 +81,16 @@ class Retriever:
         """
         path = Path(path)
         artifact.check(path, KIND, VERSION, verify=verify)
-        sizes, vectors = _read_settings(path / SETTINGS)
+        sizes, vectors, shared = _read_settings(path / SETTINGS)
         configs = {
-            role: dataclasses.replace(hf.load_config(path / role), **vectors)
-            for role in ROLES
+            name: dataclasses.replace(hf.load_config(path / name), **vectors)
+            for name in encoder_names(shared)
         }
         params, tokenizer = {}, load_wordpiece(path)
-        for role, config in configs.items():
-            hf.check_tokenizer(path / role, config, tokenizer.size)
+        for name, config in configs.items():
+            hf.check_tokenizer(path / name, config, tokenizer.size)
             place = None if mesh is None else models.param_shardings(config, mesh)
-            params[role] = hf.load_params(path / role, config, place)
+            params[name] = hf.load_params(path / name, config, place)
         return cls(
             configs=configs, params=params, tokenizer=tokenizer, mesh=mesh, **sizes
         )
@@ -95,7 +98,7 @@ class Retriever:
     @property
     def dim(self) -> int:
         """Dimensions of an embedding."""
-        return self.configs["entity"].dim
+        return of_role(self.configs, "entity").dim
 
     def embed_windows(self, texts: Sequence[str]) -> Float[np.ndarray, "N D"]:
         """Embed windows of text, in float32.
@@ -131,9 +134,8 @@ class Retriever:
             parts = self.mesh.shape["data"] * self.mesh.shape["fsdp"]
         pad = self.tokenizer.pad
         batches = encoder.bucketed_batches(ids, pad, parts)
-        return encoder.embed(
-            self.configs[role], self.params[role], ids, pad, batches, self.mesh
-        )
+        config, params = of_role(self.configs, role), of_role(self.params, role)
+        return encoder.embed(config, params, ids, pad, batches, self.mesh)
 
     def _tokenize(self, kb: KnowledgeBase) -> Iterator[Int[np.ndarray, "N T"]]:
         """Token ids of store.ROWS entities at a time, one step ahead of the model."""
@@ -168,20 +170,31 @@ def save_retriever(
     where the parameters are not those of the configs.
     """
     settings = {name: getattr(retriever, name) for name in _SIZES}
-    config = retriever.configs["mention"]  # the entity encoder's are the same
+    settings["shared"] = SHARED in retriever.params
+    config = of_role(retriever.configs, "mention")  # the entity encoder's are the same
     settings |= {name: getattr(config, name) for name in _VECTORS}
     special = {"pad_token_id": retriever.tokenizer.pad}
     with artifact.create(path, KIND, VERSION) as draft:
-        for role in ROLES:
-            config, params = retriever.configs[role], retriever.params[role]
-            hf.save_model(draft.path / role, config, params, special=special)
+        for name, config in retriever.configs.items():
+            params = retriever.params[name]
+            hf.save_model(draft.path / name, config, params, special=special)
         copy_tokenizer(tokenizer, draft.path)
         (draft.path / SETTINGS).write_text(json.dumps(settings, indent=1) + "\n")
         draft.made_from.update(made_from)
 
 
-def _read_settings(file: Path) -> tuple[dict[str, int], dict[str, Any]]:
-    """The sizes in a retriever.json, and how hidden states become vectors."""
+def encoder_names(shared: bool) -> tuple[str, ...]:
+    """What the encoders of a bi-encoder are called, in memory and on disk."""
+    return (SHARED,) if shared else ROLES
+
+
+def of_role(parts: dict[str, Any], role: str) -> Any:
+    """What belongs to the encoder that has a role; `parts` has one for each encoder."""
+    return parts[SHARED if SHARED in parts else role]
+
+
+def _read_settings(file: Path) -> tuple[dict[str, int], dict[str, Any], bool]:
+    """What a retriever.json says: sizes, how states become vectors, one encoder?"""
     settings = artifact.read_json(file)
     for name in _SIZES:
         if type(settings.get(name)) is not int or settings[name] < 1:
@@ -194,4 +207,7 @@ def _read_settings(file: Path) -> tuple[dict[str, int], dict[str, Any]]:
     for name, value in vectors.items():
         if expected := expected_type(value, hints[name]):
             raise ValueError(f"{file}: {name}: expected {expected}, found {value!r}")
-    return {name: settings[name] for name in _SIZES}, vectors
+    shared = settings.get("shared", False)
+    if type(shared) is not bool:
+        raise ValueError(f"{file}: shared: expected true or false, found {shared!r}")
+    return {name: settings[name] for name in _SIZES}, vectors, shared

@@ -42,6 +42,7 @@ class ModelSettings:
     pretrained: a model directory as Hugging Face writes it; both encoders of a
     retriever begin with it. It gives the shape, and the tokenizer if none is named.
 
+    shared: one encoder for windows and entities (*paper*: two that share nothing).
     pooling, normalise, temperature: how a retriever's hidden states become vectors and
     its vectors scores (*paper*: "cls", False, 1); retrieval/encoder.py has their rules.
 
@@ -60,6 +61,7 @@ class ModelSettings:
     tie_embeddings: bool | None = None
     init_std: float | None = None
     tokenizer: str = ""
+    shared: bool = False
     pooling: str = "cls"
     normalise: bool = False
     temperature: float = 1.0
@@ -122,8 +124,10 @@ class RetrieverData:
     evenly from the knowledge base (*paper*: 10 % are mined). There must be room for the
     hard negatives of a whole batch. mined_per_window = 0 mines nothing. mining_pool:
     mine among the golds of the coming windows and other entities by chance, so many
-    together, instead of all; 0 for all. in_batch_negatives (*paper*: off): the golds of
-    other windows are negatives too.
+    together, instead of all; 0 for all. confusable_per_window (*paper*: 0): so many
+    negatives of each window are other entities of its mentions' surface forms, those
+    linked most; there must be room for them too. in_batch_negatives (*paper*: off): the
+    golds of other windows are negatives too.
 
     window_length, stride: of windows, in words. window_tokens, entity_tokens: where the
     encoders' inputs are cut.
@@ -142,6 +146,7 @@ class RetrieverData:
     entity_tokens: int = 64
     mined_per_window: int = 4
     mining_pool: int = 0
+    confusable_per_window: int = 0
     refresh_steps: int = 200
     in_batch_negatives: bool = False
 
@@ -242,7 +247,8 @@ def parse(record: dict[str, Any]) -> Config:
 
 def _too_small(config: Config) -> Iterable[str]:
     """Counts and sizes below 1, or below 0 where 0 means none."""
-    may_be_none = {"warmup_steps", "scored", "mined_per_window", "mining_pool"}
+    may_be_none = {"warmup_steps", "scored", "mining_pool"}
+    may_be_none |= {"mined_per_window", "confusable_per_window"}
     for section in ("model", "data", "optimizer", "loop"):
         for name, value in dataclasses.asdict(getattr(config, section)).items():
             least = 0 if name in may_be_none else 1

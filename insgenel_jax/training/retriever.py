@@ -8,28 +8,33 @@ from collections.abc import Callable, Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from insgenel_jax import models
 from insgenel_jax.models.config import ModelConfig
 from insgenel_jax.retrieval.encoder import embed, encode, fixed_batches
-from insgenel_jax.retrieval.retriever import ROLES
+from insgenel_jax.retrieval.retriever import encoder_names, of_role
 from insgenel_jax.training import parameters
 from insgenel_jax.training.task import Task
 
 
-def retriever_task(config: ModelConfig, pad: int, pretrained: str = "") -> Task:
-    """Multi-label NCE over two encoders without shared parameters (*paper*, 3.2).
+def retriever_task(
+    config: ModelConfig, pad: int, pretrained: str = "", shared: bool = False
+) -> Task:
+    """Multi-label NCE over a bi-encoder (*paper*, 3.2).
 
-    pretrained: a model directory that both begin with ("": from scratch).
+    pretrained: a model directory that both encoders begin with ("": from scratch).
+    shared: they are one (*paper*: two that share nothing).
     """
+    names = encoder_names(shared)
     return Task(
-        init=functools.partial(init, config, pretrained),
+        init=functools.partial(init, config, pretrained, names),
         load_frozen=functools.partial(load_frozen, config, pretrained),
         split=functools.partial(parameters.split, config),
-        abstract_params=lambda: dict.fromkeys(ROLES, models.abstract_params(config)),
-        param_shardings=functools.partial(param_shardings, config),
+        abstract_params=lambda: dict.fromkeys(names, models.abstract_params(config)),
+        param_shardings=lambda mesh: dict.fromkeys(
+            names, models.param_shardings(config, mesh)
+        ),
         loss_sums=functools.partial(loss_sums, config, pad),
         tokens=functools.partial(count_tokens, pad),
         shared=("entities",),
@@ -37,31 +42,30 @@ def retriever_task(config: ModelConfig, pad: int, pretrained: str = "") -> Task:
 
 
 def init(
-    config: ModelConfig, pretrained: str, key: PRNGKeyArray, shardings: dict | None
+    config: ModelConfig,
+    pretrained: str,
+    names: Sequence[str],
+    key: PRNGKeyArray,
+    shardings: dict | None,
 ) -> dict:
-    """The parameters that are trained, at their start.
+    """The parameters of the encoders `names` that are trained, at their start.
 
-    Both encoders begin with equal parameters, as from one pretrained model: so a name
+    Two encoders begin with equal parameters, as from one pretrained model: so a name
     in a window and the same name in a title are near each other from the start.
     """
-    places = shardings or dict.fromkeys(ROLES)
+    places = shardings or dict.fromkeys(names)
     return {
-        role: parameters.init(config, pretrained, key, place)
-        for role, place in places.items()
+        name: parameters.init(config, pretrained, key, place)
+        for name, place in places.items()
     }
 
 
 def load_frozen(config: ModelConfig, pretrained: str, shardings: dict) -> dict:
-    """The parameters of both encoders that are not trained."""
+    """The parameters of the encoders that are not trained."""
     return {
-        role: parameters.load_frozen(config, pretrained, shardings[role])
-        for role in shardings
+        name: parameters.load_frozen(config, pretrained, place)
+        for name, place in shardings.items()
     }
-
-
-def param_shardings(config: ModelConfig, mesh: Mesh) -> dict:
-    """The shardings of both encoders' parameters."""
-    return dict.fromkeys(ROLES, models.param_shardings(config, mesh))
 
 
 def count_tokens(pad: int, batch: dict) -> int:
@@ -76,8 +80,8 @@ def loss_sums(
 ) -> tuple[Float[Array, ""], Int[Array, ""]]:
     """`nce` of a batch of windows and entities."""
     mention, entity = jax.random.split(key)
-    queries = encode(config, params["mention"], batch["windows"], pad, mention)
-    entities = encode(config, params["entity"], batch["entities"], pad, entity)
+    queries = encode(config, of_role(params, "mention"), batch["windows"], pad, mention)
+    entities = encode(config, of_role(params, "entity"), batch["entities"], pad, entity)
     return nce(queries @ entities.T, batch["gold"], batch["negatives"])
 
 
@@ -140,7 +144,9 @@ def retriever_evaluator(
 
     def evaluate(params: dict) -> dict[str, float]:
         vectors = {
-            role: embed(config, params[role], ids, pad, fixed_batches(*ids.shape))
+            role: embed(
+                config, of_role(params, role), ids, pad, fixed_batches(*ids.shape)
+            )
             for role, ids in texts.items()
         }
         return retriever_measures(vectors["mention"] @ vectors["entity"].T, gold)

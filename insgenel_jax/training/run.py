@@ -20,7 +20,7 @@ from insgenel_jax.kb.build import training_documents
 from insgenel_jax.kb.knowledge_base import KnowledgeBase
 from insgenel_jax.models import hf, lora
 from insgenel_jax.models.config import ModelConfig
-from insgenel_jax.retrieval.retriever import ROLES, Retriever, save_retriever
+from insgenel_jax.retrieval.retriever import Retriever, save_retriever
 from insgenel_jax.text.formats.documents import read_documents
 from insgenel_jax.text.formats.rejects import Rejects
 from insgenel_jax.tokenizer import load_tokenizer, load_wordpiece
@@ -147,7 +147,7 @@ def train_generator(
 def train_retriever(
     config: Config, workdir: Path, made_from: dict[str, str], rejects: Rejects
 ) -> collections.Counter:
-    """Train the retriever's two encoders, as `train` does."""
+    """Train the retriever, as `train` does."""
     data, counts = config.data, collections.Counter[str]()
     assert isinstance(data, RetrieverData)
     with _user_errors():
@@ -156,7 +156,9 @@ def train_retriever(
         negatives.check_room(data, len(kb))
         longest = max(data.window_tokens, data.entity_tokens)
         model = model_config(config, wordpiece.size, longest)
-        task = retriever_task(model, wordpiece.pad, config.model.pretrained)
+        task = retriever_task(
+            model, wordpiece.pad, config.model.pretrained, config.model.shared
+        )
         make_mesh(config, task)
         parts = made_from["knowledge-base"], made_from["tokenizer"], data.entity_tokens
         name = hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
@@ -184,10 +186,10 @@ def train_retriever(
         task, config, batches, workdir, evaluate=evaluate, refresh=batches.refresh
     )
     write_lora(workdir, model, params, made_from)
-    merged = {role: merge_lora(model, params[role]) for role in ROLES}
+    merged = {name: merge_lora(model, part) for name, part in params.items()}
     retriever = Retriever(
-        configs={role: config for role, (config, _) in merged.items()},
-        params={role: params for role, (_, params) in merged.items()},
+        configs={name: config for name, (config, _) in merged.items()},
+        params={name: part for name, (_, part) in merged.items()},
         tokenizer=wordpiece,
         window_length=data.window_length,
         stride=data.stride,

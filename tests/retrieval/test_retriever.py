@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -191,3 +192,27 @@ def test_bad_directories_are_named(path, tmp_path):
         Retriever.load(broken)
     with pytest.raises(artifact.ArtifactError):
         Retriever.load(tmp_path / "nothing")
+
+
+def test_one_encoder_for_both_roles_is_written_once(tmp_path, retriever, path):
+    configs = {"shared": retriever.configs["mention"]}
+    params = {"shared": retriever.params["mention"]}
+    one = dataclasses.replace(retriever, configs=configs, params=params)
+    save_retriever(one, tmp_path / "one", tokenizer=path)
+    folders = {file.name for file in (tmp_path / "one").iterdir() if file.is_dir()}
+    assert folders == {"shared"}
+    opened = Retriever.load(tmp_path / "one")
+    ids = opened.tokenizer.encode(["queen of york"], 40)
+    expected = retriever.embed_tokens("mention", ids)
+    for role in ("mention", "entity"):
+        np.testing.assert_array_equal(opened.embed_tokens(role, ids), expected)
+    assert opened.dim == retriever.dim
+
+
+def test_shared_must_be_true_or_false(tmp_path, path):
+    shutil.copytree(path, tmp_path / "bad")
+    settings = json.loads((tmp_path / "bad/retriever.json").read_text())
+    settings["shared"] = "yes"
+    (tmp_path / "bad/retriever.json").write_text(json.dumps(settings))
+    with pytest.raises((ValueError, artifact.ArtifactError), match="shared|size"):
+        Retriever.load(tmp_path / "bad")

@@ -58,3 +58,18 @@ def test_retriever_measures_against_a_hand_count():
     assert found["recall@1"] == pytest.approx(1 / 3)
     assert found["recall@10"] == 1
     assert found["loss"] == pytest.approx(nce_oracle(scores, gold, ~gold) / 3, rel=1e-5)
+
+
+def test_a_shared_encoder_is_one_set_of_parameters_for_both_roles():
+    params = retriever.retriever_task(BERT, 0, shared=True).init(
+        jax.random.key(0), None
+    )
+    assert list(params) == ["shared"]
+    rng = np.random.default_rng(0)
+    windows, entities = jnp.array(rng.integers(1, 20, (2, 3, 6), np.int32))
+    batch = {"windows": windows, "entities": entities, "gold": jnp.eye(3, dtype=bool)}
+    batch["negatives"] = ~batch["gold"]
+    twice = {"mention": params["shared"], "entity": params["shared"]}
+    key = jax.random.key(1)
+    found = retriever.loss_sums(BERT, 0, params, batch, key)
+    assert found == retriever.loss_sums(BERT, 0, twice, batch, key)

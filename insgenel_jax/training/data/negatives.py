@@ -2,7 +2,8 @@
 their golds.
 
 Every window has hard negatives of its own, the entities that the retriever itself ranks
-highest and that are wrong (*paper*, 3.2, after EntQA, arXiv:2110.02369); the others are
+highest and that are wrong (*paper*, 3.2, after EntQA, arXiv:2110.02369), and, where the
+settings ask for them, other entities of its mentions' surface forms. The others are
 drawn evenly from the knowledge base. The windows of a batch share all of these: what is
 hard for one is one more negative for the others.
 
@@ -28,6 +29,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from insgenel_jax.models.config import ModelConfig
 from insgenel_jax.retrieval.encoder import embed, fixed_batches
+from insgenel_jax.retrieval.retriever import of_role
 from insgenel_jax.training.config import RetrieverData
 
 QUERIES = 256  # windows searched at a time
@@ -67,10 +69,11 @@ class WithNegatives(grain.DatasetIterator):
     def __next__(self) -> dict[str, Any]:
         batch = next(self._parent)
         mined = self._mined.pop(0) if self._mined else [[] for _ in batch["golds"]]
+        hard = [a + b for a, b in zip(mined, batch["confusable"], strict=True)]
         rng = np.random.default_rng((self._seed, jax.process_index(), self._step))
         self._step += 1
         chosen = choose_entities(
-            batch["golds"], mined, len(self._entities), self._settings, rng
+            batch["golds"], hard, len(self._entities), self._settings, rng
         )
         self._counts["golds over the limit of a batch"] += chosen.dropped
         count = len(chosen.entities)
@@ -150,8 +153,10 @@ class WithNegatives(grain.DatasetIterator):
         k: int,
     ) -> Int[np.ndarray, "N K"]:
         """The k nearest of the pool for each window, as places in the pool."""
-        vectors = jnp.asarray(self._embed(params["entity"], self._entities[pool]))
-        queries = self._embed(params["mention"], windows)
+        vectors = jnp.asarray(
+            self._embed(of_role(params, "entity"), self._entities[pool])
+        )
+        queries = self._embed(of_role(params, "mention"), windows)
         nearest = [
             np.asarray(_nearest(queries[start : start + QUERIES], vectors, k))
             for start in range(0, len(queries), QUERIES)
@@ -192,36 +197,38 @@ def check_room(settings: RetrieverData, entities: int) -> None:
     entities: how many the knowledge base has.
     """
     windows = settings.batch // jax.process_count()
-    needed = min(windows * settings.mined_per_window, entities)
+    each = settings.mined_per_window + settings.confusable_per_window
+    needed = min(windows * each, entities)
     if needed > settings.negatives:
         raise ValueError(
             f"data.negatives = {settings.negatives}: expected room for the hard "
             f"negatives of a batch, {needed} (data.mined_per_window = "
-            f"{settings.mined_per_window} for each of {windows} windows); raise "
-            "data.negatives, or lower data.mined_per_window or data.batch"
+            f"{settings.mined_per_window} and data.confusable_per_window = "
+            f"{settings.confusable_per_window} for each of {windows} windows); raise "
+            "data.negatives, or lower the others or data.batch"
         )
 
 
 def choose_entities(
     golds: list[list[int]],
-    mined: list[list[int]],
+    hard: list[list[int]],
     entities: int,
     settings: RetrieverData,
     rng: np.random.Generator,
 ) -> Chosen:
     """Choose the entities of one batch: golds first, then hard negatives, then random.
 
-    golds, mined: entities of each window; `entities`: how many the knowledge base has.
-    An entity that was mined for any window, or drawn, is a negative of every window
+    golds, hard: entities of each window; `entities`: how many the knowledge base has.
+    An entity that is hard for any window, or drawn, is a negative of every window
     whose gold it is not; with in-batch negatives the golds of other windows are too. A
-    gold beyond settings.golds that was mined or drawn is the gold of its window still.
+    gold beyond settings.golds that is hard or drawn is the gold of its window still.
     """
     wanted = list(dict.fromkeys(itertools.chain.from_iterable(golds)))
     kept = wanted[: settings.golds]
-    hard = list(dict.fromkeys(itertools.chain.from_iterable(mined)))
-    even = rng.integers(0, entities, settings.negatives - len(hard)).tolist()
-    drawn = {*hard, *even}
-    ids = list(dict.fromkeys([*kept, *hard, *even]))
+    chosen = list(dict.fromkeys(itertools.chain.from_iterable(hard)))
+    even = rng.integers(0, entities, settings.negatives - len(chosen)).tolist()
+    drawn = {*chosen, *even}
+    ids = list(dict.fromkeys([*kept, *chosen, *even]))
 
     column = {entity: m for m, entity in enumerate(ids)}
     size = len(golds), settings.golds + settings.negatives

@@ -1,13 +1,15 @@
 """Training documents in; the retriever's windows with their golds out.
 
-A gold of a window is an entity that a mention inside the window names.
+A gold of a window is an entity that a mention inside the window names. What may be
+confused with it are the other entities that the mention's surface form may name.
 """
 
 from __future__ import annotations
 
 import collections
 import functools
-from collections.abc import Sequence
+import itertools
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 import grain
@@ -29,7 +31,7 @@ ROWS = 4096  # entities tokenised together
 def retriever_expand(
     wordpiece: WordPiece, kb: KnowledgeBase, settings: RetrieverData
 ) -> Expand:
-    """Document -> {"window": int32 [W], "golds": entities in it, "id"} per window.
+    """Document -> {"window": int32 [W], "golds", "confusable", "id"} per window.
 
     A window without a mention of a known entity teaches nothing and is left out.
     """
@@ -53,35 +55,64 @@ def expand_document(
         if entity is None:
             counts["mentions of no known entity"] += 1
         else:
-            named.append((mention.start, mention.end, entity))
+            form = kb.form(document.text[mention.start : mention.end])
+            named.append((mention.start, mention.end, entity, form))
     kept = []
     for start, end in windows(document.text, settings.window_length, settings.stride):
-        golds = {e for s, t, e in named if start <= s and t <= end}
-        if golds:
-            kept.append((start, end, np.array(sorted(golds), np.int32)))
-        counts["windows without a mention"] += not golds
+        inside = [(e, form) for s, t, e, form in named if start <= s and t <= end]
+        if inside:
+            kept.append((start, end, inside))
+        counts["windows without a mention"] += not inside
     texts = [document.text[start:end] for start, end, _ in kept]
     ids = tokenize_windows(wordpiece, texts, settings.window_tokens)
-    return [
-        {"window": window, "golds": golds, "id": f"{document.id}#{start}"}
-        for window, (start, _, golds) in zip(ids, kept, strict=True)
-    ]
+    examples = []
+    for window, (start, _, inside) in zip(ids, kept, strict=True):
+        golds = sorted({entity for entity, _ in inside})
+        confusable = find_confusable(
+            kb, golds, {form for _, form in inside}, settings.confusable_per_window
+        )
+        examples.append(
+            {
+                "window": window,
+                "golds": np.array(golds, np.int32),
+                "confusable": np.array(confusable, np.int32),
+                "id": f"{document.id}#{start}",
+            }
+        )
+    return examples
+
+
+def find_confusable(
+    kb: KnowledgeBase, golds: Collection[int], forms: Iterable[int | None], most: int
+) -> list[int]:
+    """At most `most` entities of surface forms that are no golds.
+
+    The entity that each form names most often comes first, then the second of each.
+    """
+    if not most:
+        return []
+    known = sorted(form for form in forms if form is not None)
+    rows = [kb.candidates(form)[0][: most + len(golds)].tolist() for form in known]
+    ranked = itertools.chain.from_iterable(itertools.zip_longest(*rows))
+    wrong = dict.fromkeys(e for e in ranked if e is not None and e not in golds)
+    return list(wrong)[:most]
 
 
 def window_batches(
     dataset: grain.IterDataset, settings: RetrieverData
 ) -> grain.IterDataset:
-    """Stack windows: windows int32 [B W], golds and ids: a list per row."""
+    """Stack windows: windows int32 [B W]; golds, confusable, ids: a list per row."""
     rows = settings.batch // jax.process_count()
     batches = dataset.batch(rows, batch_fn=stack_windows)
     return grain.experimental.ThreadPrefetchIterDataset(batches, prefetch_buffer_size=4)
 
 
 def stack_windows(rows: Sequence[dict]) -> dict:
-    """Examples -> windows [B W], golds and ids of each row."""
+    """Examples -> windows [B W]; golds, confusable and ids of each row."""
     return {
         "windows": np.stack([row["window"] for row in rows]),
         "golds": [row["golds"].tolist() for row in rows],
+        "confusable": [row["confusable"].tolist() for row in rows],
         "ids": [[row["id"]] for row in rows],
     }
 

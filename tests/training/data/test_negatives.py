@@ -33,7 +33,13 @@ class Windows(negatives.grain.DatasetIterator):
         golds = [[int(e)] for e in rng.integers(0, len(self.entities), self.rows)]
         windows = np.stack([self.entities[row[0]] for row in golds])
         ids = [[str(self.at)]] * self.rows
-        return {"windows": windows, "golds": golds, "ids": ids}
+        confusable = [[] for _ in golds]
+        return {
+            "windows": windows,
+            "golds": golds,
+            "confusable": confusable,
+            "ids": ids,
+        }
 
     def get_state(self):
         return {"at": self.at}
@@ -211,3 +217,19 @@ def test_processes_have_columns_of_their_own(monkeypatch):
     monkeypatch.setattr(negatives.jax, "process_count", lambda: 2)
     wide = negatives._own_columns(np.ones((2, 3), bool))
     np.testing.assert_array_equal(wide, [[0, 0, 0, 1, 1, 1]] * 2)
+
+
+def test_confusable_entities_are_hard_negatives_of_their_batch(make_config):
+    class Confused(Windows):
+        def __next__(self):
+            return super().__next__() | {"confusable": [[21], [22], []]}
+
+    settings = make_config("retriever", {"data.mined_per_window": 0}).data
+    data = negatives.WithNegatives(
+        Confused(), ENTITIES, MODEL, settings, 0, 7, collections.Counter()
+    )
+    batch = next(data)
+    for entity in (21, 22):
+        row = (batch["entities"] == ENTITIES[entity]).all(1)
+        assert row.sum() == 1
+        assert batch["negatives"][:, row].any()

@@ -6,7 +6,11 @@ import dataclasses
 import numpy as np
 
 from insgenel_jax.text.document import Document, Mention, normalise
-from insgenel_jax.training.data.windows import entity_tokens, retriever_expand
+from insgenel_jax.training.data.windows import (
+    entity_tokens,
+    find_confusable,
+    retriever_expand,
+)
 
 
 def test_windows_know_their_golds(make_config, wordpiece, kb):
@@ -42,3 +46,24 @@ def test_entity_tokens_are_made_once(tmp_path, wordpiece, kb):
     untouched = dataclasses.replace(wordpiece, encode=lambda *_: 1 / 0)
     again = entity_tokens(untouched, kb, 16, cache)
     np.testing.assert_array_equal(table, again)
+
+
+def test_windows_know_what_may_be_confused_with_their_golds(make_config, wordpiece, kb):
+    entities = kb.candidates(kb.form("Python"))[0].tolist()
+    assert len(entities) > 2
+    settings = make_config("retriever", {"data.confusable_per_window": 2}).data
+    document = Document(
+        "d", "Python word", mentions=(Mention(0, 6, kb.title(entities[1])),)
+    )
+    expand = retriever_expand(wordpiece, kb, settings)
+    (found,) = expand(document, collections.Counter())
+    assert found["confusable"].tolist() == [entities[0], *entities[2:3]]
+
+
+def test_what_forms_name_most_comes_first_in_turns(kb):
+    python, mercury = (kb.form(name) for name in ("Python", "Mercury"))
+    first, second = (kb.candidates(form)[0].tolist() for form in (python, mercury))
+    both = sorted([(python, first), (mercury, second)])
+    turns = [rows[place] for place in (0, 1) for _, rows in both]
+    found = find_confusable(kb, [turns[1]], {python, mercury, None}, 3)
+    assert found[:3] == [turns[0], turns[2], turns[3]]
