@@ -26,6 +26,8 @@ SMALLER = {
     "generator_llama.py:7b-lora",
     "retriever_bert.py:base",
 }
+# those that two cores train, over small published models
+SMALL = ("generator_smollm2.py", "retriever_bert.py:small")
 # the config.json of all-MiniLM-L6-v2
 MINILM = {
     "model_type": "bert",
@@ -35,6 +37,20 @@ MINILM = {
     "num_attention_heads": 12,
     "intermediate_size": 1536,
     "max_position_embeddings": 512,
+}
+# the config.json of SmolLM2-135M
+SMOLLM2 = {
+    "model_type": "llama",
+    "vocab_size": 49152,
+    "hidden_size": 576,
+    "num_hidden_layers": 30,
+    "num_attention_heads": 9,
+    "num_key_value_heads": 3,
+    "intermediate_size": 1536,
+    "max_position_embeddings": 8192,
+    "rms_norm_eps": 1e-5,
+    "rope_theta": 100_000,
+    "tie_word_embeddings": True,
 }
 # what the parameters of published models are, in millions
 MILLIONS = {
@@ -49,7 +65,7 @@ MILLIONS = {
 
 
 def test_no_config_is_left_out():
-    tested = {name.partition(":")[0] for name in (*TINY, *memory.PAPER)}
+    tested = {name.partition(":")[0] for name in (*TINY, *SMALL, *memory.PAPER)}
     assert tested == {file.name for file in CONFIGS.glob("*.py")}
 
 
@@ -77,6 +93,28 @@ def test_minilm_is_pooled_as_it_was_trained(tmp_path):
     count = sum(leaf.size for leaf in jax.tree.leaves(plan.abstract.params))
     assert round(count / 2 / 1e6, 1) == 22.6  # without the pooler
     negatives.check_room(found.data, 10**6)
+
+
+@pytest.mark.parametrize(
+    ("name", "published", "trained"),
+    [
+        # A and B of query and value, rank 16, with 3 heads for keys and values
+        ("generator_smollm2.py", SMOLLM2, 30 * 16 * (576 + 576 + 576 + 192)),
+        ("retriever_bert.py:small", MINILM, 22_565_376),  # one encoder, no pooler
+    ],
+)
+def test_two_cores_train_what_they_can_hold(tmp_path, name, published, trained):
+    (tmp_path / "config.json").write_text(json.dumps(published))
+    found = config.load(str(CONFIGS / name), [f"model.pretrained={tmp_path}"])
+    model = experiment.model_config(found, published["vocab_size"], length=64)
+    if found.task == "retriever":
+        task = retriever_task(model, 0, shared=found.model.shared)
+        negatives.check_room(found.data, 10**6)
+    else:
+        task = generator_task(model, found.data.scored, "", found.data.allowed_edges)
+    plan = loop.make_plan(task, found.optimizer, found.loop)
+    count = sum(leaf.size for leaf in jax.tree.leaves(plan.abstract.params))
+    assert count == trained
 
 
 @pytest.mark.parametrize("name", [*TINY, *memory.PAPER])

@@ -92,10 +92,17 @@ class GeneratorData:
     lines to evaluate on; "" evaluates nothing, and the last parameters are kept. batch:
     rows of max_length tokens, each packed with examples.
 
-    copy_loss_weight: weight of the loss at forced tokens (*paper*: 1).
+    copy_loss_weight, open_loss_weight, span_loss_weight, title_loss_weight: weights of
+    the loss at forced tokens, where a mention may begin, where it may end, and where
+    titles part (*paper*: 1). max_candidates: of a surface form, those linked most; 0
+    for all. allowed_edges: the loss is that of a softmax over the tokens that decoding
+    allows, not over the whole vocabulary (*paper*: off); forced tokens have none.
+    prior_weight: p(entity | surface form) to this power, counted without the link at
+    hand, weighs the titles in that softmax, as it does in linking; the model then
+    learns what to add to the prior.
     mask_unlabelled_matches: no loss where the dictionary knows a mention that is not
     labelled (*paper*: off). word_noise: the share of words outside of mentions that are
-    replaced (*paper*: 0). All three need `kb`. scored: how many positions of a row
+    replaced (*paper*: 0). All of these need `kb`. scored: how many positions of a row
     logits are formed at, those of highest weight; 0 for all. Further positions with
     weight add no loss; their number is reported.
     """
@@ -108,6 +115,12 @@ class GeneratorData:
     dev_documents: int = 200
     instruction: str = INSTRUCTION
     copy_loss_weight: float = 1.0
+    open_loss_weight: float = 1.0
+    span_loss_weight: float = 1.0
+    title_loss_weight: float = 1.0
+    max_candidates: int = 0
+    allowed_edges: bool = False
+    prior_weight: float = 0.0
     mask_unlabelled_matches: bool = False
     word_noise: float = 0.0
     scored: int = 0
@@ -247,7 +260,7 @@ def parse(record: dict[str, Any]) -> Config:
 
 def _too_small(config: Config) -> Iterable[str]:
     """Counts and sizes below 1, or below 0 where 0 means none."""
-    may_be_none = {"warmup_steps", "scored", "mining_pool"}
+    may_be_none = {"warmup_steps", "scored", "mining_pool", "max_candidates"}
     may_be_none |= {"mined_per_window", "confusable_per_window"}
     for section in ("model", "data", "optimizer", "loop"):
         for name, value in dataclasses.asdict(getattr(config, section)).items():
@@ -280,6 +293,13 @@ def _contradictions(config: Config) -> Iterable[str]:
     if isinstance(data, GeneratorData):
         if data.scored > data.max_length:
             yield f"data.scored must be at most data.max_length = {data.max_length}"
+        if data.allowed_edges and data.copy_loss_weight:
+            yield (
+                "data.copy_loss_weight must be 0 with data.allowed_edges: a forced "
+                "token is the only one that is allowed"
+            )
+        if data.prior_weight and not data.allowed_edges:
+            yield "data.prior_weight needs data.allowed_edges"
         return
     if data.stride > data.window_length:
         yield f"data.stride must be at most data.window_length = {data.window_length}"
@@ -297,9 +317,9 @@ def check_paths(config: Config) -> None:
         needed = {"model.pretrained": model.pretrained}
     needed["data.documents"] = data.documents
     paper = isinstance(data, GeneratorData) and (
-        data.copy_loss_weight == 1
-        and not data.mask_unlabelled_matches
-        and not data.word_noise
+        data.copy_loss_weight == data.open_loss_weight == 1
+        and data.span_loss_weight == data.title_loss_weight == 1
+        and not (data.mask_unlabelled_matches or data.word_noise or data.allowed_edges)
     )
     if not paper:  # only the knowledge base knows where there is something to decide
         needed["data.kb"] = data.kb

@@ -22,10 +22,16 @@ from insgenel_jax.training.task import Task
 Sums = dict[str, tuple[jax.Array, jax.Array]]  # name -> sum, count
 
 
-def generator_task(config: ModelConfig, scored: int = 0, pretrained: str = "") -> Task:
+def generator_task(
+    config: ModelConfig,
+    scored: int = 0,
+    pretrained: str = "",
+    allowed_edges: bool = False,
+) -> Task:
     """Next-token loss on the target alone, by teacher forcing (*paper*, eq. 1).
 
-    pretrained: a model directory to begin with ("": from scratch).
+    pretrained: a model directory to begin with ("": from scratch). allowed_edges: among
+    the tokens that decoding allows, see training.config.
     scored: at how many positions of a row logits are formed, those of highest weight
     (0: at all). The loss is the same as long as no other position has weight.
     """
@@ -35,22 +41,35 @@ def generator_task(config: ModelConfig, scored: int = 0, pretrained: str = "") -
         split=functools.partial(parameters.split, config),
         abstract_params=functools.partial(models.abstract_params, config),
         param_shardings=functools.partial(models.param_shardings, config),
-        loss_sums=functools.partial(loss_sums, config, scored),
+        loss_sums=functools.partial(loss_sums, config, scored, allowed_edges),
         tokens=lambda batch: int(np.count_nonzero(batch["segments"])),
     )
 
 
 def loss_sums(
-    config: ModelConfig, scored: int, params: dict, batch: dict, key: PRNGKeyArray
+    config: ModelConfig,
+    scored: int,
+    allowed_edges: bool,
+    params: dict,
+    batch: dict,
+    key: PRNGKeyArray,
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """The weighted sum of losses over packed rows, and the sum of weights."""
     hidden = generator_hidden(config, params, batch, key)
     targets, weights = batch["targets"], batch["weights"]
+    others, biases = batch["others"], batch["biases"]
     if scored:
         weights, at = jax.lax.top_k(weights, scored)  # [B scored]
-        hidden = jnp.take_along_axis(hidden, at[..., None], axis=1)
         targets = jnp.take_along_axis(targets, at, axis=1)
-    losses = token_losses(models.unembed(config, params, hidden), targets)
+        hidden, others, biases = (
+            jnp.take_along_axis(x, at[..., None], axis=1)
+            for x in (hidden, others, biases)
+        )
+    logits = models.unembed(config, params, hidden)
+    if allowed_edges:
+        losses = edge_losses(edge_logits(logits, targets, others, biases))
+    else:
+        losses = token_losses(logits, targets)
     return jnp.sum(losses * weights), jnp.sum(weights)
 
 
@@ -77,43 +96,57 @@ def token_losses(
         return optax.softmax_cross_entropy_with_integer_labels(logits, targets)
 
 
-def margins(logits: Float[Array, "B T V"], batch: dict) -> Float[Array, "B T"]:
-    """Margin: the target's logit minus the logit of the other allowed edge.
+def edge_logits(
+    logits: Float[Array, "B T V"],
+    targets: Int[Array, "B T"],
+    others: Int[Array, "B T O"],
+    biases: Float[Array, "B T E"],
+) -> Float[Array, "B T E"]:
+    """Logit + bias of the target, then of the O = E - 1 other edges; -inf for none."""
+    edges = jnp.concatenate([targets[..., None], others], axis=-1)
+    found = jnp.take_along_axis(logits, jnp.maximum(edges, 0), axis=-1) + biases
+    return jnp.where(edges < 0, -jnp.inf, found)
 
-    Where there is no single other edge (the rival is NO_RIVAL), the logit of token 0 is
-    taken in its place, so the result means nothing there and must not be used.
-    """
-    both = jnp.stack([batch["targets"], jnp.maximum(batch["rivals"], 0)], axis=-1)
-    both = jnp.take_along_axis(logits, both, axis=-1)
-    return both[..., 0] - both[..., 1]
+
+def edge_losses(edges: Float[Array, "B T E"]) -> Float[Array, "B T"]:
+    """-log p(target) among the allowed edges, the target being the first of them."""
+    with jax.named_scope("loss"):
+        return jax.nn.logsumexp(edges, axis=-1) - edges[..., 0]
 
 
-def sum_measures(config: ModelConfig, params: dict, batch: dict) -> Sums:
+def sum_measures(
+    config: ModelConfig, allowed_edges: bool, params: dict, batch: dict
+) -> Sums:
     """`judge` of the model's logits on a batch, under teacher forcing."""
     hidden = generator_hidden(config, params, batch)
-    return judge(models.unembed(config, params, hidden), batch)
+    return judge(models.unembed(config, params, hidden), allowed_edges, batch)
 
 
-def judge(logits: Float[Array, "B T V"], batch: dict) -> Sums:
+def judge(logits: Float[Array, "B T V"], allowed_edges: bool, batch: dict) -> Sums:
     """Sums and counts of the loss and of how often the right edge wins.
 
-    Between two allowed edges the right one must have the higher logit: OPEN where a
-    link begins ("open recall"), copying where a match is not linked ("skip recall"),
-    and the mention's end ("span accuracy"). A token of a title, or one that is forced,
-    must be the first of the whole vocabulary ("title accuracy", "copy accuracy"), which
-    is harder than in decoding, where it competes with the allowed tokens only.
+    The right one must have a higher logit, with its bias, than the other allowed edges:
+    OPEN where a link begins ("open recall"), copying where a match is not linked ("skip
+    recall"), the mention's end ("span accuracy"), the tokens at which titles part
+    ("title accuracy"). Where no other edge is known (a forced token, or a title that
+    the dictionary does not have), it must be the first of the whole vocabulary.
+    allowed_edges: whether the loss is that of the allowed edges.
     """
-    losses, weights = token_losses(logits, batch["targets"]), batch["weights"]
-    kinds, decided = batch["kinds"], batch["rivals"] >= 0
-    right = margins(logits, batch) > 0
-    best = jnp.argmax(logits, axis=-1) == batch["targets"]
+    targets, kinds, weights = batch["targets"], batch["kinds"], batch["weights"]
+    edges = edge_logits(logits, targets, batch["others"], batch["biases"])
+    losses = edge_losses(edges) if allowed_edges else token_losses(logits, targets)
+    right = jnp.where(
+        batch["others"][..., 0] < 0,
+        jnp.argmax(logits, axis=-1) == targets,
+        edges[..., 0] > jnp.max(edges[..., 1:], axis=-1),
+    )
     return {
         "loss": (jnp.sum(losses * weights), jnp.sum(weights)),
-        "open recall": _rate(right, decided & (kinds == OPEN)),
-        "skip recall": _rate(right, decided & (kinds == SKIP)),
-        "span accuracy": _rate(right, decided & (kinds == SPAN)),
-        "title accuracy": _rate(best, kinds == TITLE),
-        "copy accuracy": _rate(best, kinds == FORCED),
+        "open recall": _rate(right, kinds == OPEN),
+        "skip recall": _rate(right, kinds == SKIP),
+        "span accuracy": _rate(right, kinds == SPAN),
+        "title accuracy": _rate(right, kinds == TITLE),
+        "copy accuracy": _rate(right, kinds == FORCED),
     }
 
 
@@ -124,10 +157,13 @@ def _rate(
 
 
 def generator_evaluator(
-    config: ModelConfig, batches: Sequence[dict], mesh: Mesh
+    config: ModelConfig,
+    batches: Sequence[dict],
+    mesh: Mesh,
+    allowed_edges: bool = False,
 ) -> Callable[[dict], dict[str, float]]:
     """evaluate(params) -> the mean of each measure of `judge` over fixed batches."""
-    run = jax.jit(functools.partial(sum_measures, config))
+    run = jax.jit(functools.partial(sum_measures, config, allowed_edges))
     batches = [{k: v for k, v in batch.items() if k != "ids"} for batch in batches]
 
     def evaluate(params: dict) -> dict[str, float]:

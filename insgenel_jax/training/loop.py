@@ -35,7 +35,7 @@ from insgenel_jax.training.state import (
 from insgenel_jax.training.task import Task
 
 # leaves of a batch that only the host reads
-HOST_ONLY = ("ids", "kinds", "rivals")
+HOST_ONLY = ("ids", "kinds")
 
 # Data iterators in which SIGTERM interrupted the reading of a batch. The list keeps
 # them alive: deleting an iterator closes it, and closing waits for the batch, which may

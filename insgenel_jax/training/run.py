@@ -115,7 +115,9 @@ def train_generator(
         tokenizer = load_tokenizer(config.model.tokenizer)
         kb = KnowledgeBase.open(data.kb) if data.kb else None
         model = model_config(config, tokenizer.size, data.max_length)
-        task = generator_task(model, data.scored, config.model.pretrained)
+        task = generator_task(
+            model, data.scored, config.model.pretrained, data.allowed_edges
+        )
         mesh = make_mesh(config, task)
         expand = generator_expand(tokenizer, kb, data)
         dataset = stream_examples(data.documents, expand, config.seed, counts)
@@ -128,7 +130,7 @@ def train_generator(
         if data.dev:
             examples = read_dev(config, plain, counts, rejects)
             batches = packing.pack_all(examples, data)
-            evaluate = generator_evaluator(model, batches, mesh)
+            evaluate = generator_evaluator(model, batches, mesh, data.allowed_edges)
     params = loop.train(
         task,
         config,

@@ -57,6 +57,9 @@ def test_argument_and_overrides_reach_the_settings(file):
         ("data.batch=-8", "data.batch must be at least 1, found -8"),
         ("optimizer.warmup_steps=-1", "optimizer.warmup_steps must be at least 0"),
         ("data.scored=65", "data.scored must be at most data.max_length = 64"),
+        ("data.allowed_edges=True", "data.copy_loss_weight must be 0"),
+        ("data.prior_weight=1", "data.prior_weight needs data.allowed_edges"),
+        ("data.confusable_per_window=1", "unknown config key"),
         ("model.family=bert", "model.family = 'bert' cannot be a generator"),
     ],
 )
@@ -119,6 +122,10 @@ def test_a_missing_file_and_a_missing_key_are_named(tmp_path, file):
         ),
         (
             ["data.documents=d", "data.mask_unlabelled_matches=True"],
+            ["model.tokenizer", "data.kb"],
+        ),
+        (
+            ["data.documents=d", "data.title_loss_weight=2"],
             ["model.tokenizer", "data.kb"],
         ),
     ],

@@ -29,6 +29,10 @@ def batch():
         "weights": weights.astype(np.float32),
         "segments": segments,
         "positions": positions,
+        "others": np.where(
+            rng.random((2, 10, 3)) < 0.5, -1, rng.integers(1, 20, (2, 10, 3))
+        ),
+        "biases": rng.normal(size=(2, 10, 4)).astype(np.float32),
     }
     return jax.tree.map(jnp.asarray, rows)
 
@@ -84,45 +88,79 @@ def test_dropout_needs_its_key_and_only_acts_in_training(batch):
         jax.jit(task.loss_sums)(params, batch, jax.random.key(i))[0] for i in (1, 2)
     )
     assert one != two
-    judged = batch | {"kinds": batch["segments"], "rivals": batch["segments"]}
-    loss, _ = generator.sum_measures(config, params, judged)["loss"]
+    judged = batch | {"kinds": batch["segments"]}
+    loss, _ = generator.sum_measures(config, False, params, judged)["loss"]
     assert loss not in (one, two)
 
 
-def test_decisions_are_judged_between_the_two_edges():
+def test_the_loss_of_allowed_edges_is_a_softmax_over_them(batch):
+    task = generator.generator_task(LLAMA, allowed_edges=True)
+    params = task.init(KEY, None)
+    hidden = generator.generator_hidden(LLAMA, params, batch)
+    logits = np.asarray(models.unembed(LLAMA, params, hidden), np.float64)
+    expected = 0.0
+    for b, t in np.ndindex(2, 10):
+        edges = [int(batch["targets"][b, t]), *batch["others"][b, t].tolist()]
+        with_bias = [
+            logits[b, t, edge] + float(batch["biases"][b, t, e])
+            for e, edge in enumerate(edges)
+            if edge >= 0
+        ]
+        log_p = with_bias[0] - np.log(np.exp(with_bias).sum())
+        expected -= log_p * float(batch["weights"][b, t])
+    (loss, _), grads = sums_and_grads(task)(params, batch, KEY)
+    np.testing.assert_allclose(loss, expected, rtol=1e-5)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(grads))
+
+
+def test_decisions_are_judged_among_the_allowed_edges():
     # OPEN is 3: links token 7, copies it, passes over 8, closes (4) before 5, a title
-    kinds = np.array([[OPEN, FORCED, SKIP, SPAN, TITLE]])
-    targets, rivals = np.array([[3, 7, 8, 4, 9]]), np.array([[7, -1, 3, 5, -1]])
-    logits = np.zeros((1, 5, 20), np.float32)
+    # with another beside it, a title that the dictionary does not have
+    kinds = np.array([[OPEN, FORCED, SKIP, SPAN, TITLE, TITLE]])
+    targets = np.array([[3, 7, 8, 4, 9, 9]])
+    others = np.array([[[7, -1], [-1, -1], [3, -1], [5, -1], [10, 11], [-1, -1]]])
+    logits = np.zeros((1, 6, 20), np.float32)
     logits[0, 0, [3, 7, 1]] = 1.0, 0.5, 9.0  # OPEN leads 7, whatever 1 says
     logits[0, 1, 6] = 1.0  # not 7
     logits[0, 2, [3, 8]] = 1.0, 0.5  # OPEN leads 8: wrong
     logits[0, 3, [4, 5]] = 2.0, 1.0
-    logits[0, 4, 9] = 1.0
+    logits[0, 4, [9, 11, 1]] = 1.0, 2.0, 9.0
+    logits[0, 5, [9, 1]] = 1.0, 9.0  # 1 leads the whole vocabulary
+    biases = np.zeros((1, 6, 3), np.float32)
     batch = {
         "kinds": kinds,
         "targets": targets,
-        "rivals": rivals,
-        "weights": np.ones((1, 5), np.float32),
+        "others": others,
+        "biases": biases,
+        "weights": np.ones((1, 6), np.float32),
     }
-    found = generator.judge(jnp.array(logits), jax.tree.map(jnp.asarray, batch))
-    del found["loss"]
-    assert {name: [int(x) for x in pair] for name, pair in found.items()} == {
+
+    def judge(**changes):
+        arrays = jax.tree.map(jnp.asarray, batch | changes)
+        found = generator.judge(jnp.array(logits), False, arrays)
+        del found["loss"]
+        return {name: [int(x) for x in pair] for name, pair in found.items()}
+
+    expected = {
         "open recall": [1, 1],
         "skip recall": [0, 1],
         "span accuracy": [1, 1],
-        "title accuracy": [1, 1],
+        "title accuracy": [0, 2],
         "copy accuracy": [0, 1],
     }
+    assert judge() == expected
+    biases[0, 4] = 0.0, 0.0, -1.5  # the prior does not believe in 11
+    assert judge() == expected | {"title accuracy": [1, 2]}
 
 
 def sums_and_grads(task):
     return jax.jit(jax.value_and_grad(task.loss_sums, has_aux=True))
 
 
-def test_scoring_only_the_positions_that_weigh_changes_nothing(batch):
+@pytest.mark.parametrize("edges", [False, True])
+def test_scoring_only_the_positions_that_weigh_changes_nothing(batch, edges):
     most = int((batch["weights"] > 0).sum(1).max())
-    whole, scored = (generator.generator_task(LLAMA, n) for n in (0, most))
+    whole, scored = (generator.generator_task(LLAMA, n, "", edges) for n in (0, most))
     params = whole.init(KEY, None)
     (one, count), grads = sums_and_grads(whole)(params, batch, KEY)
     (two, same), again = sums_and_grads(scored)(params, batch, KEY)

@@ -1,8 +1,10 @@
 """A training document in; the generator's examples out, one for each of its chunks.
 
-An example is {"columns": int32 [T, 4] of token, target, rival and kind, "id": "..."}:
-prompt and target as one sequence, the input of each position beside its target (teacher
-forcing), with what decisions.py says of it.
+An example is {"columns": int32 [T, 3 + OTHERS], "biases": float32 [T, 1 + OTHERS],
+"id"}: prompt and target as one sequence, the input of each position beside its target
+(teacher forcing), with what decisions.py says of it. The columns are token, target,
+kind, and the tokens of other edges (NO_EDGE where there are fewer); the biases those of
+the target and of the other edges.
 """
 
 from __future__ import annotations
@@ -10,10 +12,10 @@ from __future__ import annotations
 import collections
 import dataclasses
 import functools
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Int
 
 from insgenel_jax.kb.knowledge_base import KnowledgeBase
 from insgenel_jax.text.chunking import chunks
@@ -29,8 +31,8 @@ from insgenel_jax.tokenizer import Tokenizer
 from insgenel_jax.tokenizer.tokenizer import BOUNDARIES_OF_A_LINK
 from insgenel_jax.training.config import GeneratorData
 from insgenel_jax.training.data.decisions import (
-    NO_RIVAL,
     NONE,
+    Candidate,
     target_decisions,
     token_matches,
 )
@@ -39,14 +41,16 @@ from insgenel_jax.training.data.lengths import chunk_budget
 from insgenel_jax.training.data.noise import description_words, replace_words
 
 FORMS = 100_000  # surface forms whose titles are remembered
+OTHERS = 15  # other edges of a position that are kept, the likelier ones
+NO_EDGE = -1
 INSIDE_A_TOKEN = "mentions that start or end inside a token"
 
 
 class TitleIds:
-    """Token ids of titles, remembered."""
+    """Token ids of titles, remembered. most: candidates of a form, 0 for all."""
 
-    def __init__(self, tokenizer: Tokenizer, kb: KnowledgeBase | None):
-        self._tokenizer, self._kb = tokenizer, kb
+    def __init__(self, tokenizer: Tokenizer, kb: KnowledgeBase | None, most: int):
+        self._tokenizer, self._kb, self._most = tokenizer, kb, most or None
         self._by_title: dict[str, list[int]] = {}
         self.of_form = functools.lru_cache(maxsize=FORMS)(self._of_form)
 
@@ -56,13 +60,16 @@ class TitleIds:
             self._by_title[title] = encode_titles(self._tokenizer, [title])[0]
         return self._by_title[title]
 
-    def _of_form(self, form: int | None) -> list[list[int]]:
-        """The ids of the titles that the dictionary has for a surface form."""
+    def _of_form(self, form: int | None) -> list[Candidate]:
+        """The candidates that the dictionary has for a surface form, with counts."""
         if form is None or self._kb is None:
             return []
-        entities = self._kb.candidates(form)[0].tolist()
-        found = [self.of_title(self._kb.title(entity)) for entity in entities]
-        return [ids for ids in found if ids]
+        rows = zip(*(a.tolist() for a in self._kb.candidates(form)), strict=True)
+        found = [
+            (self.of_title(self._kb.title(entity)), float(count))
+            for entity, count in itertools.islice(rows, self._most)
+        ]
+        return [(ids, count) for ids, count in found if ids]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,7 +97,7 @@ def generator_expand(
         tokenizer=tokenizer,
         kb=kb,
         settings=settings,
-        titles=TitleIds(tokenizer, kb),
+        titles=TitleIds(tokenizer, kb, settings.max_candidates),
         budget=chunk_budget(tokenizer, settings),
         words=description_words(kb) if kb is not None and settings.word_noise else [],
     )
@@ -119,11 +126,11 @@ def expand_document(
     examples = []
     for number, (start, end) in enumerate(spans):
         inside = _cut(linked, start, end, counts)
-        columns = make_columns(inputs, text[start:end], inside, counts)
-        if len(columns) > settings.max_length:
+        example = make_example(inputs, text[start:end], inside, counts)
+        if len(example["columns"]) > settings.max_length:
             counts["chunks over max_length"] += 1
             continue
-        examples.append({"columns": columns, "id": f"{document.id}#{number}"})
+        examples.append(example | {"id": f"{document.id}#{number}"})
     return examples
 
 
@@ -163,21 +170,32 @@ def _cut(
     ]
 
 
-def make_columns(
+def make_example(
     inputs: Inputs, text: str, mentions: Sequence[Mention], counts: collections.Counter
-) -> Int[np.ndarray, "T 4"]:
-    """Token, target, rival and kind at each position of a chunk's prompt and target."""
-    tokenizer = inputs.tokenizer
+) -> dict[str, np.ndarray]:
+    """The columns and biases of a chunk's prompt and target."""
+    tokenizer, settings = inputs.tokenizer, inputs.settings
     tokens = encode_source(tokenizer, text)
     aligned, dropped = align(tokens, mentions)
     counts[INSIDE_A_TOKEN] += dropped
     links = [(i, j, inputs.titles.of_title(m.entity)) for i, j, m in aligned]
-    prompt = encode_prompt(tokenizer, inputs.settings.instruction, text)
+    prompt = encode_prompt(tokenizer, settings.instruction, text)
     ids = np.array(prompt + format_target(tokenizer, tokens, links), np.int32)
-    kinds, rivals = np.full((2, len(ids)), [[NONE], [NO_RIVAL]], np.int32)
-    matches = token_matches(tokens, text, inputs.kb)
     decisions = target_decisions(
-        tokenizer, tokens, links, matches, inputs.titles.of_form
+        tokenizer,
+        tokens,
+        links,
+        token_matches(tokens, text, inputs.kb),
+        inputs.titles.of_form,
+        settings.prior_weight,
     )
-    kinds[len(prompt) :], rivals[len(prompt) :] = zip(*decisions, strict=True)
-    return np.stack([ids[:-1], ids[1:], rivals[1:], kinds[1:]], axis=1)
+    columns = np.full((len(ids) - 1, 3 + OTHERS), NO_EDGE, np.int32)
+    columns[:, 0], columns[:, 1], columns[:, 2] = ids[:-1], ids[1:], NONE
+    biases = np.zeros((len(columns), 1 + OTHERS), np.float32)
+    # the last position of the prompt has the first token of the target as its target
+    for row, decision in enumerate(decisions, start=len(prompt) - 1):
+        others, known = decision.others[:OTHERS], decision.biases[: 1 + OTHERS]
+        columns[row, 2] = decision.kind
+        columns[row, 3 : 3 + len(others)] = others
+        biases[row, : len(known)] = known
+    return {"columns": columns, "biases": biases}

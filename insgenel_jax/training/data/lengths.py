@@ -69,7 +69,7 @@ def estimate_lengths(
 
 def _count_source(tokenizer: Tokenizer, columns: np.ndarray) -> int:
     """Source tokens in the target of an example: no title, no boundary, no EOS."""
-    targets = columns[columns[:, 3] != NONE, 1]
+    targets = columns[columns[:, 2] != NONE, 1]
     marks = [tokenizer.open, tokenizer.close, tokenizer.end, tokenizer.eos]
     begun = np.cumsum(targets == tokenizer.entity)
     in_title = begun > np.cumsum(targets == tokenizer.end)

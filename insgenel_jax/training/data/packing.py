@@ -12,7 +12,8 @@ import numpy as np
 from jaxtyping import Float
 
 from insgenel_jax.training.config import GeneratorData
-from insgenel_jax.training.data.decisions import FORCED, NONE, SKIP
+from insgenel_jax.training.data.chunks import NO_EDGE
+from insgenel_jax.training.data.decisions import FORCED, NONE, OPEN, SKIP, SPAN, TITLE
 
 
 def pack(
@@ -23,15 +24,16 @@ def pack(
 ) -> grain.IterDataset:
     """Pack examples first-fit into rows of max_length; stack `batch` rows.
 
-    A batch has tokens, targets, rivals, kinds, segments, positions int32 [B T] and
-    weights float32 [B T]. Positions restart in each segment, and segment 0 is padding.
-    ids: the examples in each row, a list of names. Positions with weight at which no
-    logits are formed (beyond `scored`) are counted.
+    A batch has tokens, targets, kinds, segments, positions int32 [B T], others int32
+    [B T O], weights float32 [B T] and biases float32 [B T 1+O], see chunks.py for the
+    other edges and their biases. Positions restart in each segment, and segment 0 is
+    padding. ids: the examples in each row, a list of names. Positions with weight at
+    which no logits are formed (beyond `scored`) are counted.
     """
     rows = settings.batch // jax.process_count()
     packed = grain.experimental.FirstFitPackIterDataset(
         dataset,
-        length_struct={"columns": settings.max_length},
+        length_struct=dict.fromkeys(("columns", "biases"), settings.max_length),
         meta_features=["id"],
         num_packing_bins=2 * rows,
         seed=seed,
@@ -49,7 +51,11 @@ def pack_all(examples: Sequence[dict], settings: GeneratorData) -> list[dict]:
     for batch in batches[-1:]:
         for name in batch.keys() - {"ids"}:
             missing = rows - len(batch[name])
-            batch[name] = np.pad(batch[name], ((0, missing), (0, 0)))
+            rest = ((0, 0),) * (batch[name].ndim - 1)
+            empty = NO_EDGE if name == "others" else 0
+            batch[name] = np.pad(
+                batch[name], ((0, missing), *rest), constant_values=empty
+            )
     return batches
 
 
@@ -58,29 +64,42 @@ def kind_weights(settings: GeneratorData) -> Float[np.ndarray, " 6"]:
     weights = np.ones(6, np.float32)
     weights[NONE] = 0.0
     weights[FORCED] = settings.copy_loss_weight
-    weights[SKIP] = 0.0 if settings.mask_unlabelled_matches else 1.0
+    weights[OPEN] = weights[SKIP] = settings.open_loss_weight
+    weights[SPAN] = settings.span_loss_weight
+    weights[TITLE] = settings.title_loss_weight
+    if settings.mask_unlabelled_matches:
+        weights[SKIP] = 0.0
     return weights
 
 
 def _stack_counted(
     rows: Sequence[dict], *, settings: GeneratorData, counts: collections.Counter
 ) -> dict:
-    batch = _stack(rows, kind_weights(settings))
+    batch = _stack(rows, kind_weights(settings), settings.allowed_edges)
     scored = settings.scored or settings.max_length
     over = np.count_nonzero(batch["weights"], axis=1) - scored
     counts["scored positions left out"] += int(np.maximum(over, 0).sum())
     return batch
 
 
-def _stack(rows: Sequence[dict], weights: Float[np.ndarray, " 6"]) -> dict:
+def _stack(
+    rows: Sequence[dict], kind_weights: Float[np.ndarray, " 6"], allowed_edges: bool
+) -> dict:
     columns = np.stack([row["columns"] for row in rows])
-    tokens, targets, rivals, kinds = np.ascontiguousarray(np.moveaxis(columns, -1, 0))
+    tokens, targets, kinds = np.ascontiguousarray(np.moveaxis(columns[..., :3], -1, 0))
+    others = np.ascontiguousarray(columns[..., 3:])
+    # padding is all zeros, which would be tokens
+    others[kinds == NONE] = NO_EDGE
+    weights = kind_weights[kinds]
+    if allowed_edges:  # one edge alone is certain, and teaches nothing
+        weights = np.where(others[..., 0] == NO_EDGE, np.float32(0), weights)
     return {
         "tokens": tokens,
         "targets": targets,
-        "rivals": rivals,
         "kinds": kinds,
-        "weights": weights[kinds],
+        "others": others,
+        "weights": weights,
+        "biases": np.stack([row["biases"] for row in rows]),
         "segments": np.stack([row["columns_segment_ids"] for row in rows]),
         "positions": np.stack([row["columns_positions"] for row in rows]),
         "ids": [list(row["id"]) for row in rows],

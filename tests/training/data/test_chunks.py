@@ -5,8 +5,13 @@ import dataclasses
 
 from insgenel_jax import mini_world
 from insgenel_jax.text.document import Document, Mention
-from insgenel_jax.text.linked_text import encode_prompt, encode_source, parse_target
-from insgenel_jax.training.data.chunks import generator_expand
+from insgenel_jax.text.linked_text import (
+    encode_prompt,
+    encode_source,
+    encode_titles,
+    parse_target,
+)
+from insgenel_jax.training.data.chunks import TitleIds, generator_expand
 from insgenel_jax.training.data.decisions import OPEN
 
 
@@ -19,7 +24,7 @@ def expand(make_config, tokenizer, kb, document, **changes):
 
 def split(tokenizer, example):
     """Prompt ids, target ids and the kinds of the target of an example."""
-    tokens, targets, _, kinds = example["columns"].T
+    tokens, targets, kinds = example["columns"][:, :3].T
     ids = [int(tokens[0]), *targets.tolist()]
     start = ids.index(tokenizer.eos) + 1
     assert not kinds[: start - 1].any()
@@ -80,3 +85,13 @@ def test_a_long_document_is_cut_into_chunks_that_fit(make_config, tokenizer, kb)
     assert opened == len(mentions) - counts["mentions cut by a chunk"]
     assert opened >= len(mentions) - 1
     assert [e["id"] for e in found] == [f"long#{i}" for i in range(len(found))]
+
+
+def test_candidates_are_those_that_a_form_names_most(tokenizer, kb):
+    form = kb.form("Python")
+    entities, counts = kb.candidates(form)
+    found = TitleIds(tokenizer, kb, 2).of_form(form)
+    assert [count for _, count in found] == counts[:2].tolist()
+    titles = [encode_titles(tokenizer, [kb.title(int(e))])[0] for e in entities[:2]]
+    assert [ids for ids, _ in found] == titles
+    assert len(TitleIds(tokenizer, kb, 0).of_form(form)) == len(entities) > 2

@@ -8,7 +8,7 @@ import numpy as np
 
 from insgenel_jax import mini_world
 from insgenel_jax.training.data import documents, packing
-from insgenel_jax.training.data.chunks import generator_expand
+from insgenel_jax.training.data.chunks import NO_EDGE, OTHERS, generator_expand
 from insgenel_jax.training.data.decisions import FORCED, NONE, OPEN, SKIP, SPAN, TITLE
 
 
@@ -21,6 +21,21 @@ def test_weights_follow_the_settings(make_config):
     assert weights() == [0, 1, 1, 1, 1, 1]
     assert weights(copy_loss_weight=0.25) == [0, 0.25, 1, 1, 1, 1]
     assert weights(mask_unlabelled_matches=True) == [0, 1, 0, 1, 1, 1]
+    changed = weights(open_loss_weight=0.5, span_loss_weight=0.25, title_loss_weight=2)
+    assert changed == [0, 1, 0.5, 0.5, 0.25, 2]
+
+
+def test_only_positions_with_another_edge_weigh_in_the_loss_of_allowed_edges(
+    make_config, tokenizer, kb
+):
+    changes = {"data.allowed_edges": True, "data.copy_loss_weight": 0}
+    data, counts = make_config("generator", changes).data, collections.Counter()
+    expand = generator_expand(tokenizer, kb, data)
+    found = expand(mini_world.paragraphs("dev", 1)[0], counts)
+    [batch] = packing.pack_all(found, data)
+    alone = batch["others"][..., 0] == NO_EDGE
+    assert not batch["weights"][alone].any() and batch["weights"][~alone].all()
+    assert (batch["kinds"][~alone] != FORCED).all() and (~alone).sum() > 5
 
 
 def batches(make_config, tokenizer, kb, seed=0):
@@ -35,7 +50,11 @@ def test_batches_hold_whole_examples_in_segments(make_config, tokenizer, kb):
     dataset, counts = batches(make_config, tokenizer, kb)
     rows = list(itertools.islice(iter(dataset), 6))
     for batch in rows:
-        assert {batch[name].shape for name in batch if name != "ids"} == {(4, 256)}
+        shapes = {name: batch[name].shape for name in batch if name != "ids"}
+        assert shapes.pop("others") == (4, 256, OTHERS)
+        assert shapes.pop("biases") == (4, 256, 1 + OTHERS)
+        assert set(shapes.values()) == {(4, 256)}
+        assert (batch["others"][batch["segments"] == 0] == NO_EDGE).all()
         for b, ids in enumerate(batch["ids"]):
             segments, positions = batch["segments"][b], batch["positions"][b]
             assert len(ids) == segments.max()
