@@ -131,4 +131,4 @@ def _make_small(config: ml_collections.ConfigDict) -> None:
         }
     )
     config.optimizer.update({"learning_rate": 1e-4, "warmup_steps": 20})
-    config.loop.update({"steps": 300, "evaluate_steps": 100, "checkpoint_steps": 50})
+    config.loop.update({"steps": 200, "evaluate_steps": 100, "checkpoint_steps": 25})
