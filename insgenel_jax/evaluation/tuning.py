@@ -45,11 +45,11 @@ THRESHOLDS: tuple[float, ...] = tuple(round(0.05 * i, 2) for i in range(20))
 # Setting -> the values that are tried, neighbours alike. Weights begin with a value
 # that settles a decision whatever the model says.
 SPACE: dict[str, tuple[Any, ...]] = {
-    "prior_weight": (1e6, 30.0, 10.0, 3.0, 1.0, 0.3, 0.0),
+    "prior_weight": (1e6, 100.0, 30.0, 10.0, 3.0, 1.0, 0.3, 0.0),
     "mention_bias": (1e3, 8.0, 5.0, 3.0, 2.0, 1.0, 0.0, -2.0),
     "length_bias": (1e3, 5.0, 2.0, 1.0, 0.0, -1.0),
     "link_weight": (0.0, 0.3, 0.6, 1.0, 1.5, 2.0),
-    "retriever_weight": (0.0, 0.3, 1.0, 3.0, 10.0),
+    "retriever_weight": (0.0, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0),
     "retrieval": ("rank", "limit"),
     "max_candidates": (50, 20, 10, 5),
     "selection": ("greedy", "marginal"),
@@ -66,6 +66,8 @@ LOOKUP = {"mention_bias": 1e3, "length_bias": 1e3, "prior_weight": 1e6}
 # one at a time, may miss what moderate ones reach together.
 MODERATE = {"mention_bias": 0.0, "length_bias": 1.0, "prior_weight": 1.0}
 MODERATE |= {"link_weight": 1.0}
+# Prior and retriever decide; so small beside them, the generator breaks ties.
+RANKED = {"prior_weight": 100.0, "retriever_weight": 30.0}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -231,8 +233,14 @@ def make_starts(
         lookup["max_candidates"] = own["max_candidates"]
     if "retrieval" in space:
         lookup["retrieval"] = "rank"  # the dictionary limits, as in the baseline
-    moderate = lookup | MODERATE
-    return {"lookup baseline": lookup, "as stored": own, "moderate weights": moderate}
+    starts = {
+        "lookup baseline": lookup,
+        "as stored": own,
+        "moderate weights": lookup | MODERATE,
+    }
+    if "retriever_weight" in space:
+        starts["ranked by the retriever"] = lookup | RANKED
+    return starts
 
 
 def calibrate(

@@ -210,8 +210,10 @@ def test_where_a_search_begins(linker_path, dev):
         "lookup baseline": ("rank", 7),
         "as stored": ("limit", 7),
         "moderate weights": ("rank", 7),
+        "ranked by the retriever": ("rank", 7),
     }
     alone = tuning.make_starts(linker, dev, None, SMALL)
+    assert len(alone) == 3  # without a retriever, nothing is ranked by one
     assert not {"retrieval", "max_candidates"} & set().union(*alone.values())
 
 
