@@ -1,11 +1,12 @@
 """Entry point: studies of what a choice brings and costs.
 
 python -m insgenel_jax.study surface-forms --kb DIR --documents FILE --out DIR
+python -m insgenel_jax.study given-mentions --linker DIR --documents FILE --out DIR
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -21,7 +22,7 @@ from insgenel_jax.evaluation.scoring import make_resolve
 from insgenel_jax.kb.knowledge_base import KnowledgeBase
 from insgenel_jax.studies import surface_form_report
 from insgenel_jax.studies.surface_forms import Retrieve, study_surface_forms
-from insgenel_jax.text.document import Document
+from insgenel_jax.text.document import Document, loads
 from insgenel_jax.text.formats.documents import read_documents
 from insgenel_jax.text.formats.rejects import InputError, Rejects
 
@@ -81,6 +82,73 @@ def surface_forms(
         out.mkdir(parents=True, exist_ok=True)
         surface_form_report.write_json(outputs[0], rows)
         surface_form_report.draw(outputs[1], rows)
+
+
+@app.command()
+@cli.user_errors()
+def given_mentions(
+    linker: Annotated[Path, typer.Option(help="Linker directory.")],
+    documents: Annotated[Path, typer.Option(help="Labelled documents, JSONL.")],
+    out: Annotated[Path, typer.Option(help="Directory to write to.")],
+    train: Annotated[
+        Path | None,
+        typer.Option(help="Training documents, for bags of words; not those above."),
+    ] = None,
+    mentions: Annotated[
+        int | None, typer.Option(min=1, help="The most mentions; whole documents.")
+    ] = None,
+    redirects: Annotated[
+        Path | None, typer.Option(help="TSV of alias and title, to find golds by.")
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Linker setting, key=value; repeatable."),
+    ] = None,
+) -> None:
+    """How well entities of given mentions are chosen, by prior, retriever, generator."""
+    outputs = [out / name for name in ("given_mentions.json", "rejects.jsonl")]
+    inputs = [documents, *([] if redirects is None else [redirects])]
+    for path in inputs:
+        cli.check_input(path)
+    folders = [linker, *([] if train is None else [train])]
+    for path in folders:
+        artifact.read(path)
+    for path in outputs:
+        cli.check_output(path)
+    cli.check_apart(outputs, [*inputs, *folders])
+    settings = cli.parse_settings(set_ or [])
+    cli.check_effect(settings, linker)
+
+    from insgenel_jax.linker import Linker  # only now: they load JAX
+    from insgenel_jax.studies import given_mention_report
+    from insgenel_jax.studies.given_mentions import study_given_mentions
+
+    console = rich.get_console()
+    with cli.rejecting(outputs[-1], console) as rejects, console.status("") as status:
+        (labelled,) = _read_sets([documents], rejects).values()
+        with cli.opening(linker, "linker"):
+            opened = Linker.from_pretrained(linker, calibrated=False, **settings)
+        table = {} if redirects is None else read_redirects(redirects, rejects)
+        study = study_given_mentions(
+            opened,
+            labelled,
+            make_resolve(table, opened.kb),
+            train=None if train is None else _read_training(train),
+            most=mentions,
+            progress=lambda message: status.update(Text(message)),
+        )
+        for shown in given_mention_report.make_tables(study):
+            console.print(shown)
+        out.mkdir(parents=True, exist_ok=True)
+        given_mention_report.write_json(outputs[0], study)
+
+
+def _read_training(path: Path) -> Iterator[Document]:
+    """The training documents of a directory, as `prepare` writes it."""
+    from insgenel_jax.training.data.documents import open_records  # it loads JAX
+
+    for record in open_records(str(path)):
+        yield loads(record)
 
 
 def _read_sets(paths: Sequence[Path], rejects: Rejects) -> dict[str, list[Document]]:
