@@ -6,7 +6,7 @@ python -m insgenel_jax.study given-mentions --linker DIR --documents FILE --out 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -19,10 +19,11 @@ from rich.text import Text
 from insgenel_jax import artifact, cli
 from insgenel_jax.evaluation.files import read_redirects
 from insgenel_jax.evaluation.scoring import make_resolve
+from insgenel_jax.kb.build.training_documents import read_training_documents
 from insgenel_jax.kb.knowledge_base import KnowledgeBase
 from insgenel_jax.studies import surface_form_report
 from insgenel_jax.studies.surface_forms import Retrieve, study_surface_forms
-from insgenel_jax.text.document import Document, loads
+from insgenel_jax.text.document import Document
 from insgenel_jax.text.formats.documents import read_documents
 from insgenel_jax.text.formats.rejects import InputError, Rejects
 
@@ -105,7 +106,7 @@ def given_mentions(
         typer.Option("--set", help="Linker setting, key=value; repeatable."),
     ] = None,
 ) -> None:
-    """How well entities of given mentions are chosen, by prior, retriever, generator."""
+    """How well prior, retriever and generator choose entities of given mentions."""
     outputs = [out / name for name in ("given_mentions.json", "rejects.jsonl")]
     inputs = [documents, *([] if redirects is None else [redirects])]
     for path in inputs:
@@ -133,22 +134,16 @@ def given_mentions(
             opened,
             labelled,
             make_resolve(table, opened.kb),
-            train=None if train is None else _read_training(train),
+            train=None if train is None else read_training_documents(train),
             most=mentions,
             progress=lambda message: status.update(Text(message)),
         )
         for shown in given_mention_report.make_tables(study):
             console.print(shown)
+        for feature, reason in study.skipped.items():
+            console.print(Text(f"skipped: {feature}, because {reason}"))
         out.mkdir(parents=True, exist_ok=True)
         given_mention_report.write_json(outputs[0], study)
-
-
-def _read_training(path: Path) -> Iterator[Document]:
-    """The training documents of a directory, as `prepare` writes it."""
-    from insgenel_jax.training.data.documents import open_records  # it loads JAX
-
-    for record in open_records(str(path)):
-        yield loads(record)
 
 
 def _read_sets(paths: Sequence[Path], rejects: Rejects) -> dict[str, list[Document]]:

@@ -1,9 +1,10 @@
-"""Training documents in; for each entity the words around its links, and how like the
-words around a mention they are, out."""
+"""Training documents in; for each entity the words around its links, and how well they
+explain the words around a mention, out: naive Bayes."""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
@@ -16,29 +17,52 @@ from insgenel_jax.kb.occurrences import stop_words
 from insgenel_jax.text.document import WORD, Document
 
 WINDOW = 50  # words to either side of a mention, stop words among them
+# Words of all bags together that are added to each bag. (Of 50 to 5,000, and beside
+# the cosine of tf-idf vectors, 1,000 was best by a little, in cross-fitting on 2,500
+# mentions of held-out articles.)
+SMOOTHING = 1000.0
 
 
 @dataclasses.dataclass(frozen=True)
 class Bags:
-    """The bags of words of E entities over V words, as tf-idf vectors of length 1.
+    """The bags of words of E entities, over V words.
 
-    A word weighs (1 + ln tf) * ln((1 + E) / (1 + df)); df is how many of the bags have
-    it. An entity without links has a vector of zeros. rows: entity -> its vector's row;
-    columns: word -> column.
+    rows: entity -> row; columns: word -> column. counts: of each word in each bag.
     """
 
     rows: Mapping[int, int]
     columns: Mapping[str, int]
-    idf: Float[np.ndarray, " V"]
-    vectors: sparse.csr_array
+    counts: sparse.csr_array  # [E, V]
 
     def score(
-        self, words: Sequence[str], entities: Int[np.ndarray, " n"]
+        self,
+        words: Sequence[str],
+        entities: Int[np.ndarray, " n"],
+        smoothing: float = SMOOTHING,
     ) -> Float[np.ndarray, " n"]:
-        """The cosine of each entity's vector and that of the words around a mention."""
+        """How much more probable words are around each entity than around any.
+
+        That is the mean, over those words that some bag has, of ln p(word | entity) -
+        ln p(word). p(word) is the word's share of all bags together; p(word | entity)
+        is its share of the entity's bag with `smoothing` words of these added. It is 0
+        for an entity without links, and where no word is known.
+        """
+        columns = [self.columns[word] for word in words if word in self.columns]
         rows = [self.rows[entity] for entity in entities.tolist()]
-        query = _weigh(_count([Counter(words)], self.columns), self.idf)
-        return (self.vectors[rows] @ query.T).toarray()[:, 0]
+        if not columns:
+            return np.zeros(len(rows))
+        background = self._shares[columns]
+        own = self.counts[rows]
+        totals = own.sum(axis=1)[:, None]
+        seen = own[:, columns].toarray()  # [n, words]
+        given = (seen + smoothing * background) / (totals + smoothing)
+        return np.mean(np.log(given) - np.log(background), axis=1)
+
+    @functools.cached_property
+    def _shares(self) -> Float[np.ndarray, " V"]:
+        """The share of each word in all bags together."""
+        counts = self.counts.sum(axis=0)
+        return counts / counts.sum()
 
 
 def words_around(text: str, start: int, end: int, window: int = WINDOW) -> list[str]:
@@ -65,28 +89,12 @@ def collect_bags(
                 around = words_around(document.text, mention.start, mention.end)
                 bags[entity].update(around)
     columns = {word: i for i, word in enumerate(sorted(set().union(*bags.values())))}
-    counts = _count(list(bags.values()), columns)
-    df = np.bincount(counts.indices, minlength=len(columns))
-    idf = np.log((1 + len(bags)) / (1 + df))
-    rows = {entity: i for i, entity in enumerate(bags)}
-    return Bags(rows, columns, idf, _weigh(counts, idf))
-
-
-def _count(
-    bags: Sequence[Counter[str]], columns: Mapping[str, int]
-) -> sparse.csr_array:
-    """The counts of the known words, a row for each bag."""
-    known = [{columns[w]: n for w, n in bag.items() if w in columns} for bag in bags]
-    indptr = np.cumsum([0, *map(len, known)])
-    indices = np.array([column for bag in known for column in bag], np.int64)
-    counts = np.array([count for bag in known for count in bag.values()], np.float64)
-    return sparse.csr_array((counts, indices, indptr), (len(bags), len(columns)))
-
-
-def _weigh(counts: sparse.csr_array, idf: Float[np.ndarray, " V"]) -> sparse.csr_array:
-    """Counts as tf-idf vectors of length 1; a row without weight stays zero."""
-    weights = (1 + np.log(counts.data)) * idf[counts.indices]
-    weighed = sparse.csr_array((weights, counts.indices, counts.indptr), counts.shape)
-    lengths = np.sqrt((weighed**2).sum(axis=1))
-    scale = np.divide(1, lengths, out=np.zeros(len(lengths)), where=lengths > 0)
-    return sparse.csr_array(sparse.diags_array(scale) @ weighed)
+    indptr = np.cumsum([0, *map(len, bags.values())])
+    indices = [columns[word] for bag in bags.values() for word in bag]
+    counts = [float(count) for bag in bags.values() for count in bag.values()]
+    shape = len(bags), len(columns)
+    return Bags(
+        rows={entity: i for i, entity in enumerate(bags)},
+        columns=columns,
+        counts=sparse.csr_array((counts, indices, indptr), shape),
+    )

@@ -31,8 +31,6 @@ def accuracy_table(study: Study) -> Table:
         shares = (row.accuracy, row.quality.error, row.quality.auroc)
         shown = ["-" if math.isnan(x) else f"{100 * x:.1f}" for x in shares]
         table.add_row(row.system, *shown, Text(_weights(row)))
-    for feature, reason in study.skipped.items():
-        table.add_row(Text(f"{feature}: skipped, {reason}"))
     return table
 
 

@@ -27,7 +27,7 @@ from insgenel_jax.studies.candidate_scores import (
     score_by_retriever,
 )
 from insgenel_jax.studies.choice import Choice, fit, probabilities
-from insgenel_jax.text.document import Document
+from insgenel_jax.text.document import Document, Mention
 from insgenel_jax.text.formats.rejects import InputError
 
 HALVES = 2
@@ -91,9 +91,8 @@ class Difference:
 class Study:
     """What was found. documents, mentions, candidates: those chosen among.
 
-    left_out: gold mentions, by the reason, see `REASONS`, of the documents that were
-    read; the last reason of those that were scored. skipped: features that cannot be
-    had, and why.
+    left_out: the other gold mentions of the documents taken, by the reason, see
+    `REASONS`. skipped: features that cannot be had, and why.
     """
 
     documents: int
@@ -123,8 +122,7 @@ def study_given_mentions(
     Raises InputError where no mention is left to choose for.
     """
     kb, limit = linker.kb, linker.settings.max_candidates
-    golds, left_out = find_golds(kb, documents, resolve, limit)
-    golds = sample(documents, golds, len(golds) if most is None else most)
+    golds, left_out = find_golds(kb, documents, resolve, limit, most)
     progress(f"the generator reads {len(golds):,} mentions")
     of_generator = score_by_generator(linker, documents, golds)
     kept = [i for i, own in enumerate(of_generator) if own is not None]
@@ -176,33 +174,61 @@ def find_golds(
     kb: KnowledgeBase,
     documents: Sequence[Document],
     resolve: scoring.Resolve,
-    most: int | None,
+    limit: int | None,
+    most: int | None = None,
 ) -> tuple[list[Gold], Counter[str]]:
     """The gold mentions with something to choose; the others, counted by the reason.
 
-    most: that many candidates are kept of each, those of highest prior; None: all.
+    limit: that many candidates are kept of each, those of highest prior. most: that
+    many mentions are taken. Documents are taken whole, in the order of a hash of their
+    id, up to the first that does not fit. None: no limit.
     """
-    golds, left_out = [], Counter()
-    for number, document in enumerate(documents):
-        for mention in document.mentions:
-            if mention.entity is None:
-                continue
-            entity = find_entity(mention, kb, resolve)
-            form = kb.form(document.text[mention.start : mention.end])
-            reason = _reason(kb, entity, form, most)
-            if reason is not None:
-                left_out[reason] += 1
-                continue
-            entities, counts = (column[:most] for column in kb.candidates(form))
-            log_prior = np.log(counts / counts.sum())
-            right = int(np.flatnonzero(entities == entity)[0])
-            span = mention.start, mention.end
-            golds.append(Gold(number, *span, entities, log_prior, right))
+    golds: list[Gold] = []
+    left_out: Counter[str] = Counter()
+    for number in sorted(range(len(documents)), key=lambda i: _hash_id(documents[i])):
+        own, reasons = [], Counter()
+        for mention in documents[number].mentions:
+            if mention.entity is not None:
+                surface = documents[number].text[mention.start : mention.end]
+                entity, form = find_entity(mention, kb, resolve), kb.form(surface)
+                reason = _reason(kb, entity, form, limit)
+                if reason is None:
+                    own.append(_make_gold(kb, number, mention, entity, form, limit))
+                else:
+                    reasons[reason] += 1
+        if most is not None and len(golds) + len(own) > most:
+            break
+        golds += own
+        left_out += reasons
     return golds, left_out
 
 
+def _hash_id(document: Document) -> str:
+    return hash_text(document.id)
+
+
+def _make_gold(
+    kb: KnowledgeBase,
+    number: int,
+    mention: Mention,
+    entity: int,
+    form: int,
+    limit: int | None,
+) -> Gold:
+    """The gold of a mention of document `number`, with its first candidates."""
+    entities, counts = (column[:limit] for column in kb.candidates(form))
+    return Gold(
+        document=number,
+        start=mention.start,
+        end=mention.end,
+        entities=entities,
+        log_prior=np.log(counts / counts.sum()),
+        gold=int(np.flatnonzero(entities == entity)[0]),
+    )
+
+
 def _reason(
-    kb: KnowledgeBase, entity: int | None, form: int | None, most: int | None
+    kb: KnowledgeBase, entity: int | None, form: int | None, limit: int | None
 ) -> str | None:
     """Why a gold is left out; None where it is not."""
     if entity is None:
@@ -214,27 +240,8 @@ def _reason(
         return REASONS[2]
     if len(entities) < 2:
         return REASONS[3]
-    kept = entities[:most]
+    kept = entities[:limit]
     return REASONS[4] if entity not in kept or len(kept) < 2 else None
-
-
-def sample(
-    documents: Sequence[Document], golds: Sequence[Gold], most: int
-) -> list[Gold]:
-    """The golds of whole documents, at most `most` of them.
-
-    Documents are taken in the order of a hash of their id, up to the first that does
-    not fit.
-    """
-    by_document: dict[int, list[Gold]] = {}
-    for gold in golds:
-        by_document.setdefault(gold.document, []).append(gold)
-    taken: list[Gold] = []
-    for number in sorted(by_document, key=lambda i: hash_text(documents[i].id)):
-        if len(taken) + len(by_document[number]) > most:
-            break
-        taken += by_document[number]
-    return taken
 
 
 def score_by_bags(
