@@ -164,13 +164,14 @@ def score_titles(
         closed[i : block.end[i]] = i
     scores = []
     for close in np.unique(closed[ends]).tolist():
-        of_mention = ends[closed[ends] == close]
         if close >= 0:
-            edge = int(block.edge[close])
+            edge, linked = int(block.edge[close]), total[close]
         else:
             edge = next(e for e in reversed(before) if table.kind[e] == CLOSE)
-        given = total[close] if close >= 0 else 0.0
-        entities = table.value[block.edge[of_mention]]
-        ln_p = total[of_mention] - given
-        scores.append(TitleScores(int(table.value[edge]), entities, ln_p))
+            linked = 0.0
+        own = ends[closed[ends] == close]
+        entities = table.value[block.edge[own]]
+        scores.append(
+            TitleScores(int(table.value[edge]), entities, total[own] - linked)
+        )
     return scores

@@ -82,7 +82,7 @@ def score_by_generator(
     the scores themselves are the generator's, without priors. A candidate whose title
     has the tokens of another's shares its score. None for a mention that is not
     scored: it starts or ends inside a token, no chunk holds it with all its
-    candidates, or it overlaps one that was linked.
+    candidates, or it starts inside one that was linked.
     """
     # every candidate of the dictionary is allowed, also those that are not retrieved
     linker = linker.with_settings(system="insgenel", titles="candidates")

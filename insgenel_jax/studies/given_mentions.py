@@ -250,7 +250,7 @@ def score_by_bags(
     documents: Sequence[Document],
     golds: Sequence[Gold],
 ) -> list[Float[np.ndarray, " _"]]:
-    """How like each candidate's bag of words the words around its gold are."""
+    """How well each candidate's bag explains the words around its gold."""
     entities = {entity for gold in golds for entity in gold.entities.tolist()}
     bags = collect_bags(train, kb.find, entities)
     return [
