@@ -19,7 +19,7 @@ from rich.text import Text
 from insgenel_jax import artifact, cli
 from insgenel_jax.evaluation.files import read_redirects
 from insgenel_jax.evaluation.scoring import make_resolve
-from insgenel_jax.kb.build.training_documents import read_training_documents
+from insgenel_jax.kb.build import training_documents
 from insgenel_jax.kb.knowledge_base import KnowledgeBase
 from insgenel_jax.studies import surface_form_report
 from insgenel_jax.studies.surface_forms import Retrieve, study_surface_forms
@@ -111,12 +111,13 @@ def given_mentions(
     inputs = [documents, *([] if redirects is None else [redirects])]
     for path in inputs:
         cli.check_input(path)
-    folders = [linker, *([] if train is None else [train])]
-    for path in folders:
-        artifact.read(path)
+    artifact.read(linker)
+    if train is not None:
+        inputs.append(train)
+        artifact.check(train, training_documents.KIND, training_documents.VERSION)
     for path in outputs:
         cli.check_output(path)
-    cli.check_apart(outputs, [*inputs, *folders])
+    cli.check_apart(outputs, [*inputs, linker])
     settings = cli.parse_settings(set_ or [])
     cli.check_effect(settings, linker)
 
@@ -134,7 +135,9 @@ def given_mentions(
             opened,
             labelled,
             make_resolve(table, opened.kb),
-            train=None if train is None else read_training_documents(train),
+            train=None
+            if train is None
+            else training_documents.read_training_documents(train),
             most=mentions,
             progress=lambda message: status.update(Text(message)),
         )

@@ -138,6 +138,7 @@ def test_given_mentions_of_insgenel(tmp_path, mini, linker_path):
 GIVEN_ERRORS = {
     "no linker": ("--linker no", "no: expected"),
     "no training documents": ("--train no", "no: expected"),
+    "train is something else": ("--train kb", "training-documents"),
     "unknown setting": ("--set colour=red", "colour"),
     "too few mentions": ("--mentions 1", "or more than 1 mentions"),
 }
@@ -150,7 +151,7 @@ def test_user_errors_of_given_mentions(tmp_path, mini, linker_path, monkeypatch,
     options = {"--linker": linker_path, "--documents": mini / "dev.jsonl"}
     options["--out"] = "out"
     name, value = arguments.split()
-    options[name] = value
+    options[name] = linker_path / "kb" if value == "kb" else value
     done = run("given-mentions", *(x for pair in options.items() for x in pair))
     assert done.exit_code == 2 and message in done.stderr
     assert not (tmp_path / "out").exists()
