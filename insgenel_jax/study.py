@@ -1,6 +1,7 @@
 """Entry point: studies of what a choice brings and costs.
 
 python -m insgenel_jax.study surface-forms --kb DIR --documents FILE --out DIR
+python -m insgenel_jax.study given-mentions --linker DIR --documents FILE --out DIR
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from rich.text import Text
 from insgenel_jax import artifact, cli
 from insgenel_jax.evaluation.files import read_redirects
 from insgenel_jax.evaluation.scoring import make_resolve
+from insgenel_jax.kb.build import training_documents
 from insgenel_jax.kb.knowledge_base import KnowledgeBase
 from insgenel_jax.studies import surface_form_report
 from insgenel_jax.studies.surface_forms import Retrieve, study_surface_forms
@@ -81,6 +83,70 @@ def surface_forms(
         out.mkdir(parents=True, exist_ok=True)
         surface_form_report.write_json(outputs[0], rows)
         surface_form_report.draw(outputs[1], rows)
+
+
+@app.command()
+@cli.user_errors()
+def given_mentions(
+    linker: Annotated[Path, typer.Option(help="Linker directory.")],
+    documents: Annotated[Path, typer.Option(help="Labelled documents, JSONL.")],
+    out: Annotated[Path, typer.Option(help="Directory to write to.")],
+    train: Annotated[
+        Path | None,
+        typer.Option(help="Training documents, for bags of words; not those above."),
+    ] = None,
+    mentions: Annotated[
+        int | None, typer.Option(min=1, help="The most mentions; whole documents.")
+    ] = None,
+    redirects: Annotated[
+        Path | None, typer.Option(help="TSV of alias and title, to find golds by.")
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Linker setting, key=value; repeatable."),
+    ] = None,
+) -> None:
+    """How well prior, retriever and generator choose entities of given mentions."""
+    outputs = [out / name for name in ("given_mentions.json", "rejects.jsonl")]
+    inputs = [documents, *([] if redirects is None else [redirects])]
+    for path in inputs:
+        cli.check_input(path)
+    artifact.read(linker)
+    if train is not None:
+        inputs.append(train)
+        artifact.check(train, training_documents.KIND, training_documents.VERSION)
+    for path in outputs:
+        cli.check_output(path)
+    cli.check_apart(outputs, [*inputs, linker])
+    settings = cli.parse_settings(set_ or [])
+    cli.check_effect(settings, linker)
+
+    from insgenel_jax.linker import Linker  # only now: they load JAX
+    from insgenel_jax.studies import given_mention_report
+    from insgenel_jax.studies.given_mentions import study_given_mentions
+
+    console = rich.get_console()
+    with cli.rejecting(outputs[-1], console) as rejects, console.status("") as status:
+        (labelled,) = _read_sets([documents], rejects).values()
+        with cli.opening(linker, "linker"):
+            opened = Linker.from_pretrained(linker, calibrated=False, **settings)
+        table = {} if redirects is None else read_redirects(redirects, rejects)
+        study = study_given_mentions(
+            opened,
+            labelled,
+            make_resolve(table, opened.kb),
+            train=None
+            if train is None
+            else training_documents.read_training_documents(train),
+            most=mentions,
+            progress=lambda message: status.update(Text(message)),
+        )
+        for shown in given_mention_report.make_tables(study):
+            console.print(shown)
+        for feature, reason in study.skipped.items():
+            console.print(Text(f"skipped: {feature}, because {reason}"))
+        out.mkdir(parents=True, exist_ok=True)
+        given_mention_report.write_json(outputs[0], study)
 
 
 def _read_sets(paths: Sequence[Path], rejects: Rejects) -> dict[str, list[Document]]:

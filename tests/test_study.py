@@ -6,9 +6,12 @@ import sys
 import pytest
 from typer.testing import CliRunner
 
+from insgenel_jax import mini_world
 from insgenel_jax.kb import Entity, KnowledgeBase
 from insgenel_jax.kb.build.entity_list import build_from_entities
+from insgenel_jax.kb.build.training_documents import write_training_documents
 from insgenel_jax.study import app
+from insgenel_jax.text.document import dumps
 from insgenel_jax.text.formats.rejects import Rejects
 
 
@@ -97,3 +100,58 @@ def test_what_the_retriever_keeps(tmp_path, linker_path):
     build_from_entities(tmp_path / "kb", [(Entity("Ada"), ())], Rejects())
     done = run("surface-forms", *arguments, "--kb", tmp_path / "kb", "--out", out)
     assert done.exit_code == 2 and "expected a linker with" in done.stderr
+
+
+@pytest.fixture(scope="module")
+def mini(tmp_path_factory, linker_path):
+    """Documents of the mini world: labelled ones, and some to train on."""
+    root = tmp_path_factory.mktemp("mini")
+    lines = [dumps(d) + "\n" for d in mini_world.paragraphs("dev", 8)]
+    (root / "dev.jsonl").write_text("".join(lines))
+    train = mini_world.paragraphs("train", 20)
+    write_training_documents(root / "train", train, linker_path / "kb")
+    return root
+
+
+def test_given_mentions(tmp_path, mini, linker_path):
+    arguments = ("--linker", linker_path, "--documents", mini / "dev.jsonl")
+    arguments += ("--train", mini / "train", "--mentions", 9, "--out", tmp_path / "out")
+    done = run("given-mentions", *arguments, "--set", "max_candidates=2")
+    assert done.exit_code == 0, done.output
+    study = json.loads((tmp_path / "out/given_mentions.json").read_text())
+    assert 0 < study["mentions"] <= 9 and study["candidates"] == 2 * study["mentions"]
+    assert len(study["rows"]) == 5 and not study["skipped"]
+    for row in study["rows"]:
+        assert f"{100 * row['accuracy']:.1f}" in done.output
+    assert len(study["differences"]) == 6 and "gold mentions left out" in done.output
+
+
+def test_given_mentions_of_insgenel(tmp_path, mini, linker_path):
+    arguments = ("--linker", linker_path, "--documents", mini / "dev.jsonl")
+    arguments += ("--set", "system=insgenel", "--out", tmp_path / "out")
+    done = run("given-mentions", *arguments)
+    assert done.exit_code == 0, done.output
+    assert "skipped: retriever, because the linker has no retriever" in done.output
+    assert "skipped: bag of words, because no training documents" in done.output
+
+
+GIVEN_ERRORS = {
+    "no linker": ("--linker no", "no: expected"),
+    "no training documents": ("--train no", "no: expected"),
+    "train is something else": ("--train kb", "training-documents"),
+    "unknown setting": ("--set colour=red", "colour"),
+    "too few mentions": ("--mentions 1", "or more than 1 mentions"),
+}
+
+
+@pytest.mark.parametrize("case", GIVEN_ERRORS)
+def test_user_errors_of_given_mentions(tmp_path, mini, linker_path, monkeypatch, case):
+    monkeypatch.chdir(tmp_path)
+    arguments, message = GIVEN_ERRORS[case]
+    options = {"--linker": linker_path, "--documents": mini / "dev.jsonl"}
+    options["--out"] = "out"
+    name, value = arguments.split()
+    options[name] = linker_path / "kb" if value == "kb" else value
+    done = run("given-mentions", *(x for pair in options.items() for x in pair))
+    assert done.exit_code == 2 and message in done.stderr
+    assert not (tmp_path / "out").exists()

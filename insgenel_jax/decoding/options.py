@@ -17,10 +17,11 @@ class Options:
     selection: how a path through a block is chosen, see `selection.select`. unlinked:
     keep the best link that each block passes over, in `DecodedPath.unlinked`.
     vocabulary: also score every edge of a link over the whole vocabulary, in
-    `DecodedPath.vocabulary`. beams: how many hypotheses beam search keeps. openings:
-    where beam search may open a mention, see `whole_target.extend`. titles: the prefix
-    tree of all titles, on the devices, for mentions that may take any title of the
-    knowledge base.
+    `DecodedPath.vocabulary`. titles_scored: keep the score of every title of every
+    mention that a block may link, in `DecodedPath.titles`. beams: how many hypotheses
+    beam search keeps. openings: where beam search may open a mention, see
+    `whole_target.extend`. titles: the prefix tree of all titles, on the devices, for
+    mentions that may take any title of the knowledge base.
 
     Raises ValueError for another selection, for other openings, and for beams below 1.
     """
@@ -28,6 +29,7 @@ class Options:
     selection: str = "greedy"
     unlinked: bool = False
     vocabulary: bool = False
+    titles_scored: bool = False
     beams: int = 2
     openings: str = "candidates"
     titles: TitleTrie | None = None

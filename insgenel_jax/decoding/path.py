@@ -21,6 +21,18 @@ class ScoredEdges(NamedTuple):
     vocabulary: Sequence[float] | Float[np.ndarray, " n"] | None
 
 
+class TitleScores(NamedTuple):
+    """The n titles that a mention, by its number in the table, may be linked to.
+
+    log_probs: ln p of the title with END, given that the mention is linked: over the
+    allowed edges and without biases.
+    """
+
+    mention: int
+    entities: Int[np.ndarray, " n"]
+    log_probs: Float[np.ndarray, " n"]
+
+
 @dataclasses.dataclass
 class DecodedPath:
     """What was decided for a chunk: the edges taken, in order, and ln p of each.
@@ -28,6 +40,8 @@ class DecodedPath:
     A forced edge has ln p = 0. vocabulary: ln p of the edges of links over the whole
     vocabulary, without biases (0 for other edges); None where it was not asked for.
     unlinked: the edges from OPEN to END of the best link that each block passed over.
+    titles: where asked for, the scores of the titles of each mention that a block could
+    link; of a mention that several blocks could link, one for each, in order.
     margin: of the closest decision, the best edge's logit minus the second's, both with
     bias (natural-log units; inf where nothing was decided). score: a hypothesis of beam
     search has one, other paths None. calls: forwards that the chunk took part in;
@@ -38,6 +52,7 @@ class DecodedPath:
     log_probs: list[float]
     vocabulary: list[float] | None = None
     unlinked: list[ScoredEdges] = dataclasses.field(default_factory=list)
+    titles: list[TitleScores] = dataclasses.field(default_factory=list)
     margin: float = float("inf")
     score: float | None = None
     calls: int = 0

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from insgenel_jax.decoding.blocks import Block, above
-from insgenel_jax.decoding.path import log_softmax
+from insgenel_jax.decoding.path import TitleScores, log_softmax
 from insgenel_jax.decoding.table import CLOSE, COPY, END, OPEN, Table
 
 
@@ -143,3 +143,35 @@ def best_unlinked(
     link = [*above(block, entity), entity]
     opened = [k for k, i in enumerate(link) if kinds[i] == OPEN]
     return link[opened[0] :] if opened else []  # else the block begins within a link
+
+
+def score_titles(
+    table: Table, block: Block, logits: Float[np.ndarray, " n"], before: list[int]
+) -> list[TitleScores]:
+    """The titles of each mention whose titles a block decides on, with their ln p.
+
+    logits: the model's, without bias. before: the path up to the block, in which the
+    mention may be settled already.
+    """
+    kinds = table.kind[block.edge]
+    ends = np.flatnonzero(kinds == END)
+    if not len(ends):
+        return []
+    total = _sum_along(block, log_probs(table, block, logits))
+    # the CLOSE above each END; -1 where it is on the path before the block
+    closed = np.full(len(kinds), -1)
+    for i in np.flatnonzero(kinds == CLOSE):
+        closed[i : block.end[i]] = i
+    scores = []
+    for close in np.unique(closed[ends]).tolist():
+        if close >= 0:
+            edge, linked = int(block.edge[close]), total[close]
+        else:
+            edge = next(e for e in reversed(before) if table.kind[e] == CLOSE)
+            linked = 0.0
+        own = ends[closed[ends] == close]
+        entities = table.value[block.edge[own]]
+        scores.append(
+            TitleScores(int(table.value[edge]), entities, total[own] - linked)
+        )
+    return scores

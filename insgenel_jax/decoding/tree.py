@@ -32,7 +32,7 @@ from insgenel_jax.decoding.path import DecodedPath, ScoredEdges, follow
 from insgenel_jax.decoding.table import Table
 from insgenel_jax.tokenizer.padding import next_power
 
-HONOURS = frozenset({"selection", "unlinked", "vocabulary"})
+HONOURS = frozenset({"selection", "unlinked", "vocabulary", "titles_scored"})
 NODES = 128  # tokens of a tree that one call runs; larger trees take several calls
 
 
@@ -40,14 +40,15 @@ NODES = 128  # tokens of a tree that one call runs; larger trees take several ca
 class _Scoring:
     """A block that is being scored, a piece a call.
 
-    piece: the one that runs now; left: those to come. logits [n] have the bias,
-    log_probs [n] are over the whole vocabulary (where wanted): of each edge of the
-    block that is scored so far.
+    piece: the one that runs now; left: those to come. Of each edge of the block that is
+    scored so far: raw [n] are the model's logits, logits [n] have the bias, log_probs
+    [n] are over the whole vocabulary (where wanted).
     """
 
     block: Block
     piece: Piece
     left: list[Piece]
+    raw: Float[np.ndarray, " n"]
     logits: Float[np.ndarray, " n"]
     log_probs: Float[np.ndarray, " n"]
 
@@ -80,9 +81,9 @@ def decode(
 ) -> list[DecodedPath]:
     """Decode at most `batch` chunks, each by its table. (*paper*, 3.3.)
 
-    With the option `vocabulary` every token of a link is run. With it or with
-    `unlinked`, blocks are run whole, however large. Raises ValueError for a mention
-    that may take any title.
+    With the option `vocabulary` every token of a link is run. With it, `unlinked` or
+    `titles_scored`, blocks are run whole, however large. Raises ValueError for a
+    mention that may take any title.
     """
     for chunk in chunks:
         chunk.table.refuse_all_titles("tree")
@@ -144,12 +145,12 @@ def _begin_block(table: Table, state: int, options: Options) -> _Scoring:
     block = _next_block(table, state, options)
     first, *left = pieces(block, NODES, EDGES[-1])
     n = len(block.edge)
-    return _Scoring(block, first, left, np.zeros(n), np.zeros(n))
+    return _Scoring(block, first, left, np.zeros(n), np.zeros(n), np.zeros(n))
 
 
 def _next_block(table: Table, state: int, options: Options) -> Block:
     """The block at a state, or as much of it as its decisions need."""
-    if options.unlinked or options.vocabulary:
+    if options.unlinked or options.vocabulary or options.titles_scored:
         return find_block(table, state, whole=options.vocabulary)
     block = find_block(table, state, most=NODES)
     if block.cut and options.selection == "marginal":
@@ -166,6 +167,7 @@ def _take_in(row: _Row, answer: Answer, options: Options) -> None:
     scoring = row.scoring
     scored = scoring.piece.scored
     bias = row.table.bias[scoring.block.edge[scored]]
+    scoring.raw[scored] = answer.logits
     scoring.logits[scored] = answer.logits + bias
     scoring.log_probs[scored] = answer.logits - answer.normalisers
     if scoring.left:
@@ -182,6 +184,10 @@ def _choose(row: _Row, options: Options) -> list[int]:
     table, block, logits = row.table, row.scoring.block, row.scoring.logits
     log_probs = selection.log_probs(table, block, logits)
     full = row.scoring.log_probs if options.vocabulary else None
+    if options.titles_scored:
+        row.path.titles += selection.score_titles(
+            table, block, row.scoring.raw, row.path.edges
+        )
     chosen = selection.select(table, block, logits, log_probs, options.selection)
     row.path.extend(*_pick(chosen.path, block, log_probs, full))
     row.path.margin = min(row.path.margin, chosen.margin)

@@ -67,7 +67,7 @@ def test_each_option_has_its_decoder(generator, tokenizer):
     decoders = (step, beam, tree, speculative)
     assert set().union(*(decoder.HONOURS for decoder in decoders)) == fields
     chunks = [case.chunk for case in cases(tokenizer, np.random.default_rng(10), 4)]
-    other = Options("marginal", True, True, 3, "first_token")
+    other = Options("marginal", True, True, True, 3, "first_token")
     for decoder in decoders:
         own = {name: getattr(Options(), name) for name in decoder.HONOURS}
         found = [
@@ -279,3 +279,38 @@ def test_the_best_unlinked_mention(tokenizer):
             )
             seen += 1
     assert seen > 8
+
+
+def test_the_scores_of_all_titles(tokenizer):
+    """Without biases, of every mention in the first decision span: nothing is linked
+    before it where its block begins."""
+    generator = small_model(tokenizer.size, 3.0)
+    weights = Weights(mention_bias=1.0, length_bias=-1.0, prior_weight=3.0)
+    titles = dict(enumerate(encode_titles(tokenizer, TITLES)))
+    seen = 0
+    for case in cases(tokenizer, np.random.default_rng(11), 12, weights):
+        chunk, table = case.chunk, case.chunk.table
+        options = Options(titles_scored=True)
+        (path,) = tree.decode(*generator, [chunk], batch=1, options=options)
+        (plain,) = tree.decode(*generator, [chunk], batch=1, options=Options())
+        assert path.edges == plain.edges and not plain.titles
+        oracle = Oracle(generator, chunk.prompt, case.outputs, lambda ids, token: 0.0)
+        reached = merge_spans([mention[:2] for mention in table.mentions])[0][1]
+        first = {}
+        for scores in path.titles:
+            first.setdefault(scores.mention, scores)
+        for number, (start, end, candidate) in enumerate(table.mentions):
+            if start >= reached:
+                continue
+            scores = first[number]
+            assert sorted(scores.entities) == sorted(candidate.entities)
+            copied = (*chunk.source[:start], tokenizer.open, *chunk.source[start:end])
+            linked = (*copied, tokenizer.close, tokenizer.entity)
+            for entity, log_prob in zip(
+                scores.entities.tolist(), scores.log_probs, strict=True
+            ):
+                ids = (*linked, *titles[entity], tokenizer.end)
+                expected = oracle.log_prob(ids, len(linked))
+                assert log_prob == pytest.approx(expected, abs=1e-4)
+                seen += len(scores.entities) > 1
+    assert seen > 10
