@@ -8,7 +8,9 @@ DATA is what `prepare world` writes. Cost: about a minute on two CPU cores.
 Reaches: benchmarks/mini_world.py prints it.
 
 `:wiki` is for a knowledge base of real text (`prepare wikipedia`). Its chunks are
-longer, and it takes about a quarter of an hour.
+longer, and it takes about a quarter of an hour. So small a model cannot learn what the
+link counts know: it learns what to add to them, and is used with prior_weight=1 or
+more.
 """
 
 import ml_collections
@@ -47,6 +49,10 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
             "scored": 96 if wiki else 40,
         }
     )
+    if wiki:
+        config.data.update(
+            {"allowed_edges": True, "prior_weight": 1.0, "max_candidates": 20}
+        )
     config.optimizer = ml_collections.ConfigDict(
         {"learning_rate": 5e-3, "warmup_steps": 30, "b2": 0.98}
     )
