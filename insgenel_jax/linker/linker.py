@@ -16,7 +16,6 @@ import itertools
 import math
 import os
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple, overload
 
 import jax
@@ -30,6 +29,7 @@ from insgenel_jax.decoding.title_trie import TitleTrie
 from insgenel_jax.generator import Generator, load_generator
 from insgenel_jax.kb.knowledge_base import KnowledgeBase
 from insgenel_jax.linker.batches import decode_chunks, decode_new_chunks
+from insgenel_jax.linker.bundled import locate
 from insgenel_jax.linker.chunks import (
     ChunkMaker,
     DocumentChunk,
@@ -132,6 +132,8 @@ class Linker:
     ) -> Linker:
         """Open a linker directory; `overrides` replace its settings.
 
+        path: "nano" is the linker that comes with the package, unless the working
+        directory has a folder of that name.
         verify: compare the hash of every file. mesh: shard the generator over several
         devices, see sharding.make_mesh. preset="paper": see settings.expand_preset.
         titles="all" makes the directory's titles/ where there is none. calibrated: use
@@ -143,7 +145,7 @@ class Linker:
         not made for the others; ValueError for a setting that is unknown, has a bad
         value, or has no effect beside the others.
         """
-        path = Path(path)
+        path = locate(path)
         manifest = artifact.check(path, "linker", VERSION, verify=verify)
         check_parts(path, manifest.made_from)
         settings = read_settings(path, **overrides)
