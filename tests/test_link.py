@@ -55,9 +55,9 @@ def test_texts_are_shown_with_their_links(linker_path, monkeypatch):
     is."""
     monkeypatch.setattr(bundled, "BUNDLED", linker_path)
     texts = ["Paris is a city. " * 20, "[b]nobody[/b]"]
-    result = run(*texts)
+    result = run(*texts, "--set", "mention_bias=1000.0")
     assert result.exit_code == 0, (result.output, result.exception)
-    linked = Linker.from_pretrained(linker_path)(texts)
+    linked = Linker.from_pretrained(linker_path, mention_bias=1000.0)(texts)
     assert linked[0].mentions and not linked[1].mentions
     shown = [link.highlight(document).plain for document in linked]
     assert result.stdout.splitlines() == shown
