@@ -113,7 +113,7 @@ def main(
     console = Console(stderr=output == "-")
     with console.status("opening the linker"), cli.opening(linker, "linker"):
         opened = Linker.from_pretrained(linker, verify=verify, **settings)
-    if not (input and output):
+    if documents:
         show_texts(console, opened(documents), output)
         return
     with cli.rejecting(rejects, console) as rejected:
