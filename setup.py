@@ -17,7 +17,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["insgenel_jax", "insgenel_jax.*"]),
-    package_data={"insgenel_jax": ["assets/*", "py.typed"]},
+    package_data={"insgenel_jax": ["assets/**", "py.typed"]},  # ** has subfolders
     entry_points={"console_scripts": ["insgenel = insgenel_jax.__main__:app"]},
     install_requires=[
         "jax>=0.10.2,<0.12",  # arrays, jit, sharding

@@ -78,7 +78,7 @@ def index(context: typer.Context) -> None:
 
 @app.command(context_settings=UNPARSED)
 def link(context: typer.Context) -> None:
-    """Link the documents of a file."""
+    """Link texts, or the documents of a file."""
     run_module(context)
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import os
+import platform
 import sys
 import warnings
 from collections.abc import Iterable, Iterator
@@ -68,6 +69,28 @@ def describe(error: BaseException) -> str:
     # A path may hold bytes that are no UTF-8; they are shown as escapes.
     text = " ".join(text.split()).encode(errors="backslashreplace").decode()
     return text if len(text) <= LONGEST_ERROR else f"{text[:LONGEST_ERROR]}..."
+
+
+def keep_compiled() -> None:
+    """Let JAX keep compiled programs in the user's cache folder, for the next process.
+
+    It has to be called before JAX is imported. Where JAX_COMPILATION_CACHE_DIR is set,
+    or the folder cannot be written to, nothing is changed.
+    """
+    if "JAX_COMPILATION_CACHE_DIR" in os.environ:
+        return
+    try:
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        # A folder for each machine: a program compiled for the processor of one may
+        # not run on another that shares the home directory.
+        folder = cache / "insgenel_jax" / "compiled" / platform.node()
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, RuntimeError):  # RuntimeError: the user has no home directory
+        return
+    if os.access(folder, os.W_OK | os.X_OK):
+        os.environ["JAX_COMPILATION_CACHE_DIR"] = str(folder)
+        # JAX would keep none that compiled in less than a second
+        os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 
 
 @contextlib.contextmanager

@@ -20,6 +20,7 @@ from insgenel_jax.evaluation.run import PRIOR, System
 from insgenel_jax.evaluation.search import Sets
 from insgenel_jax.evaluation.tuning import hash_sets, overlaps
 from insgenel_jax.kb.knowledge_base import KnowledgeBase
+from insgenel_jax.linker.bundled import locate
 from insgenel_jax.text.formats.rejects import InputError
 
 SYSTEMS = {"insgenel-r", "insgenel", PRIOR}
@@ -28,7 +29,10 @@ WIDTH = 120  # characters of a line in a log, where no terminal says how many
 Documents = Annotated[
     list[Path], typer.Option(help="Labelled documents, JSONL; repeatable.")
 ]
-LinkerPath = Annotated[Path | None, typer.Option(help="Linker directory.")]
+LinkerPath = Annotated[
+    Path | None,
+    typer.Option(help="Linker directory; nano is the one that comes with the package."),
+]
 Names = Annotated[
     list[str] | None,
     typer.Option(help="insgenel-r (the default), insgenel or prior; repeatable."),
@@ -87,6 +91,7 @@ def main(
     names = system or (["insgenel-r"] if linker is not None else [])
     predictions, tune = predictions or [], tune or []
     check_options(documents, linker, kb, names, predictions, tune)
+    linker = None if linker is None else locate(linker)
     if rejects is None:
         rejects = Path(f"{json or 'evaluate'}.rejects.jsonl")
     inputs = [*documents, *predictions, *tune, redirects, titles]

@@ -1,9 +1,12 @@
-"""Link a file: python -m insgenel_jax.link --linker DIR --input FILE --output FILE"""
+"""Link texts, or a file: python -m insgenel_jax.link "a text"
+
+python -m insgenel_jax.link --linker DIR --input FILE --output FILE
+"""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -13,7 +16,11 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
 from insgenel_jax import artifact, cli
+from insgenel_jax.linker.bundled import NANO, locate
+from insgenel_jax.linker.inputs import as_documents
 from insgenel_jax.text.document import Document
+from insgenel_jax.text.formats.documents import write_documents
+from insgenel_jax.text.formats.rejects import InputError
 
 # Control characters but tab and line feed: a text must not steer the terminal.
 CONTROLS = dict.fromkeys((*range(9), *range(11, 32), *range(127, 160)), "\ufffd")
@@ -28,11 +35,24 @@ LOST = {
 }
 
 
+Texts = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="TEXT", help="Texts to link, in place of --input."),
+]
+LinkerPath = Annotated[
+    Path,
+    typer.Option(help="Linker directory; nano is the one that comes with the package."),
+]
 Input = Annotated[
-    str, typer.Option(help="Documents: .jsonl or .txt, also .gz or .bz2; - for stdin.")
+    str | None,
+    typer.Option(help="Documents: .jsonl or .txt, also .gz or .bz2; - for stdin."),
 ]
 Output = Annotated[
-    str, typer.Option(help="File for linked documents, JSONL; - for stdout.")
+    str | None,
+    typer.Option(
+        help="File for linked documents, JSONL; - for stdout. Texts are shown where it "
+        "is left out."
+    ),
 ]
 Settings = Annotated[
     list[str] | None,
@@ -55,38 +75,47 @@ Format = Annotated[
 Verify = Annotated[
     bool, typer.Option("--verify", help="Compare the hash of every file first.")
 ]
+Show = Annotated[int, typer.Option(help="Linked documents of the input to print.")]
 
 
 @cli.user_errors()
 def main(
-    linker: Annotated[Path, typer.Option(help="Linker directory.")],
-    input: Input,
-    output: Output,
+    texts: Texts = None,
+    linker: LinkerPath = Path(NANO),
+    input: Input = None,
+    output: Output = None,
     set_: Settings = None,
     rejects: RejectsPath = None,
     format: Format = None,
     verify: Verify = False,
-    show: Annotated[int, typer.Option(help="Linked documents to print.")] = 0,
+    show: Show = 0,
 ) -> None:
-    """Link every document of a file; bad lines go to the rejects file.
+    """Link texts and show their links, or link every document of a file.
 
-    Exit status: 0, or 3 when something was rejected.
+    Bad lines of the file go to the rejects file. Exit status: 0, or 3 when something
+    was rejected.
     """
-    rejects = rejects or name_rejects(output)
-    cli.check_input(input)
-    for path in (output, rejects):
-        cli.check_output(path)
-    cli.check_apart([output, rejects], [input, linker])
+    of_a_file = {"--rejects": rejects, "--format": format, "--show": show}
+    check_options(texts, input, output, [o for o, v in of_a_file.items() if v])
+    documents = read_texts(texts or [])
+    linker = locate(linker)
+    if input and output:
+        rejects = rejects or name_rejects(output)
+    check_paths(linker, input, [path for path in (output, rejects) if path])
     settings = cli.parse_settings(set_ or [])
     artifact.read(linker)  # before the slow imports
+    cli.keep_compiled()
     cli.check_effect(settings, linker)
 
     from insgenel_jax.linker import Linker
     from insgenel_jax.linker.files import link_file
 
     console = Console(stderr=output == "-")
-    with cli.opening(linker, "linker"):
+    with console.status("opening the linker"), cli.opening(linker, "linker"):
         opened = Linker.from_pretrained(linker, verify=verify, **settings)
+    if documents:
+        show_texts(console, opened(documents), output)
+        return
     with cli.rejecting(rejects, console) as rejected:
         with make_progress(console) as progress:
             watch = functools.partial(show_progress, progress, show)
@@ -94,6 +123,60 @@ def main(
                 opened, input, output, rejected, format=format, watch=watch
             )
         print_summary(console, summary.documents, summary.stats, summary.seconds)
+
+
+def check_options(
+    texts: Sequence[str] | None,
+    input: str | None,
+    output: str | None,
+    of_a_file: Sequence[str],
+) -> None:
+    """Refuse options that do not go together. Raises typer.BadParameter.
+
+    of_a_file: the options given that have no effect on texts.
+    """
+    problem = None
+    if texts and input:
+        problem = f"expected texts or --input, found {len(texts)} texts and {input}"
+    elif not texts and not input:
+        problem = 'expected a text, as in: insgenel link "Paris is in France.", or '
+        problem += "--input FILE --output FILE"
+    elif input and not output:
+        problem = f"--input {input} expects --output: a file, or - for standard output"
+    elif texts and of_a_file:
+        problem = f"{', '.join(of_a_file)}: no effect on texts, leave it out"
+    if problem:
+        raise typer.BadParameter(problem)
+
+
+def read_texts(texts: Sequence[str]) -> list[Document]:
+    """The documents of texts that were given as arguments. Raises InputError."""
+    try:
+        return as_documents(texts)
+    except ValueError as error:  # bytes that are no UTF-8
+        raise InputError(str(error)) from error
+
+
+def check_paths(linker: Path, input: str | None, outputs: Sequence[str | Path]) -> None:
+    """Refuse paths that cannot be read or written, before any work."""
+    inputs = [input] if input else []
+    for path in inputs:
+        cli.check_input(path)
+    for path in outputs:
+        cli.check_output(path)
+    cli.check_apart(outputs, [*inputs, linker])
+
+
+def show_texts(
+    console: Console, documents: Sequence[Document], output: str | None
+) -> None:
+    """Print linked documents for a reader, or write them as JSONL to `output`."""
+    if output:
+        write_documents(output, documents)
+        return
+    for document in documents:
+        # a line of a pipe or a file is not broken at a terminal's width
+        console.print(highlight(document), soft_wrap=not console.is_terminal)
 
 
 def name_rejects(output: str) -> Path:

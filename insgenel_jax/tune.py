@@ -14,6 +14,7 @@ from rich.text import Text
 from insgenel_jax import artifact, cli
 from insgenel_jax.evaluation import calibration, files, report, scoring, tuning
 from insgenel_jax.evaluation.search import Log, Sets
+from insgenel_jax.linker.bundled import is_bundled, locate
 from insgenel_jax.text.formats.rejects import InputError
 
 SYSTEMS = ("insgenel-r", "insgenel")
@@ -66,6 +67,7 @@ def main(
         raise typer.BadParameter(f"--system {system}: expected one of {SYSTEMS}")
     inputs = [*documents, *([redirects] if redirects else [])]
     outputs = [path for path in (log, figure, rejects) if path is not None]
+    linker = locate(linker)
     check_paths(linker, inputs, outputs, figure)
     console = Console()
     if not console.is_terminal:
@@ -87,6 +89,12 @@ def check_paths(
 ) -> None:
     """Refuse paths that cannot be read or written, before any work."""
     artifact.read(linker)
+    if is_bundled(linker):
+        raise InputError(
+            f"{linker}: expected a linker that may be changed, found the one that "
+            f'comes with the package; cp -r "{linker}" work/nano, and give --linker '
+            "work/nano"
+        )
     cli.check_target(linker, "linker")
     for path in inputs:
         cli.check_input(path)

@@ -23,6 +23,24 @@ def run(error: BaseException, *others):
     return CliRunner().invoke(app, ["--word", "the options of the command stay"])
 
 
+def test_compiled_programs_are_kept(tmp_path, monkeypatch):
+    """In the user's cache folder, unless the user names another; none where none is."""
+    name = "JAX_COMPILATION_CACHE_DIR"
+    monkeypatch.setenv(name, "mine")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    cli.keep_compiled()
+    assert os.environ[name] == "mine" and not (tmp_path / "cache").exists()
+    monkeypatch.delenv(name)
+    cli.keep_compiled()
+    assert Path(os.environ[name]).is_dir()
+    assert Path(os.environ[name]).is_relative_to(tmp_path / "cache/insgenel_jax")
+    (tmp_path / "file").write_text("")
+    monkeypatch.delenv(name)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    cli.keep_compiled()
+    assert name not in os.environ
+
+
 @pytest.mark.parametrize(
     ("error", "shown"),
     [

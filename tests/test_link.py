@@ -10,7 +10,7 @@ import typer
 from typer.testing import CliRunner
 
 from insgenel_jax import link
-from insgenel_jax.linker import Linker
+from insgenel_jax.linker import Linker, bundled
 from insgenel_jax.text.document import Document, Mention
 
 
@@ -48,6 +48,49 @@ def test_plain_text_on_standard_input(linker_path):
     assert [row["text"] for row in rows] == ["Paris\nand Java.", "Mercury"]
     assert run(*arguments, input="Paris").exit_code == 3  # JSONL, where nothing is said
     assert Path("link.rejects.jsonl").is_file()
+
+
+def test_texts_are_shown_with_their_links(linker_path, monkeypatch):
+    """Of the bundled linker, where none is named; in one line each where no terminal
+    is."""
+    monkeypatch.setattr(bundled, "BUNDLED", linker_path)
+    texts = ["Paris is a city. " * 20, "[b]nobody[/b]"]
+    result = run(*texts, "--set", "mention_bias=1000.0")
+    assert result.exit_code == 0, (result.output, result.exception)
+    linked = Linker.from_pretrained(linker_path, mention_bias=1000.0)(texts)
+    assert linked[0].mentions and not linked[1].mentions
+    shown = [link.highlight(document).plain for document in linked]
+    assert result.stdout.splitlines() == shown
+    entity = linked[0].mentions[0].entity
+    assert f"Paris [{entity} 0." in shown[0] and shown[1] == texts[1]
+
+
+def test_texts_as_json(linker_path):
+    arguments = ("Paris", "Java", "--linker", linker_path, "--output")
+    result = run(*arguments, "-")
+    assert result.exit_code == 0, (result.output, result.exception)
+    rows = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [(row["id"], row["text"]) for row in rows] == [("0", "Paris"), ("1", "Java")]
+    assert run(*arguments, "out").exit_code == 0
+    assert Path("out").read_text() == result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ([], "expected a text"),
+        (["Paris", "--input", "in.jsonl"], "found 1 texts and in.jsonl"),
+        (["--input", "in.jsonl"], "expects --output"),
+        (["--output", "out"], "expected a text"),
+        (["Paris", "--show", "2", "--format", "text"], "--format, --show: no effect"),
+        (["Par\udcffis"], "text 0: a lone surrogate"),
+        (["Paris", "--output", "no.bz2"], "no.bz2"),
+    ],
+)
+def test_texts_and_options_that_do_not_go_together(linker_path, arguments, named):
+    result = run("--linker", linker_path, *arguments)
+    assert result.exit_code == 2 and named in result.stderr
+    assert list(Path().iterdir()) == [Path("in.jsonl")]
 
 
 def test_the_rejects_file_of_an_output():

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from insgenel_jax import artifact, evaluate, link, mini_world, tune
 from insgenel_jax.evaluation import tuning
-from insgenel_jax.linker import Linker
+from insgenel_jax.linker import Linker, bundled
 from insgenel_jax.text.document import Document, Mention
 from insgenel_jax.text.formats.documents import read_documents, write_documents
 from insgenel_jax.text.formats.rejects import Rejects
@@ -151,6 +151,15 @@ def test_user_errors_are_one_line_and_change_nothing(files, case):
     assert result.exit_code == 2, (result.output, result.exception)
     (line,) = result.stderr.splitlines()
     assert line.startswith("error: ") and named in line
+    assert Path("linker/linker.json").read_text() == before
+
+
+def test_the_bundled_linker_is_not_changed(files, monkeypatch):
+    monkeypatch.setattr(bundled, "BUNDLED", Path("linker").resolve())
+    before = Path("linker/linker.json").read_text()
+    for linker in ("nano", "linker"):
+        done = run(tune.main, "--documents", "one.jsonl", "--linker", linker)
+        assert done.exit_code == 2 and 'linker" work/nano' in done.stderr
     assert Path("linker/linker.json").read_text() == before
 
 

@@ -1,10 +1,9 @@
 """Texts in; documents with linked mentions out.
 
-    mentions -> chunks -> batches -> scores
+    inputs -> decide -> scores
 
-Candidate mentions are found for each text (mentions), texts are cut into chunks that
-fit the generator (chunks), chunks are decoded together (batches), and the links on each
-decoded path become mentions with a score (scores).
+The texts are checked (inputs), cut into chunks for which the generator decides a path
+(decide), and the links on each path become mentions with a score (scores).
 """
 
 from __future__ import annotations
@@ -16,34 +15,25 @@ import itertools
 import math
 import os
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from pathlib import Path
-from typing import Any, NamedTuple, overload
+from typing import Any, overload
 
 import jax
 from jax.sharding import Mesh
 
 from insgenel_jax import artifact, sharding
 from insgenel_jax.decoding.mentions import CandidateMention
-from insgenel_jax.decoding.options import Options
 from insgenel_jax.decoding.path import DecodedPath
 from insgenel_jax.decoding.title_trie import TitleTrie
 from insgenel_jax.generator import Generator, load_generator
 from insgenel_jax.kb.knowledge_base import KnowledgeBase
-from insgenel_jax.linker.batches import decode_chunks, decode_new_chunks
-from insgenel_jax.linker.chunks import (
-    ChunkMaker,
-    DocumentChunk,
-    LeftOut,
-    add_name_parts,
-    make_chunks,
-)
+from insgenel_jax.linker.bundled import locate
+from insgenel_jax.linker.chunks import ChunkMaker, DocumentChunk, LeftOut
+from insgenel_jax.linker.decide import Decided, Parts, decide, decode, find_chunks
 from insgenel_jax.linker.directory import VERSION, check_parts, open_retrieval
 from insgenel_jax.linker.features import ScoredLink
 from insgenel_jax.linker.inputs import as_document, as_documents, check_given
-from insgenel_jax.linker.mentions import find_mentions, find_name_parts
 from insgenel_jax.linker.scores import score_links
 from insgenel_jax.linker.settings import (
-    DECODERS,
     Settings,
     check_effect,
     expand_preset,
@@ -67,13 +57,6 @@ Span = tuple[int, int]
 # A decision with a smaller margin may come out differently on other hardware or in
 # another batch, where rounding differs.
 TIE = 1e-4
-
-
-class Decided(NamedTuple):
-    """A chunk, and the path that was decided for it."""
-
-    chunk: DocumentChunk
-    path: DecodedPath
 
 
 class Linker:
@@ -132,6 +115,8 @@ class Linker:
     ) -> Linker:
         """Open a linker directory; `overrides` replace its settings.
 
+        path: "nano" is the linker that comes with the package, unless the working
+        directory has a folder of that name.
         verify: compare the hash of every file. mesh: shard the generator over several
         devices, see sharding.make_mesh. preset="paper": see settings.expand_preset.
         titles="all" makes the directory's titles/ where there is none. calibrated: use
@@ -143,7 +128,7 @@ class Linker:
         not made for the others; ValueError for a setting that is unknown, has a bad
         value, or has no effect beside the others.
         """
-        path = Path(path)
+        path = locate(path)
         manifest = artifact.check(path, "linker", VERSION, verify=verify)
         check_parts(path, manifest.made_from)
         settings = read_settings(path, **overrides)
@@ -309,11 +294,12 @@ class Linker:
         mentions: Sequence[Sequence[Span]] | None = None,
     ) -> list[DocumentChunk]:
         """The chunks that linking documents would decode. mentions: given ones."""
-        return self._make_chunks(documents, mentions, self.settings, LeftOut())
+        parts = dataclasses.replace(self._parts(self.settings), left_out=LeftOut())
+        return find_chunks(parts, documents, mentions)
 
     def decode(self, chunks: Sequence[DocumentChunk]) -> list[DecodedPath]:
         """The path that the generator decides for each chunk."""
-        return self._decode(chunks, self.settings, vocabulary=False)
+        return decode(self._parts(self.settings), chunks)
 
     @functools.cached_property
     def _chunk_maker(self) -> ChunkMaker:
@@ -354,6 +340,21 @@ class Linker:
             )
         return linked
 
+    def _parts(self, settings: Settings) -> Parts:
+        """What deciding by these settings needs; they may differ from the linker's."""
+        return Parts(
+            generator=self.generator,
+            kb=self.kb,
+            retriever=self.retriever,
+            index=self.index,
+            titles=self._titles_on_device if settings.titles == "all" else None,
+            chunk_maker=self._chunk_maker,
+            settings=settings,
+            known_paths=self.known_paths,
+            left_out=self._left_out,
+            stats=self.stats,
+        )
+
     def _decide(
         self,
         documents: Sequence[Document],
@@ -361,89 +362,10 @@ class Linker:
         settings: Settings,
         vocabulary: bool = False,
     ) -> list[Decided]:
-        """The chunks of documents, and what was decided for them, in order."""
-        left_out = self._left_out
-        chunks = self._make_chunks(documents, given, settings, left_out)
-        paths = self._decode(chunks, settings, vocabulary)
-        if settings.name_parts != "off" and given is None:
-            decided = list(map(Decided, chunks, paths))
-            changed = self._add_name_parts(documents, decided, left_out)
-            again = self._decode(list(changed.values()), settings, vocabulary)
-            for (i, chunk), path in zip(changed.items(), again, strict=True):
-                chunks[i], paths[i] = chunk, path
-        decided = list(map(Decided, chunks, paths))
+        """The chunks of documents, and what was decided for them; all is counted."""
+        decided = decide(self._parts(settings), documents, given, vocabulary)
         self._count(len(documents), decided)
         return decided
-
-    def _make_chunks(
-        self,
-        documents: Sequence[Document],
-        given: Sequence[Sequence[Span]] | None,
-        settings: Settings,
-        left_out: LeftOut,
-    ) -> list[DocumentChunk]:
-        texts = [document.text for document in documents]
-        mentions = find_mentions(
-            self.kb, self.retriever, self.index, texts, given, settings
-        )
-        keep_empty = settings.name_parts != "off" and given is None
-        return make_chunks(
-            self._chunk_maker, texts, mentions, left_out, keep_empty=keep_empty
-        )
-
-    def _add_name_parts(
-        self, documents: Sequence[Document], decided: list[Decided], left_out: LeftOut
-    ) -> dict[int, DocumentChunk]:
-        """The chunks that hold parts of the names linked so far: number -> chunk.
-
-        A name lends its parts whatever its score: `explain`, on whose links a threshold
-        is chosen, knows none.
-        """
-        chunks = [chunk for chunk, _ in decided]
-        taken: list[list[Span]] = [[] for _ in documents]
-        for chunk in chunks:
-            taken[chunk.document] += [(c.start, c.end) for c in chunk.candidates]
-        linked: list[list[Mention]] = [[] for _ in documents]
-        for chunk, path in decided:
-            links = score_links(self.kb, chunk, path, unlinked=False)
-            linked[chunk.document] += [link.mention for link in links]
-        parts = {
-            number: find_name_parts(
-                self.kb, document.text, linked[number], spans, self.settings
-            )
-            for number, (document, spans) in enumerate(
-                zip(documents, taken, strict=True)
-            )
-        }
-        return add_name_parts(self._chunk_maker, chunks, parts, left_out)
-
-    def _decode(
-        self, chunks: Sequence[DocumentChunk], settings: Settings, vocabulary: bool
-    ) -> list[DecodedPath]:
-        name = settings.decoder_name
-        options = Options(
-            selection=settings.selection,
-            unlinked=settings.consider_unlinked,
-            vocabulary=vocabulary,
-            beams=settings.beams,
-            openings=settings.openings,
-            titles=self._titles_on_device if settings.titles == "all" else None,
-        )
-        decode = decode_chunks
-        if self.known_paths is not None and options.titles is None:
-            decode = functools.partial(decode_new_chunks, known=self.known_paths)
-        paths = decode(
-            self.generator,
-            chunks,
-            DECODERS[name],
-            options,
-            batch=settings.batch,
-            batch_tokens=settings.batch_tokens,
-        )
-        for path in paths:
-            self.stats["calls"] += path.calls
-            self.stats["tokens"] += path.tokens
-        return paths
 
     def _count(self, documents: int, decided: list[Decided]) -> None:
         stats = self.stats

@@ -17,6 +17,7 @@ from insgenel_jax.decoding.title_trie import (
 )
 from insgenel_jax.generator import Generator
 from insgenel_jax.kb.knowledge_base import KnowledgeBase
+from insgenel_jax.linker.bundled import is_bundled
 from insgenel_jax.text.linked_text import encode_titles
 from insgenel_jax.tokenizer import Tokenizer
 
@@ -30,6 +31,8 @@ def open_titles(
 ) -> TitleTrie:
     """The tree in titles/ of a linker directory. It is made where there is none.
 
+    It is not kept in the bundled linker, which is part of the installation.
+
     made_from: of the linker. Raises ArtifactError for a tree that is damaged or was
     made from other parts, ValueError where there is no title to make one of.
     """
@@ -39,8 +42,9 @@ def open_titles(
         return open_title_trie(folder, parts)
     longest = generator.max_positions // SHARE
     titles = make_titles(kb, generator.tokenizer, longest)
-    with contextlib.suppress(OSError):  # a directory that is read-only stays without
-        save_title_trie(titles, folder, parts)
+    if not is_bundled(path):
+        with contextlib.suppress(OSError):  # a read-only directory stays without
+            save_title_trie(titles, folder, parts)
     return titles
 
 

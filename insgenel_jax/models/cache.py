@@ -104,7 +104,8 @@ def move_slots(
     A target past the last slot is dropped.
     """
     rows, moved = jnp.arange(source.shape[0])[:, None], {}
-    for name in cache.keys() - {"length"}:
+    # sorted: the order is part of the compiled program, by which JAX's cache finds it
+    for name in sorted(cache.keys() - {"length"}):
         leading = (slice(None),) * CACHE_AXES[name].index("batch")
         kept = cache[name].at[*leading, rows, source].get(mode="clip")
         moved[name] = cache[name].at[*leading, rows, target].set(kept, mode="drop")

@@ -9,7 +9,7 @@ import pytest
 
 from insgenel_jax import artifact, mini_world
 from insgenel_jax.decoding import title_trie
-from insgenel_jax.linker import Linker
+from insgenel_jax.linker import Linker, bundled
 from insgenel_jax.linker.titles import make_titles
 from insgenel_jax.sharding import make_mesh
 from insgenel_jax.text.linked_text import encode_titles
@@ -107,6 +107,15 @@ def test_a_directory_that_cannot_be_written_to(path, tmp_path, monkeypatch):
     monkeypatch.setattr("insgenel_jax.linker.titles.save_title_trie", refuse)
     linker = Linker.from_pretrained(tmp_path / "linker", titles="all")
     assert linker(TEXT, mentions=SPANS).mentions[1].entity
+
+
+def test_the_bundled_linker_is_not_written_to(path, tmp_path, monkeypatch):
+    shutil.copytree(path, tmp_path / "box", ignore=lambda *_: ["titles"])
+    monkeypatch.setattr(bundled, "BUNDLED", tmp_path / "box")
+    monkeypatch.chdir(tmp_path)
+    linker = Linker.from_pretrained("nano", titles="all")
+    assert linker(TEXT, mentions=SPANS).mentions[1].entity
+    assert not (tmp_path / "box/titles").exists()
 
 
 def test_titles_without_tokens_or_too_long_are_left_out(linker):

@@ -1,7 +1,12 @@
 """The KV cache: writing keys and values, moving slots, against numpy."""
 
+import os
+import subprocess
+import sys
+
 import jax
 import numpy as np
+import pytest
 
 from insgenel_jax import models
 from insgenel_jax.models.cache import extend_cache
@@ -47,3 +52,22 @@ def test_moved_slots_hold_what_the_others_held():
     expected["positions"][0, 2:4] = cache["positions"][0, 4:6]
     expected["positions"][1, 1] = cache["positions"][1, 5]
     jax.tree.map(np.testing.assert_array_equal, moved, expected)
+
+
+@pytest.mark.slow
+def test_a_process_moves_slots_by_the_same_program_as_another():
+    """Otherwise JAX's compilation cache, which outlives a process, misses."""
+    code = (
+        "import jax, numpy as np\n"
+        "from insgenel_jax.models.cache import move_slots\n"
+        "cache = {'k': np.zeros((1, 1, 4, 1, 2)), 'v': np.ones((1, 1, 4, 1, 2))}\n"
+        "slots = np.zeros((1, 2), np.int32)\n"
+        "print(jax.make_jaxpr(move_slots)(cache, slots, slots))"
+    )
+    programs = {
+        subprocess.check_output(
+            [sys.executable, "-c", code], env=os.environ | {"PYTHONHASHSEED": seed}
+        )
+        for seed in ("1", "2", "3")  # by these, sets of "k" and "v" differ in order
+    }
+    assert len(programs) == 1
