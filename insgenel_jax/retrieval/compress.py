@@ -15,25 +15,26 @@ import numpy as np
 from jaxtyping import Float, Float32, Int8
 
 from insgenel_jax import artifact
+from insgenel_jax.text.formats.rejects import InputError
 
 ROWS = 16_384  # embeddings that are held in float64 at a time
 LARGEST = 127  # of an int8, either way
 
 
 def check_vector_bytes(vector_bytes: int | None, dim: int, exact: bool | None) -> None:
-    """Raise ValueError where embeddings of `dim` numbers cannot have so few bytes.
+    """Raise InputError where embeddings of `dim` numbers cannot have so few bytes.
 
     exact: False where ScaNN was asked for, whose files hold more than that.
     """
     if vector_bytes is None:
         return
     if not 1 <= vector_bytes <= dim:
-        raise ValueError(
+        raise InputError(
             f"vector bytes: expected 1 to {dim}, the dimensions of an embedding, found "
             f"{vector_bytes}"
         )
     if exact is False:
-        raise ValueError(
+        raise InputError(
             "vector bytes: vectors of few bytes are searched exactly, found a wish for "
             "ScaNN, whose files are larger; leave one of the two out"
         )
