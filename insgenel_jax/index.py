@@ -32,7 +32,7 @@ def main(
     vector_bytes: Annotated[
         int | None,
         typer.Option(
-            help="bytes kept of an embedding, searched exactly [2 for each dimension]"
+            help="most bytes of a vector, searched exactly [2 for each dimension]"
         ),
     ] = None,
     generator: Annotated[
@@ -130,7 +130,7 @@ def _show(console: Console, out: Path, indexed: Indexed) -> None:
     table = Table(title=Text(f"index {out}"), show_header=False)
     table.add_row("entities", f"{index.entities} x {index.dim}")
     if index.projection is not None:
-        table.add_row("bytes of a vector", str(index.projection.shape[1]))
+        table.add_row("vectors", f"of {index.projection.shape[1]} numbers, rounded")
     table.add_row("search", f"{index.method}, recall {index.recall:.3f} of exact")
     table.add_row("embedding", f"{indexed.embedding_seconds:.1f} s")
     table.add_row("building", f"{indexed.building_seconds:.1f} s")

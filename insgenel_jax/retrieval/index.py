@@ -5,8 +5,8 @@ large knowledge base, ScaNN's files:
 
     embeddings/  index.json  scann/
 
-An index of few bytes for a vector holds vectors of int8 in place of the embeddings, and
-what takes queries to the dimensions of these:
+An index of few bytes for a vector holds these bytes in place of the embeddings, and
+what takes queries to their dimensions:
 
     embeddings/  index.json  projection.npy
 """
@@ -38,8 +38,10 @@ from insgenel_jax.retrieval.approximate import (
 from insgenel_jax.retrieval.compress import (
     check_vector_bytes,
     compress,
+    pack,
     project,
     read_projection,
+    unpack,
 )
 from insgenel_jax.retrieval.exact import search_exact
 from insgenel_jax.retrieval.store import ROWS, create_store, open_store
@@ -142,9 +144,9 @@ def build_index(
 
     exact: whether to search exactly; None uses ScaNN from `SCANN_FROM` entities on.
     queries: what recall is measured on and tuned by, real ones at best; without them,
-    the embeddings of some entities. vector_bytes: bytes kept of each embedding, 1 to D;
-    these are searched exactly. None keeps the embeddings as they are, in bfloat16.
-    Raises ValueError for embeddings that are not finite, and for other vector_bytes.
+    the embeddings of some entities. vector_bytes: the most bytes kept of an embedding,
+    1 to D; these are searched exactly. None keeps the embeddings, in bfloat16. Raises
+    ValueError for embeddings that are not finite, and for other vector_bytes.
     """
     entities, dim = embeddings.shape
     if not entities:
@@ -191,13 +193,14 @@ def _write_compressed(
     size: int,
     queries: np.ndarray | None,
 ) -> dict[str, Any]:
-    """Write vectors of `size` bytes and their projection; return what index.json says.
+    """Write vectors of at most `size` bytes; return what index.json says of them.
 
     Their recall is measured on `queries`.
     """
-    vectors, projection = compress(embeddings, size)
-    store = create_store(*vectors.shape, path / "embeddings", "int8")
-    store.write(vectors).result()
+    vectors, projection, bits, _ = compress(embeddings, size)
+    packed = pack(vectors, bits)
+    store = create_store(*packed.shape, path / "embeddings", "int8")
+    store.write(packed).result()
     np.save(path / "projection.npy", projection)
     queries = _sample(embeddings) if queries is None else queries[:SAMPLES]
     queries = queries.astype(np.float32)
@@ -206,7 +209,8 @@ def _write_compressed(
     ids, _ = search_exact(vectors, project(queries, projection), k)
     return {
         "method": "compressed",
-        "vector_bytes": size,
+        "vector_bytes": packed.shape[1],
+        "bits": bits,
         "recall": measure_recall(ids, wanted),
         "recall_k": k,
         "recall_queries": len(queries),
@@ -249,7 +253,7 @@ def open_index(path: str | os.PathLike, *, verify: bool = False) -> Index:
         read = functools.partial(_read, store)
     else:
         if facts["method"] == "compressed":
-            vectors = store.read().result()
+            vectors = unpack(store.read().result(), _read_bits(path, facts))
             file = path / "projection.npy"
             projection = read_projection(file, dim, vectors.shape[1])
         else:
@@ -265,6 +269,15 @@ def open_index(path: str | os.PathLike, *, verify: bool = False) -> Index:
         search_rows=search,
         read_vectors=read,
         projection=projection,
+    )
+
+
+def _read_bits(path: Path, facts: Mapping[str, Any]) -> int:
+    if facts.get("bits") in (4, 8):
+        return facts["bits"]
+    raise artifact.ArtifactError(
+        f"{path / 'index.json'}: bits: expected 4 or 8, found {facts.get('bits')!r}; "
+        "index again"
     )
 
 
