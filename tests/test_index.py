@@ -65,6 +65,9 @@ def test_index_and_linker(tmp_path, monkeypatch, linker_path):
     before = artifact.identity(out)
     assert run(*parts).exit_code == 0
     assert artifact.identity(out) == before
+    result = run(*parts, "--vector-bytes", 3)
+    assert result.exit_code == 0 and "of 3 numbers, rounded" in result.output
+    assert open_index(out).method == "compressed"
 
 
 def test_bad_options(tmp_path):
