@@ -29,6 +29,12 @@ def main(
         bool | None,
         typer.Option("--exact/--scann", help="how to search [by the entities' number]"),
     ] = None,
+    vector_bytes: Annotated[
+        int | None,
+        typer.Option(
+            help="most bytes of a vector, searched exactly [2 for each dimension]"
+        ),
+    ] = None,
     generator: Annotated[
         Path | None, typer.Option(help="generator directory, for --linker")
     ] = None,
@@ -49,6 +55,10 @@ def main(
         raise typer.BadParameter("--generator and --linker go together")
     if set and linker is None:
         raise typer.BadParameter("--set goes with --linker, which keeps the settings")
+    if vector_bytes is not None and exact is False:
+        raise typer.BadParameter(
+            "--vector-bytes searches exactly: leave out it or --scann"
+        )
     parts = {"kb": kb, "retriever": retriever}
     if generator is not None:
         parts["generator"] = generator
@@ -57,7 +67,7 @@ def main(
     if linker is not None:
         cli.check_settings(settings, linker, new=True)
     console = Console()
-    indexed = _index(parts, out, exact, verify, console)
+    indexed = _index(parts, out, exact, vector_bytes, verify, console)
     _show(console, out, indexed)
     if linker is not None:
         from insgenel_jax.linker import assemble
@@ -78,6 +88,7 @@ def _index(
     parts: dict[str, Path],
     out: Path,
     exact: bool | None,
+    vector_bytes: int | None,
     verify: bool,
     console: Console,
 ) -> Indexed:
@@ -104,7 +115,13 @@ def _index(
     }
     with console.status("") as status:
         return index_entities(
-            kb, retriever, out, made_from=made_from, exact=exact, tell=status.update
+            kb,
+            retriever,
+            out,
+            made_from=made_from,
+            exact=exact,
+            vector_bytes=vector_bytes,
+            tell=status.update,
         )
 
 
@@ -112,6 +129,8 @@ def _show(console: Console, out: Path, indexed: Indexed) -> None:
     index = indexed.index
     table = Table(title=Text(f"index {out}"), show_header=False)
     table.add_row("entities", f"{index.entities} x {index.dim}")
+    if index.projection is not None:
+        table.add_row("vectors", f"of {index.projection.shape[1]} numbers, rounded")
     table.add_row("search", f"{index.method}, recall {index.recall:.3f} of exact")
     table.add_row("embedding", f"{indexed.embedding_seconds:.1f} s")
     table.add_row("building", f"{indexed.building_seconds:.1f} s")

@@ -65,12 +65,17 @@ def test_index_and_linker(tmp_path, monkeypatch, linker_path):
     before = artifact.identity(out)
     assert run(*parts).exit_code == 0
     assert artifact.identity(out) == before
+    result = run(*parts, "--vector-bytes", 3)
+    assert result.exit_code == 0 and "of 3 numbers, rounded" in result.output
+    assert open_index(out).method == "compressed"
 
 
 def test_bad_options(tmp_path):
     parts = ("--kb", tmp_path, "--retriever", tmp_path, "--out", tmp_path / "index")
     result = run(*parts, "--linker", tmp_path / "linker")
     assert result.exit_code == 2 and "--generator" in result.output
+    result = run(*parts, "--vector-bytes", 8, "--scann")
+    assert result.exit_code == 2 and "--scann" in result.output
     result = run(*parts, "--set", "top_k=1")
     assert result.exit_code == 2 and "--linker" in result.output
 
@@ -89,6 +94,8 @@ ERRORS = {
     "index in the kb": ("--kb kb --retriever retriever --out kb/index", "kb/index"),
     "index in a file": ("--kb kb --retriever retriever --out file/x", "file/x"),
     "index a file": ("--kb kb --retriever retriever --out file", "file"),
+    "no byte": (f"{PARTS} --vector-bytes 0", "vector bytes"),
+    "many bytes": (f"{PARTS} --vector-bytes 9999", "vector bytes"),
     "kb missing": ("--kb no --retriever retriever --out index", "no"),
     "kb another": ("--kb retriever --retriever retriever --out index", "retriever"),
     "retriever missing": ("--kb kb --retriever no --out index", "no"),

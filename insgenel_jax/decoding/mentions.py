@@ -19,8 +19,9 @@ class CandidateMention:
     scores, both normalised over the mention's candidates (log_retriever is zero without
     a retriever). optional: whether the decoder may leave the span unlinked; a mention
     that the caller gives it may not. link_probability: how often the surface form is
-    linked where it occurs, 0 to 1. retriever_scores: inner products as retrieved, or
-    None. any_title: whether every entity of the knowledge base is allowed; then n is 0.
+    linked where it occurs, 0 to 1. retriever_scores: inner products, each the best over
+    the windows that count for the mention; None without a retriever. any_title: whether
+    every entity of the knowledge base is allowed; then n is 0.
     linked, seen: how many documents link the surface form, and how many have it; 0 and
     0 where that is not known, as for a given mention that is no surface form.
     """

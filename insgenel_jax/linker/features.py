@@ -30,8 +30,8 @@ class Features(NamedTuple):
     over the whole vocabulary and without biases (with `vocabulary_scores`). prior: ln
     p(entity | surface form); retriever: ln of the softmax of the retriever's scores.
     Both are over the mention's candidates, and nan where the mention may take any
-    title. retriever_score: the retriever's score itself, an inner product; nan where
-    the entity was not retrieved. link_probability: of the surface form, 0 to 1.
+    title. retriever_score: the retriever's score itself, an inner product; nan without
+    a retriever and for parts of names. link_probability: of the surface form, 0 to 1.
 
     documents_linked, documents_seen: how many documents of the knowledge base's source
     link the surface form, and how many have it; 0 where that is not known. candidates:

@@ -11,6 +11,7 @@ import dataclasses
 from collections.abc import Collection, Sequence
 
 import numpy as np
+from jaxtyping import Float32
 
 from insgenel_jax.decoding.mentions import CandidateMention, allow_any_title
 from insgenel_jax.kb import occurrences
@@ -32,13 +33,14 @@ class DocumentMentions:
 
     candidates: each with every entity that some chunk of the document may allow for it.
     retrieved: what the document's windows retrieve; None allows all entities
-    (INSGENEL). scope, retrieval, max_candidates: see linker.settings. any_title:
-    whether a given mention may take any title of the knowledge base where none of its
-    entities is allowed.
+    (INSGENEL). index: of all entities, which scores the candidates of "rank". scope,
+    retrieval, max_candidates: see linker.settings. any_title: whether a given mention
+    may take any title of the knowledge base where none of its entities is allowed.
     """
 
     candidates: list[CandidateMention]
     retrieved: Retrieved | None = None
+    index: Index | None = None
     scope: str = "chunk"
     retrieval: str = "limit"
     max_candidates: int | None = None
@@ -53,19 +55,48 @@ class DocumentMentions:
         """
         if self.retrieved is None:
             return list(candidates)
-        weigh = rank if self.retrieval == "rank" else limit
-        place, scores, allowed = None, None, []
+        if self.retrieval == "rank":
+            return self._rank(chunk, candidates)
+        place, retrieved, allowed = None, None, []
         for candidate in candidates:
-            span = (candidate.start, candidate.end)
-            wanted = {"window": span, "chunk": chunk}.get(self.scope, EVERYWHERE)
+            wanted = self._place(candidate, chunk)
             if place != wanted:
-                place, scores = wanted, self.retrieved.touching(*wanted)
-            weighed = weigh(candidate, scores, self.max_candidates)
-            if weighed is None and self.any_title:
-                weighed = dataclasses.replace(allow_any_title(*span), optional=False)
-            if weighed is not None:
-                allowed.append(weighed)
+                place, retrieved = wanted, self.retrieved.touching(*wanted)
+            limited = limit(candidate, retrieved, self.max_candidates)
+            if limited is None and self.any_title:
+                limited = allow_any_title(candidate.start, candidate.end)
+                limited = dataclasses.replace(limited, optional=False)
+            if limited is not None:
+                allowed.append(limited)
         return allowed
+
+    def _rank(
+        self, chunk: Span, candidates: Sequence[CandidateMention]
+    ) -> list[CandidateMention]:
+        """The `candidates` in a chunk, weighed by the scores of all their entities."""
+        if not candidates:
+            return []
+        retrieved = self.retrieved.within(
+            *(EVERYWHERE if self.scope == "document" else chunk)
+        )
+        # all that the chunk needs in one matrix product: [windows, entities]
+        entities = np.unique(np.concatenate([c.entities for c in candidates]))
+        scores = self.index.score(retrieved.vectors, entities)
+        place, found, best, ranked = None, None, None, []
+        for candidate in candidates:
+            wanted = self._place(candidate, chunk)
+            if place != wanted:
+                place, found = wanted, retrieved.touching(*wanted)
+                rows = retrieved.windows(*wanted)
+                best = np.fmax.reduce(scores[rows], axis=0, initial=np.nan)
+            own = best[np.searchsorted(entities, candidate.entities)]
+            ranked.append(rank(candidate, found, own, self.max_candidates))
+        return ranked
+
+    def _place(self, candidate: CandidateMention, chunk: Span) -> Span:
+        """The characters whose windows count for a candidate mention of a chunk."""
+        span = (candidate.start, candidate.end)
+        return {"window": span, "chunk": chunk}.get(self.scope, EVERYWHERE)
 
 
 EVERYWHERE = (0, np.iinfo(np.int64).max)  # characters of a whole document
@@ -99,6 +130,7 @@ def find_mentions(
         DocumentMentions(
             find_candidates(kb, found, windows, given is None, any_title, settings),
             windows,
+            index,
             settings.scope,
             settings.retrieval,
             settings.max_candidates,
@@ -214,26 +246,24 @@ def limit(
     scores = retrieved.scores[at[kept]]
     prior, entities = candidate.log_prior[kept], candidate.entities[kept]
     order = np.lexsort((entities, -scores, -prior))[:most]
-    return _with(candidate, kept[order], scores[order], scores[order])
+    return _with(candidate, kept[order], scores[order])
 
 
 def rank(
-    candidate: CandidateMention, retrieved: EntityScores, most: int | None
+    candidate: CandidateMention,
+    retrieved: EntityScores,
+    scores: Float32[np.ndarray, " n"],
+    most: int | None,
 ) -> CandidateMention:
     """A candidate mention whose entities are weighed by the retriever's scores.
 
-    An entity that is not retrieved has no score of its own; it is weighed by the lowest
-    score that is retrieved. most: that many entities are kept, the first ones, and
-    beyond them those that are retrieved.
+    scores: of its n entities, retrieved or not; nan where no window counts for it. Then
+    all weigh the same. most: that many entities are kept, the first ones, and beyond
+    them those that are retrieved.
     """
     at = find_rows(candidate.entities, retrieved)
     kept = np.flatnonzero(first_or(at >= 0, most))
-    at = at[kept]
-    scores = np.full(len(kept), np.nan, np.float32)
-    scores[at >= 0] = retrieved.scores[at[at >= 0]]
-    lowest = retrieved.scores.min(initial=np.inf)
-    weights = np.where(at >= 0, scores, lowest if len(retrieved.scores) else 0)
-    return _with(candidate, kept, scores, weights)
+    return _with(candidate, kept, scores[kept])
 
 
 def find_rows(entities: np.ndarray, retrieved: EntityScores) -> np.ndarray:
@@ -251,20 +281,14 @@ def first_or(chosen: np.ndarray, most: int | None) -> np.ndarray:
 
 
 def _with(
-    candidate: CandidateMention,
-    rows: np.ndarray,
-    scores: np.ndarray,
-    weights: np.ndarray,
+    candidate: CandidateMention, rows: np.ndarray, scores: np.ndarray
 ) -> CandidateMention:
-    """A candidate mention with some of its entities.
-
-    scores, weights: the retriever's scores of these, and what to weigh them by.
-    """
+    """A candidate mention with some of its entities, and the retriever's scores."""
     return dataclasses.replace(
         candidate,
         entities=candidate.entities[rows],
         log_prior=_normalise(candidate.log_prior[rows]),
-        log_retriever=_normalise(weights.astype(np.float64)),
+        log_retriever=_normalise(np.nan_to_num(scores.astype(np.float64))),
         retriever_scores=scores,
     )
 

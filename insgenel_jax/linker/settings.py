@@ -50,10 +50,10 @@ class Settings:
     entities retrieved for a window. scope: which windows count for a mention: those
     that overlap the mention ("window"), its chunk ("chunk") or any of its document
     ("document"). retrieval: with "limit" (*paper*) only the retrieved entities are
-    allowed; with "rank" all of the surface form's are, and the retriever's scores only
-    weigh them (by retriever_weight). max_candidates: the most entities of a mention,
-    those of highest prior; None is no limit. "limit" counts only those retrieved;
-    "rank" allows those retrieved beyond the limit too.
+    allowed; with "rank" all of the surface form's are, and the retriever's score of
+    each, retrieved or not, only weighs it (by retriever_weight). max_candidates: the
+    most entities of a mention, those of highest prior; None is no limit. "limit" counts
+    only those retrieved; "rank" allows those retrieved beyond the limit too.
 
     case, min_link_probability, capitalised_run: filters of candidate mentions, see
     kb.occurrences.passes. name_parts: once a name is linked (whatever its score), its

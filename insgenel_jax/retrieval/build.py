@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from insgenel_jax.kb.knowledge_base import KnowledgeBase
+from insgenel_jax.retrieval.compress import check_vector_bytes
 from insgenel_jax.retrieval.index import SAMPLES, Index, build_index
 from insgenel_jax.retrieval.retriever import Retriever
 from insgenel_jax.text import chunking
@@ -33,14 +34,16 @@ def index_entities(
     *,
     made_from: Mapping[str, str],
     exact: bool | None = None,
+    vector_bytes: int | None = None,
     tell: Callable[[str], None] = lambda step: None,
 ) -> Indexed:
     """Embed all entities of a knowledge base and write their index to `out`.
 
     made_from: identities of the "knowledge-base" and the "retriever", which a linker
-    compares with its own. exact: see `build_index`. tell: called with what is about to
-    be done, for a user who waits.
+    compares with its own. exact, vector_bytes: see `build_index`. tell: called with
+    what is about to be done, for a user who waits.
     """
+    check_vector_bytes(vector_bytes, retriever.dim, exact)  # before the long work
     out = Path(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     began = time.perf_counter()
@@ -52,21 +55,26 @@ def index_entities(
         windows = sample_windows(kb, retriever.window_length, SAMPLES)
         queries = retriever.embed_windows(windows) if windows else None
         index = build_index(
-            embeddings, out, made_from=made_from, exact=exact, queries=queries
+            embeddings,
+            out,
+            made_from=made_from,
+            exact=exact,
+            queries=queries,
+            vector_bytes=vector_bytes,
         )
     built = time.perf_counter()
     return Indexed(index, embedded - began, built - embedded)
 
 
 def sample_windows(kb: KnowledgeBase, length: int, count: int) -> list[str]:
-    """Text like that the retriever will see: the first windows of some descriptions.
+    """Text like that the retriever will see: the first windows of some entities' texts.
 
     length: of a window, in words. count: how many windows at most.
     """
     rows = np.random.default_rng(0).permutation(len(kb))
     texts: list[str] = []
     for row in rows.tolist():
-        text = kb.description(row)
+        text = kb.entity_text(row)
         texts += [
             text[slice(*span)] for span in chunking.windows(text, length, length)[:1]
         ]

@@ -7,20 +7,20 @@ with.
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Real
 
 QUERIES, PAD, VECTORS = 256, 64, 32_768  # queries and vectors multiplied at a time
 SPARE = 16  # candidates kept beyond the k best, as rounding may have swapped some
 
 
 def search_exact(
-    vectors: Float[np.ndarray, "E D"], queries: Float[np.ndarray, "N D"], k: int
+    vectors: Real[np.ndarray, "E D"], queries: Float[np.ndarray, "N D"], k: int
 ) -> tuple[Int[np.ndarray, "N K"], Float[np.ndarray, "N K"]]:
     """Ids and scores of the k <= E best rows for each query: best first, ties by id.
 
     A query's answer does not depend on the other queries: the best by the matrix
     products, whose last bits change with a query's place among the others, are scored
-    again one by one.
+    again one by one. Vectors of another type than float32 are cast as they are read.
     """
     ids = np.concatenate(
         [
@@ -31,14 +31,15 @@ def search_exact(
     scores = np.zeros((len(ids), ids.shape[1]), np.float32)
     for row, query in enumerate(queries):
         ids[row].sort()
-        (vectors[ids[row]] * query).sum(1, out=scores[row])
+        best_vectors = vectors[ids[row]].astype(np.float32, copy=False)
+        (best_vectors * query).sum(1, out=scores[row])
     # the sort is stable and ids ascend, so a tie goes to the smaller id
     best = np.argsort(-scores, axis=1, kind="stable")[:, :k]
     return np.take_along_axis(ids, best, 1), np.take_along_axis(scores, best, 1)
 
 
 def _search_group(
-    vectors: Float[np.ndarray, "E D"], queries: Float[np.ndarray, "N D"], k: int
+    vectors: Real[np.ndarray, "E D"], queries: Float[np.ndarray, "N D"], k: int
 ) -> Int[np.ndarray, "N K"]:
     """The best k of each query, and SPARE more where there are so many, unsorted."""
     count = len(queries)
@@ -48,7 +49,7 @@ def _search_group(
     ids = np.zeros((count, 0), np.int64)
     scores = np.zeros((count, 0), np.float32)
     for first in range(0, len(vectors), VECTORS):
-        part = vectors[first : first + VECTORS]
+        part = vectors[first : first + VECTORS].astype(np.float32, copy=False)
         new = np.concatenate([part @ group.T for group in padded], 1)[:, :count]
         if scores.shape[1] == k:  # full: only what beats the worst can enter
             entering = new > scores[:, -1]

@@ -1,4 +1,7 @@
-"""Embeddings on disk or in memory: one bfloat16 zarr3 array [entities, dimensions]."""
+"""Embeddings on disk or in memory: one zarr3 array [entities, dimensions].
+
+It is of bfloat16, or of int8 where an index has few bytes for a vector.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +12,19 @@ import tensorstore as ts
 
 ROWS = 16_384  # rows of a chunk of the array, written together
 
+_BYTES = {  # how numbers are written; there is no byte order for one byte
+    "bfloat16": {"name": "bytes", "configuration": {"endian": "little"}},
+    "int8": {"name": "bytes"},
+}
+
 
 def create_store(
-    rows: int, dim: int, path: str | os.PathLike | None = None
+    rows: int,
+    dim: int,
+    path: str | os.PathLike | None = None,
+    dtype: str = "bfloat16",
 ) -> ts.TensorStore:
-    """A new bfloat16 zarr3 array [rows, dim]: in the directory `path`, or in memory."""
+    """A new zarr3 array [rows, dim]: in the directory `path`, or in memory."""
     kvstore = {"driver": "memory"}
     if path is not None:
         kvstore = {"driver": "file", "path": f"{Path(path).resolve()}/"}
@@ -22,12 +33,12 @@ def create_store(
         "kvstore": kvstore,
         "metadata": {
             "shape": [rows, dim],
-            "data_type": "bfloat16",
+            "data_type": dtype,
             "chunk_grid": {
                 "name": "regular",
                 "configuration": {"chunk_shape": [ROWS, dim]},
             },
-            "codecs": [{"name": "bytes", "configuration": {"endian": "little"}}],
+            "codecs": [_BYTES[dtype]],
         },
     }
     return ts.open(spec, create=True).result()

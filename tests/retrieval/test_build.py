@@ -1,5 +1,7 @@
 """The index of a knowledge base, made by one call; windows that recall is tried on."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -40,7 +42,27 @@ def test_the_index_finds_what_the_two_encoders_say(kb, tmp_path):
     assert ids.tolist() == (-queries @ entities.T).argsort(1).tolist()
 
 
+def test_bytes_of_a_vector(kb, tmp_path):
+    retriever = Retriever.load(write_retriever(tmp_path / "retriever"))
+    indexed = index_entities(
+        kb, retriever, tmp_path / "i", made_from={}, vector_bytes=3
+    )
+    # three embeddings span three dimensions, so nothing but rounding is lost
+    assert indexed.index.method == "compressed" and indexed.index.recall == 1
+    broken = dataclasses.replace(retriever, params={})  # that is said before any work
+    with pytest.raises(ValueError, match="vector bytes: expected 1 to 24"):
+        index_entities(kb, broken, tmp_path / "i", made_from={}, vector_bytes=25)
+
+
 def test_sample_windows(kb):
     texts = sample_windows(kb, 5, 10)
     assert sorted(texts) == ["A band of Freddie Mercury", "The smallest planet of many"]
     assert len(sample_windows(kb, 5, 1)) == 1
+
+
+def test_sample_windows_without_descriptions(tmp_path):
+    """Other names of an entity, which the retriever reads in place of a description."""
+    entities = [(Entity("Queen", ""), ["The Queen of Rock"]), (Entity("York", ""), [])]
+    build_from_entities(tmp_path / "kb", entities, Rejects())
+    kb = KnowledgeBase.open(tmp_path / "kb")
+    assert sample_windows(kb, 100, 10) == ["the queen of rock."]

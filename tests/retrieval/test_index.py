@@ -1,5 +1,6 @@
 """The index: exact search against a sort, ScaNN against exact search, and its files."""
 
+import dataclasses
 import warnings
 
 import ml_dtypes
@@ -120,6 +121,49 @@ def test_more_than_there_are(method, vectors, exact_path, scann_path):
     assert np.isfinite(scores).all()
     ids, scores = opened.search(vectors[1][:0], 5)
     assert ids.shape == scores.shape == (0, 5)
+
+
+@pytest.mark.parametrize("method", ["exact", "scann", "compressed"])
+def test_score_is_what_search_gives(method, vectors, exact_path, scann_path, tmp_path):
+    """And so for entities that no query finds, in any order, more than once."""
+    paths = {"exact": exact_path, "scann": scann_path, "compressed": tmp_path / "i"}
+    if method == "compressed":
+        build_index(vectors[0], paths[method], made_from={}, vector_bytes=40)
+    opened = open_index(paths[method])
+    queries = vectors[1][:5]
+    ids, scores = opened.search(queries, 100)
+    for row, (one, expected) in enumerate(zip(ids, scores, strict=True)):
+        found = opened.score(queries[row : row + 1], one)
+        assert found.shape == (1, 100) and found.dtype == np.float32
+        np.testing.assert_allclose(found[0], expected, rtol=1e-4, atol=1e-4)
+    some = np.array([7, 19_999, 0, 7])
+    found = opened.score(queries, some)
+    truth = queries @ vectors[0][some].T
+    np.testing.assert_allclose(found, truth, **TOLERANCES[method])
+    assert opened.score(queries[:0], some).shape == (0, 4)
+    assert opened.score(queries, some[:0]).shape == (5, 0)
+    with pytest.raises(ValueError, match=r"queries \[N, 48\]"):
+        opened.score(queries[:, 1:], some)
+
+
+# the numbers of few bytes differ from the embeddings; they are tested in test_compress
+TOLERANCES = {
+    "exact": {"rtol": 1e-5, "atol": 1e-5},
+    "scann": {"rtol": 1e-5, "atol": 1e-5},
+    "compressed": {"atol": 25},
+}
+
+
+def test_scann_reads_the_embeddings_at_the_first_score(scann_path):
+    read, opened = [], open_index(scann_path)
+    real = opened.read_vectors
+    counted = dataclasses.replace(opened, read_vectors=lambda: read.append(1) or real())
+    queries = np.ones((2, 48), np.float32)
+    counted.search(queries, 3)
+    assert not read
+    for _ in range(2):
+        counted.score(queries, np.arange(3))
+    assert read == [1]
 
 
 def test_the_same_files_twice(vectors, scann_path, tmp_path):

@@ -37,7 +37,15 @@ def search(queries, k):
     return ids, (100 * queries - np.arange(k)).astype(np.float32)
 
 
-INDEX = Index(20, 1, method="exact", recall=1.0, made_from={}, search_rows=search)
+INDEX = Index(
+    entities=20,
+    dim=1,
+    method="exact",
+    recall=1.0,
+    made_from={},
+    search_rows=search,
+    read_vectors=lambda: np.zeros((20, 1), np.float32),
+)
 
 
 @pytest.fixture
@@ -71,6 +79,16 @@ def test_the_best_score_is_kept(retrieved):
     assert found.scores[2] == 200.0  # first of its own window, third of w0's
 
 
+def test_each_window_keeps_its_vector(retrieved):
+    assert retrieved[0].vectors[:, 0].tolist() == [0, 2, 4, 6]
+    assert retrieved[0].vectors[retrieved[0].windows(12, 14), 0].tolist() == [2, 4]
+    within = retrieved[0].within(12, 14)  # w4
+    assert within.vectors[:, 0].tolist() == [2, 4]
+    assert within.windows(0, 11) == slice(0, 1)  # w0-w3, which w2-w5 overlaps
+    assert within.touching(18, 20).entities.tolist() == [4, 5, 6]
+
+
 def test_no_text_no_windows():
     (found,) = retrieve(RETRIEVER, INDEX, ["  "], top_k=3)
     assert found.touching(0, 2).entities.tolist() == []
+    assert found.vectors.shape == (0, 1)
