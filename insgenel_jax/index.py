@@ -35,6 +35,12 @@ def main(
             help="most bytes of a vector, searched exactly [2 for each dimension]"
         ),
     ] = None,
+    texts: Annotated[
+        Path | None,
+        typer.Option(
+            help="knowledge base whose texts of the entities are embedded [--kb]"
+        ),
+    ] = None,
     generator: Annotated[
         Path | None, typer.Option(help="generator directory, for --linker")
     ] = None,
@@ -62,12 +68,13 @@ def main(
     parts = {"kb": kb, "retriever": retriever}
     if generator is not None:
         parts["generator"] = generator
-    _check_targets(out, linker, parts)
+    read = parts if texts is None else parts | {"texts": texts}
+    _check_targets(out, linker, read)
     settings = cli.parse_settings(set or [])
     if linker is not None:
         cli.check_settings(settings, linker, new=True)
     console = Console()
-    indexed = _index(parts, out, exact, vector_bytes, verify, console)
+    indexed = _index(read, out, exact, vector_bytes, verify, console)
     _show(console, out, indexed)
     if linker is not None:
         from insgenel_jax.linker import assemble
@@ -99,6 +106,10 @@ def _index(
     """
     with cli.opening(parts["kb"], "knowledge base"):
         kb = KnowledgeBase.open(parts["kb"], verify=verify)
+    texts = None
+    if "texts" in parts:
+        with cli.opening(parts["texts"], "knowledge base"):
+            texts = KnowledgeBase.open(parts["texts"], verify=verify)
 
     from insgenel_jax.generator import load_generator
     from insgenel_jax.retrieval.build import index_entities
@@ -113,6 +124,8 @@ def _index(
         "knowledge-base": kb.identity,
         "retriever": artifact.identity(parts["retriever"]),
     }
+    if texts is not None:
+        made_from["texts"] = texts.identity
     with console.status("") as status:
         return index_entities(
             kb,
@@ -121,6 +134,7 @@ def _index(
             made_from=made_from,
             exact=exact,
             vector_bytes=vector_bytes,
+            texts=texts,
             tell=status.update,
         )
 

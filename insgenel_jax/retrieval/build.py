@@ -35,13 +35,15 @@ def index_entities(
     made_from: Mapping[str, str],
     exact: bool | None = None,
     vector_bytes: int | None = None,
+    texts: KnowledgeBase | None = None,
     tell: Callable[[str], None] = lambda step: None,
 ) -> Indexed:
     """Embed all entities of a knowledge base and write their index to `out`.
 
     made_from: identities of the "knowledge-base" and the "retriever", which a linker
-    compares with its own. exact, vector_bytes: see `build_index`. tell: called with
-    what is about to be done, for a user who waits.
+    compares with its own. exact, vector_bytes: see `build_index`. texts: a
+    knowledge base that knows more about the entities, see `encoder.tokenize_entities`.
+    tell: called with what is about to be done, for a user who waits.
     """
     check_vector_bytes(vector_bytes, retriever.dim, exact)  # before the long work
     out = Path(out)
@@ -49,10 +51,10 @@ def index_entities(
     began = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix=".embeddings.", dir=out.parent) as folder:
         tell(f"embedding {len(kb)} entities")
-        embeddings = retriever.embed_entities(kb, Path(folder) / "embeddings")
+        embeddings = retriever.embed_entities(kb, Path(folder) / "embeddings", texts)
         embedded = time.perf_counter()
         tell("building the index")
-        windows = sample_windows(kb, retriever.window_length, SAMPLES)
+        windows = sample_windows(texts or kb, retriever.window_length, SAMPLES)
         queries = retriever.embed_windows(windows) if windows else None
         index = build_index(
             embeddings,

@@ -48,18 +48,28 @@ def tokenize_windows(
 
 
 def tokenize_entities(
-    wordpiece: WordPiece, kb: KnowledgeBase, rows: Sequence[int], length: int
+    wordpiece: WordPiece,
+    kb: KnowledgeBase,
+    rows: Sequence[int],
+    length: int,
+    texts: KnowledgeBase | None = None,
 ) -> Int[np.ndarray, "N {length}"]:
     """Token ids of the entities `rows`, normalised, cut and padded to `length`; int32.
 
-    The text of an entity is `KnowledgeBase.entity_text`. Where it and the title do not
-    fit, tokens are cut from the longer one.
+    The text of an entity is `KnowledgeBase.entity_text`; with `texts`, that of the
+    entity of its title there, if there is one. Where it and the title do not fit,
+    tokens are cut from the longer one.
     """
     return wordpiece.encode(
         [normalise(kb.title(i)) for i in rows],
         length,
-        pairs=[normalise(kb.entity_text(i)) for i in rows],
+        pairs=[normalise(_entity_text(kb, i, texts)) for i in rows],
     )
+
+
+def _entity_text(kb: KnowledgeBase, row: int, texts: KnowledgeBase | None) -> str:
+    known = None if texts is None else texts.find(kb.title(row))
+    return kb.entity_text(row) if known is None else texts.entity_text(known)
 
 
 def encode(

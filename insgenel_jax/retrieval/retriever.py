@@ -109,15 +109,19 @@ class Retriever:
         return self.embed_tokens("mention", ids)
 
     def embed_entities(
-        self, kb: KnowledgeBase, path: str | os.PathLike | None = None
+        self,
+        kb: KnowledgeBase,
+        path: str | os.PathLike | None = None,
+        texts: KnowledgeBase | None = None,
     ) -> ts.TensorStore:
         """Embed all entities, in their order: a bfloat16 zarr3 array [E, D].
 
-        It is written to a new directory `path` as it comes, or kept in memory.
+        It is written to a new directory `path` as it comes, or kept in memory. texts:
+        see `encoder.tokenize_entities`.
         """
         embeddings = store.create_store(len(kb), self.dim, path)
         written, first = [], 0
-        for ids in self._tokenize(kb):
+        for ids in self._tokenize(kb, texts):
             rows = self.embed_tokens("entity", ids).astype(ml_dtypes.bfloat16)
             written.append(embeddings[first : first + len(rows)].write(rows))
             first += len(rows)
@@ -137,13 +141,15 @@ class Retriever:
         config, params = of_role(self.configs, role), of_role(self.params, role)
         return encoder.embed(config, params, ids, pad, batches, self.mesh)
 
-    def _tokenize(self, kb: KnowledgeBase) -> Iterator[Int[np.ndarray, "N T"]]:
+    def _tokenize(
+        self, kb: KnowledgeBase, texts: KnowledgeBase | None
+    ) -> Iterator[Int[np.ndarray, "N T"]]:
         """Token ids of store.ROWS entities at a time, one step ahead of the model."""
 
         def tokenize(first: int) -> np.ndarray:
             rows = range(first, min(first + store.ROWS, len(kb)))
             return encoder.tokenize_entities(
-                self.tokenizer, kb, rows, self.entity_tokens
+                self.tokenizer, kb, rows, self.entity_tokens, texts
             )
 
         with ThreadPoolExecutor(1) as pool:

@@ -216,3 +216,23 @@ def test_shared_must_be_true_or_false(tmp_path, path):
     (tmp_path / "bad/retriever.json").write_text(json.dumps(settings))
     with pytest.raises((ValueError, artifact.ArtifactError), match="shared|size"):
         Retriever.load(tmp_path / "bad")
+
+
+def test_texts_of_entities_may_come_from_another_knowledge_base(
+    tmp_path, retriever, kb
+):
+    """Some of them are not there; those have their own."""
+    rows = [Entity(kb.title(i)) for i in range(5, len(kb))]
+    bare = [Entity("Unheard of", "queen"), *rows]
+    build_from_entities(tmp_path / "kb", [(row, []) for row in bare], Rejects())
+    other = KnowledgeBase.open(tmp_path / "kb")
+    found = retriever.embed_entities(other, texts=kb).read().result()
+    own = retriever.embed_entities(other).read().result()
+    full = retriever.embed_entities(kb).read().result()
+    for row in range(len(other)):
+        known = kb.find(other.title(row))
+        expected = own[row] if known is None else full[known]
+        np.testing.assert_allclose(
+            found[row].astype(np.float32), expected.astype(np.float32), atol=1e-2
+        )
+    assert not np.allclose(found.astype(np.float32), own.astype(np.float32), atol=1e-2)
