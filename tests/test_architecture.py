@@ -22,6 +22,7 @@ MAY_IMPORT = {
     "models": "sharding",
     "decoding": "kb text tokenizer artifact",
     "generator": "models tokenizer sharding artifact",
+    "smaller": "models tokenizer artifact",
     "retrieval": "models kb text tokenizer sharding artifact",
     "training": "retrieval generator models kb text tokenizer sharding artifact",
     "linker": "retrieval decoding generator models kb text tokenizer sharding artifact",
@@ -32,7 +33,15 @@ MAY_IMPORT = {
 }
 ENTRY_POINTS = {"prepare", "base", "train", "index", "link", "evaluate"}
 ENTRY_POINTS |= {"study", "tune"}
-ROOT_FILES = {"__init__", "__main__", "artifact", "sharding", "generator", "cli"}
+ROOT_FILES = {
+    "__init__",
+    "__main__",
+    "artifact",
+    "sharding",
+    "generator",
+    "smaller",
+    "cli",
+}
 ROOT_FILES |= ENTRY_POINTS
 # packages and files that later parts of the design add to the root
 PLANNED = {"serving", "icl", "explain", "finetune", "set", "serve"}

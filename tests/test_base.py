@@ -1,5 +1,6 @@
 """`insgenel base`: what it takes, and what it refuses."""
 
+import json
 import zipfile
 
 import pytest
@@ -7,9 +8,13 @@ import typer
 from typer.testing import CliRunner
 
 from insgenel_jax import artifact, base, models
+from insgenel_jax.kb import Entity
+from insgenel_jax.kb.build.entity_list import build_from_entities
 from insgenel_jax.models import hf
 from insgenel_jax.models.config import ModelConfig
+from insgenel_jax.text.formats.rejects import Rejects
 from insgenel_jax.tokenizer.training import train_bpe, train_wordpiece
+from tests.helpers.retrievers import write_retriever
 from tests.helpers.tiny import random_params
 
 SHAPE = {"vocabulary": 512, "dim": 16, "layers": 1, "heads": 2, "ffn": 32}
@@ -115,3 +120,38 @@ def test_without_the_index(tmp_path, monkeypatch):
     result = run("minilm-l6", "--out", tmp_path / "out")
     assert result.exit_code == 2
     assert "found: ERROR: no such" in result.output
+
+
+def test_a_base_made_smaller(tmp_path):
+    """In one step from a directory: 8 bits, and the tokens of documents and titles."""
+    directory = write_directory(tmp_path / "hf", "bert")
+    (tmp_path / "texts.jsonl").write_text('{"id": "1", "text": "some words"}\n')
+    build_from_entities(tmp_path / "kb", [(Entity("Learn"), [])], Rejects())
+    texts = ("--tokens-of", tmp_path / "texts.jsonl", "--tokens-of", tmp_path / "kb")
+    result = run(directory, "--bits", 8, *texts, "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    pieces = json.loads((tmp_path / "out/tokenizer.json").read_text())["model"]["vocab"]
+    assert {"some", "words", "learn"} <= pieces.keys()
+    assert "to" not in pieces
+    config = hf.load_config(tmp_path / "out")
+    assert config.vocabulary == len(pieces)
+    assert f"{len(pieces):,} tokens" in result.output
+    hf.load_params(tmp_path / "out", config)
+    assert artifact.check(tmp_path / "out", "base", 1).made_from.keys() == {"base"}
+    result = run(write_directory(tmp_path / "llama"), *texts, "--out", tmp_path / "no")
+    assert result.exit_code == 2
+    assert "expected a WordPiece tokenizer" in result.output
+
+
+def test_a_retriever_stays_one(tmp_path):
+    """And replaces a retriever, but nothing else."""
+    retriever = write_retriever(tmp_path / "retriever")
+    for _ in range(2):
+        result = run(retriever, "--bits", 8, "--out", tmp_path / "small")
+        assert result.exit_code == 0, result.output
+    assert "mention: bert" in result.output
+    assert artifact.check(tmp_path / "small", "retriever", 1, verify=True)
+    build_from_entities(tmp_path / "kb", [(Entity("Learn"), [])], Rejects())
+    result = run(retriever, "--bits", 8, "--out", tmp_path / "kb")
+    assert result.exit_code == 2
+    assert "knowledge-base" in result.output

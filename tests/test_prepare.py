@@ -229,3 +229,23 @@ def test_user_errors_are_one_line(tmp_path, monkeypatch, case):
         assert path.exists() and (not content or path.read_bytes() == content)
     new = {path.name for path in Path().rglob("*") if path not in before}
     assert new <= {"out", "rejects.jsonl"}
+
+
+def test_subset(tmp_path):
+    """With every option; the same path for input and output is refused."""
+    source = tmp_path / "list.jsonl"
+    source.write_text('{"title": "Ada Bird"}\n{"title": "Bo Bird"}\n')
+    done = run(
+        *("entities", "--input", source, "--out", tmp_path, "--form-rules", "last_word")
+    )
+    assert done.exit_code == 0, done.output
+    options = ["subset", "--kb", tmp_path / "kb", "--entities", 1, "--keep-text"]
+    options += ["--no-redirects", "--max-candidates", 1, "--min-link-probability", 0.5]
+    done = run(*options, "--out", tmp_path / "small")
+    assert done.exit_code == 0, done.output
+    kb = KnowledgeBase.open(tmp_path / "small", verify=True)
+    assert [kb.title(i) for i in range(len(kb))] == ["Ada Bird"]
+    assert kb.candidates(kb.form("bird"))[0].tolist() == [0]
+    done = run(*options, "--out", tmp_path / "kb")
+    assert done.exit_code == 2
+    assert "the same path" in done.output

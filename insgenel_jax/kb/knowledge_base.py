@@ -76,7 +76,7 @@ class KnowledgeBase:
         self.path = path
         self.identity = identity
         self.settings = Settings(**json.loads((path / "settings.json").read_text()))
-        entities = _open_table(path / "entities.arrow")
+        entities = open_table(path / "entities.arrow")
         self._titles = entities["title"].chunk(0)
         self._descriptions = entities["description"].chunk(0)
         self._contexts = None  # older versions wrote none
@@ -88,19 +88,19 @@ class KnowledgeBase:
         known = "redirects" in entities.column_names
         self._redirect_counts = entities["redirects"].chunk(0) if known else None
         # Titles, then the sources of redirects: a row from len(self) on is a redirect.
-        self._title_trie = _open_trie(path / "titles.marisa")
-        self._title_rows = _open_array(path / "title_rows.npy")
-        redirects = _open_table(path / "redirects.arrow")
+        self._title_trie = open_trie(path / "titles.marisa")
+        self._title_rows = open_array(path / "title_rows.npy")
+        redirects = open_table(path / "redirects.arrow")
         self._redirect_names = redirects["source"]
         redirects = redirects["entity"]
         self._redirects = redirects.chunk(0) if redirects.num_chunks else []
-        self._external_trie = _open_trie(path / "external_ids.marisa")
-        self._external_rows = _open_array(path / "external_id_rows.npy")
-        self._form_trie = _open_trie(path / "surface_forms.marisa")
-        self._indptr = _open_array(path / "form_indptr.npy")
-        self._candidates = _open_array(path / "form_entities.npy")
-        self._counts = _open_array(path / "form_counts.npy")
-        self._documents = _open_array(path / "form_documents.npy")  # linked, seen
+        self._external_trie = open_trie(path / "external_ids.marisa")
+        self._external_rows = open_array(path / "external_id_rows.npy")
+        self._form_trie = open_trie(path / "surface_forms.marisa")
+        self._indptr = open_array(path / "form_indptr.npy")
+        self._candidates = open_array(path / "form_entities.npy")
+        self._counts = open_array(path / "form_counts.npy")
+        self._documents = open_array(path / "form_documents.npy")  # linked, seen
         self._matcher = Matcher(self._form_trie, self.settings.longest_form)
 
     @classmethod
@@ -249,8 +249,9 @@ class KnowledgeBase:
 
         Both are 0 where the knowledge base was made without labelled documents.
         """
-        linked, seen = self._documents[np.asarray(forms, np.int64)].T
-        return linked, seen
+        # they are stored in as few bits as the largest needs: 255 + 1 must not be 0
+        counts = self._documents[np.asarray(forms, np.int64)].astype(np.int64)
+        return counts[:, 0], counts[:, 1]
 
 
 def _find(
@@ -260,15 +261,18 @@ def _find(
     return None if i is None else int(rows[i])
 
 
-def _open_table(file: Path) -> pa.Table:
+def open_table(file: Path) -> pa.Table:
+    """A table of a knowledge base, memory-mapped."""
     return pa.ipc.open_file(pa.memory_map(str(file))).read_all()
 
 
-def _open_trie(file: Path) -> marisa_trie.Trie:
+def open_trie(file: Path) -> marisa_trie.Trie:
+    """A trie of a knowledge base, memory-mapped."""
     trie = marisa_trie.Trie()
     trie.mmap(str(file))
     return trie
 
 
-def _open_array(file: Path) -> np.ndarray:
+def open_array(file: Path) -> np.ndarray:
+    """An array of a knowledge base, memory-mapped."""
     return np.asarray(np.load(file, mmap_mode="r"))

@@ -16,7 +16,7 @@ import marisa_trie
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from jaxtyping import Float32, Int32, Int64
+from jaxtyping import Float32, Int, Int32, Int64
 
 from insgenel_jax.kb.build.name_rules import FormRule, read_name, rule_keys
 from insgenel_jax.kb.folding import title_key
@@ -81,7 +81,7 @@ def write_forms(
     """Write the trie of all forms and the CSR table of their candidates.
 
     keys: of the titles of all E entities. forms: FORMS; rows with an unknown title are
-    dropped. Counts are int64, and float32 where there are `rule_pairs`.
+    dropped. Counts are integers, and float32 where there are `rule_pairs`.
     """
     entity = pc.index_in(
         pa.array(map(title_key, forms["title"].to_pylist()), pa.large_string()), keys
@@ -111,10 +111,26 @@ def write_forms(
     order = np.lexsort((entity, -count, form))
     # `form` is sorted already, so the rows of a form lie together in `order` too.
     indptr = np.searchsorted(form, np.arange(len(trie) + 1))
-    np.save(path / "form_indptr.npy", indptr.astype(np.int64))
-    np.save(path / "form_entities.npy", entity[order].astype(np.int32))
-    np.save(path / "form_counts.npy", count[order])
+    write_candidates(path, indptr, entity[order], count[order])
     return WrittenForms(trie, len(pairs), longest)
+
+
+def write_candidates(
+    path: Path,
+    indptr: Int64[np.ndarray, " F1"],
+    entities: Int[np.ndarray, " N"],
+    counts: Int[np.ndarray, " N"] | Float32[np.ndarray, " N"],
+) -> None:
+    """Write the CSR table of the candidates of all F = F1 - 1 forms."""
+    np.save(path / "form_indptr.npy", narrow(indptr))
+    np.save(path / "form_entities.npy", entities.astype(np.int32))
+    floats = counts.dtype.kind == "f"
+    np.save(path / "form_counts.npy", counts if floats else narrow(counts))
+
+
+def narrow(numbers: np.ndarray) -> np.ndarray:
+    """Integers of at least 0, in as few bits (8, 16, 32 or 64) as the largest needs."""
+    return numbers.astype(np.min_scalar_type(numbers.max(initial=0)))
 
 
 def _sum_counts(

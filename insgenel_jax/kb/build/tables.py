@@ -14,12 +14,19 @@ from pathlib import Path
 import marisa_trie
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+from jaxtyping import Int
 
 from insgenel_jax import artifact
 from insgenel_jax.kb.build.context import context_column
 from insgenel_jax.kb.build.document_counts import DocumentCounts
 from insgenel_jax.kb.build.name_rules import FormRule
-from insgenel_jax.kb.build.surface_forms import make_rule_pairs, write_forms
+from insgenel_jax.kb.build.surface_forms import (
+    WrittenForms,
+    make_rule_pairs,
+    narrow,
+    write_forms,
+)
 from insgenel_jax.kb.folding import title_key
 from insgenel_jax.kb.knowledge_base import KIND, VERSION, Case, Settings
 from insgenel_jax.kb.matcher import Matcher
@@ -40,6 +47,7 @@ FORMS = pa.schema(
 REDIRECTS = pa.schema([("source", pa.large_string()), ("title", pa.large_string())])
 
 _LONGEST_CHAIN = 10  # redirects to redirects
+_MOST = 2**31  # what 32 bits with a sign do not reach
 
 
 def build_from_tables(
@@ -82,25 +90,18 @@ def build_from_tables(
     with artifact.create(path, KIND, VERSION) as draft:
         resolved = _resolve_redirects(keys, redirects)
         pairs = make_rule_pairs(entities, resolved, form_rules)
-        trie, candidates, longest = write_forms(draft.path, keys, forms, pairs)
+        written = write_forms(draft.path, keys, forms, pairs)
+        trie, _, longest = written
         context = context_column(entities, keys, sentences, draft.path, trie)
-        entities = entities.append_column("context", context)
-        _write_entities(entities, keys, resolved, draft.path)
-        settings = dataclasses.asdict(Settings(case, longest, list(form_rules)))
-        (draft.path / "settings.json").write_text(json.dumps(settings) + "\n")
         documents = np.zeros((len(trie), 2), np.int32)  # linked, seen
         if count_documents is not None:
             counts = count_documents(
                 Matcher(trie, longest), draft.path / "surface_forms.marisa"
             )
             documents[counts.forms] = np.stack([counts.linked, counts.seen], axis=1)
-        np.save(draft.path / "form_documents.npy", documents)
-        draft.counts = {
-            "entities": len(entities),
-            "surface forms": len(trie),
-            "candidates": candidates,
-            "redirects": len(resolved),
-        }
+        entities = entities.append_column("context", context)
+        settings = Settings(case, longest, list(form_rules))
+        write_rest(draft, entities, keys, resolved, written, documents, settings)
     return draft.counts
 
 
@@ -117,6 +118,32 @@ def follow_redirects(
     return title
 
 
+def write_rest(
+    draft: artifact.Draft,
+    entities: pa.Table,
+    keys: pa.Array,
+    redirects: pa.Table,
+    written: WrittenForms,
+    documents: Int[np.ndarray, "F 2"],
+    settings: Settings,
+) -> None:
+    """Write what a knowledge base has beside its surface forms, and count all.
+
+    keys: of the titles of all entities. redirects: the key of each one's name, and the
+    row of its entity. documents: of F surface forms, how many link and have each.
+    """
+    _write_entities(entities, keys, redirects, draft.path)
+    np.save(draft.path / "form_documents.npy", narrow(documents))
+    text = json.dumps(dataclasses.asdict(settings)) + "\n"
+    (draft.path / "settings.json").write_text(text)
+    draft.counts = {
+        "entities": len(entities),
+        "surface forms": len(written.trie),
+        "candidates": written.pairs,
+        "redirects": len(redirects),
+    }
+
+
 def _write_entities(
     entities: pa.Table, keys: pa.Array, redirects: pa.Table, path: Path
 ) -> None:
@@ -128,7 +155,7 @@ def _write_entities(
     _write_table(entities, path / "entities.arrow")
     _write_table(redirects, path / "redirects.arrow")
     _write_rows(
-        pa.chunked_array([keys, *redirects["source"].chunks]),
+        pa.chunked_array([keys, *redirects["source"].cast(keys.type).chunks]),
         path / "titles.marisa",
         path / "title_rows.npy",
     )
@@ -177,5 +204,15 @@ def _write_rows(keys: pa.ChunkedArray, trie_file: Path, rows_file: Path) -> None
 
 
 def _write_table(table: pa.Table, file: Path) -> None:
+    table = pa.table({name: _narrow(table[name]) for name in table.column_names})
     with pa.ipc.new_file(str(file), table.schema) as writer:
         writer.write_table(table.combine_chunks())
+
+
+def _narrow(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """A column with numbers and offsets of 32 bits, where these are enough."""
+    if pa.types.is_large_string(column.type) and column.nbytes < _MOST:
+        return column.cast(pa.string())
+    if pa.types.is_int64(column.type) and (pc.max(column).as_py() or 0) < _MOST:
+        return column.cast(pa.int32())
+    return column

@@ -91,8 +91,13 @@ _ASSUMED: dict[str, dict[str, tuple]] = {
         "is_decoder": (False,),
     },
 }
-# The same for every model type; never written.
-_NOT_COMPUTED: dict[str, tuple] = {"quantization_config": (None,)}
+# What config.json says of weights that hf/int8.py wrote. transformers refuses it, as it
+# names no method of its own; a method that it does not know it would only warn of.
+INT8 = {"quantization_config": {"insgenel_bits": 8}}
+# The same for every model type; never written but for INT8.
+_NOT_COMPUTED: dict[str, tuple] = {
+    "quantization_config": (None, INT8["quantization_config"])
+}
 _ARCHITECTURES = {
     "opt": "OPTForCausalLM",
     "llama": "LlamaForCausalLM",

@@ -15,7 +15,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import numpy as np
@@ -23,7 +23,8 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from safetensors.numpy import save_file
 
 from insgenel_jax.models.config import ModelConfig
-from insgenel_jax.models.hf.config import from_hf, to_hf
+from insgenel_jax.models.hf.config import INT8, from_hf, to_hf
+from insgenel_jax.models.hf.int8 import SCALE, join_scales, quantise
 from insgenel_jax.models.hf.names import IGNORED, NAMES, SPELLINGS, Rows
 from insgenel_jax.models.hf.tensors import FLOATS, INDEX, WEIGHTS, Tensor, open_tensors
 from insgenel_jax.models.model import abstract_params
@@ -70,7 +71,7 @@ def load_params(
     of another shape than `config` asks for, and every file that cannot be read.
     """
     path, names = Path(path), NAMES[config.family]
-    tensors = _spell(open_tensors(path), config)
+    tensors = _spell(join_scales(path, open_tensors(path)), config)
     shapes = flatten_dict(abstract_params(config), sep="/")
     if problems := _check_tensors(tensors, config, shapes):
         raise ValueError(
@@ -97,13 +98,15 @@ def save_model(
     config: ModelConfig,
     params: dict,
     shard_bytes: int = SHARD_BYTES,
-    special: Mapping[str, int] = MappingProxyType({}),
+    special: Mapping[str, Any] = MappingProxyType({}),
+    bits: Literal[8] | None = None,
 ) -> None:
     """Write config.json and safetensors to `path`, as transformers opens them.
 
     shard_bytes: tensors of more bytes go to several files; one file at a time is held
     in memory. special: the ids that config.json names, as {"eos_token_id": 2}, by which
-    generation in transformers stops and pads.
+    generation in transformers stops and pads. bits: 8 keeps matrices as int8 (see
+    hf/int8.py), which only `load_params` reads; None keeps all in config.param_dtype.
 
     Raises ValueError when the parameters are not those of `config`.
     """
@@ -125,19 +128,19 @@ def save_model(
     if len(shards) > 1:
         count = len(shards)
         files = [f"model-{i + 1:05}-of-{count:05}.safetensors" for i in range(count)]
+    total, weight_map = 0, {}
     for file, shard in zip(files, shards, strict=True):
-        arrays = {
-            tensor: _to_tensor(params, part, config.param_dtype)
-            for tensor, part in shard.items()
-        }
+        arrays: dict[str, np.ndarray] = {}
+        for tensor, part in shard.items():
+            arrays |= _to_tensors(params, tensor, part, config.param_dtype, bits)
         save_file(arrays, path / file, metadata={"format": "pt"})
+        total += sum(array.nbytes for array in arrays.values())
+        weight_map |= dict.fromkeys(arrays, file)
     if len(shards) > 1:
-        total = sum(leaf.size * leaf.dtype.itemsize for leaf in shapes.values())
-        index = {
-            "metadata": {"total_size": total},
-            "weight_map": {t: f for f, s in zip(files, shards, strict=True) for t in s},
-        }
+        index = {"metadata": {"total_size": total}, "weight_map": weight_map}
         _write_json(path / INDEX, index)
+    if bits == 8:
+        record |= INT8
     _write_json(path / CONFIG, record | dict(special))
 
 
@@ -172,6 +175,16 @@ def _plan_shards(
             row = layer if "{}" in pattern else None
             shards[-1][tensor] = _Part(name, row, inputs, shape)
     return shards
+
+
+def _to_tensors(
+    params: dict, name: str, part: _Part, dtype: str, bits: Literal[8] | None
+) -> dict[str, np.ndarray]:
+    """The tensor of a part of a parameter, or the two of a matrix in 8 bits."""
+    if bits is None or len(part.shape) == 1:
+        return {name: _to_tensor(params, part, dtype)}
+    matrix, scale = quantise(_to_tensor(params, part, "float32"))
+    return {name: matrix, name + SCALE: scale}
 
 
 def _to_tensor(params: dict, part: _Part, dtype: str) -> np.ndarray:
@@ -228,7 +241,8 @@ def _check_tensors(
             elif tensors[tensor].dtype not in FLOATS:
                 problems.append(
                     f"{tensor} holds {tensors[tensor].dtype} instead of floating-point "
-                    "numbers (a quantised model? fetch the one it was made from)"
+                    "numbers, and no scales (a quantised model? fetch the one it was "
+                    "made from)"
                 )
             elif (other := tensors[tensor].shape) != shape:
                 problems.append(f"{tensor} has shape {other} instead of {shape}")

@@ -72,7 +72,7 @@ def test_without_rules_counts_are_whole(tmp_path):
     kb = build(tmp_path / "kb", [])
     assert names(kb, "Ada") == {"Ada Cole": 4} and names(kb, "Bird") is None
     assert kb.settings.form_rules == []
-    assert np.load(kb.path / "form_counts.npy").dtype == np.int64
+    assert np.load(kb.path / "form_counts.npy").dtype == np.uint8
 
 
 def test_the_longest_form_is_found_in_texts(tmp_path):
