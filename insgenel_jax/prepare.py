@@ -228,6 +228,14 @@ def prepare_subset(
         float,
         typer.Option(min=0, max=1, help="Leave out surface forms below it."),
     ] = 0.0,
+    min_count: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            help="Leave out surface forms that nothing links and whose best entity "
+            "counts less. With 1, those that rules for names alone give go.",
+        ),
+    ] = 0.0,
 ) -> None:
     """A small knowledge base: the best known entities of another one."""
     begin = time.perf_counter()
@@ -244,6 +252,7 @@ def prepare_subset(
         keep_redirects=redirects,
         max_candidates=max_candidates,
         min_link_probability=min_link_probability,
+        min_count=min_count,
     )
     _report(out, counts, Rejects(), begin)
 

@@ -15,7 +15,7 @@ import marisa_trie
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from jaxtyping import Float, Int, Int32
+from jaxtyping import Bool, Float, Int, Int32
 
 from insgenel_jax import artifact
 from insgenel_jax.kb.build.surface_forms import WrittenForms, write_candidates
@@ -48,6 +48,7 @@ def write_subset(
     keep_redirects: bool = True,
     max_candidates: int | None = None,
     min_link_probability: float = 0.0,
+    min_count: float = 0.0,
 ) -> dict[str, int]:
     """Write the knowledge base of the best known entities; return its counts.
 
@@ -60,6 +61,8 @@ def write_subset(
     max_candidates: so many entities of a surface form, the most frequent ones [all].
     min_link_probability: surface forms of a lower link probability are left out. A
     linker with that setting would not link them, but for mentions given to it.
+    min_count: surface forms that no document links are left out where their most
+    frequent entity counts less. What a rule for names alone gives counts less than 1.
     A surface form goes where none of its entities is kept; else its numbers of
     documents (linked, seen), and so its link probability, stay as they are.
     """
@@ -67,7 +70,8 @@ def write_subset(
     keys = pa.array(map(title_key, table["title"].to_pylist()), pa.large_string())
     new_rows = np.full(len(kb), -1, np.int32)  # of the entities, by old row
     new_rows[rows] = np.arange(len(rows))
-    pairs = _pairs(kb, new_rows, max_candidates, min_link_probability)
+    forms = _likely(kb, min_link_probability, min_count)
+    pairs = _pairs(kb, new_rows, forms, max_candidates)
     old = np.unique(pairs.forms)
     with artifact.create(path, KIND, VERSION) as draft:
         written, forms = _write_forms(kb, old, pairs, draft.path)
@@ -103,18 +107,30 @@ def _best_known(
     return rows, table
 
 
+def _likely(
+    kb: KnowledgeBase, min_link_probability: float, min_count: float
+) -> Bool[np.ndarray, " F"]:
+    """Which surface forms are linked often enough, or known well enough."""
+    starts = open_array(kb.path / "form_indptr.npy")[:-1].astype(np.int64)
+    forms = np.arange(len(starts))
+    likely = kb.link_probability(forms) >= min_link_probability
+    linked, _ = kb.document_counts(forms)
+    counts = open_array(kb.path / "form_counts.npy")
+    best = np.maximum.reduceat(counts, starts) if len(starts) else np.zeros(0)
+    return likely & ((linked > 0) | (best >= min_count))
+
+
 def _pairs(
     kb: KnowledgeBase,
     new_rows: Int32[np.ndarray, " E"],
+    likely: Bool[np.ndarray, " F"],
     max_candidates: int | None,
-    min_link_probability: float,
 ) -> _Pairs:
     """The pairs that stay, those of a form in their old order.
 
-    new_rows: of each entity, -1 for one that goes.
+    new_rows: of each entity, -1 for one that goes. likely: the forms that may stay.
     """
     indptr = open_array(kb.path / "form_indptr.npy").astype(np.int64)
-    likely = kb.link_probability(np.arange(len(indptr) - 1)) >= min_link_probability
     forms = np.repeat(np.arange(len(indptr) - 1), np.diff(indptr))
     entities = new_rows[open_array(kb.path / "form_entities.npy")]
     kept = (entities >= 0) & likely[forms]

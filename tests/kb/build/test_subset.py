@@ -68,6 +68,19 @@ def best_known(kb, n):
     return sorted(known[:n])
 
 
+def test_names_that_only_rules_give_may_be_left_out(kb, tmp_path):
+    write_subset(kb, tmp_path / "kb", len(kb), min_count=1.0)
+    small = KnowledgeBase.open(tmp_path / "kb")
+    expected = {
+        form
+        for form, number in forms_of(kb).items()
+        if kb.document_counts([number])[0][0] or pairs_of(kb, number)[0][1] >= 1
+    }
+    assert set(forms_of(small)) == expected
+    gone = set(forms_of(kb)) - expected
+    assert gone == {"ab", "bb", "cb", "eb"}  # acronyms
+
+
 @pytest.mark.parametrize("n", range(1, 9))
 @pytest.mark.parametrize(("most", "least"), [(None, 0), (1, 0), (2, 0.02), (20, 1)])
 def test_each_form_has_the_filtered_candidates_of_the_original(
