@@ -41,8 +41,9 @@ def pieces_of(
     counts = np.zeros(max(model["vocab"].values()) + 1, np.int64)
     remaining = iter(texts)
     while batch := list(itertools.islice(remaining, _BATCH)):
-        for encoded in backend.encode_batch_fast(batch, add_special_tokens=False):
-            np.add.at(counts, np.array(encoded.ids, np.int64), 1)
+        encoded = backend.encode_batch_fast(batch, add_special_tokens=False)
+        ids = itertools.chain.from_iterable(one.ids for one in encoded)
+        counts += np.bincount(np.fromiter(ids, np.int64), minlength=len(counts))
     prefix = model["continuing_subword_prefix"]
     kept = {token["id"] for token in content["added_tokens"]}
     for piece, number in model["vocab"].items():
