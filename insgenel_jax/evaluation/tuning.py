@@ -157,11 +157,14 @@ def tune_linker(
     linker: opened with calibrated=False. budget, log, tell: see `search`. Raises
     InputError for a set without golds, ValueError for a linker with a calibrator.
     """
+    from insgenel_jax.linker.decide import Known  # it loads JAX
+
     if linker.calibration is not None:
         raise ValueError("expected a linker opened with calibrated=False")
     check_golds(sets)
     linker = linker.with_settings(threshold=0.0, consider_unlinked=False)
-    linker.known_paths = {}  # many settings change the table of few chunks
+    # many settings change the table of few chunks, and none what windows retrieve
+    linker.known = Known()
     bare = [
         dataclasses.replace(document, mentions=())
         for documents in sets.values()

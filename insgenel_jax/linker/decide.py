@@ -32,6 +32,7 @@ from insgenel_jax.linker.scores import score_links
 from insgenel_jax.linker.settings import DECODERS, Settings
 from insgenel_jax.retrieval.index import Index
 from insgenel_jax.retrieval.retriever import Retriever
+from insgenel_jax.retrieval.scope import Retrieved
 from insgenel_jax.text.document import Document, Mention
 
 Span = tuple[int, int]
@@ -45,10 +46,23 @@ class Decided(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
+class Known:
+    """What a linker remembers of the texts it has seen.
+
+    paths: of chunks, by what decides them. retrieved: of texts, with their `top_k`.
+    """
+
+    paths: dict[bytes, DecodedPath] = dataclasses.field(default_factory=dict)
+    retrieved: dict[tuple[str, int], Retrieved] = dataclasses.field(
+        default_factory=dict
+    )
+
+
+@dataclasses.dataclass(frozen=True)
 class Parts:
     """The open parts of a linker, the settings to decide by, and what is counted.
 
-    titles: on the device; None unless `settings` ask for all titles. known_paths: see
+    titles: on the device; None unless `settings` ask for all titles. known: see
     `Linker`. left_out, stats: what is left out, and the generator's calls and tokens,
     are added to them.
     """
@@ -60,7 +74,7 @@ class Parts:
     titles: TitleTrie | None
     chunk_maker: ChunkMaker
     settings: Settings
-    known_paths: dict[bytes, DecodedPath] | None
+    known: Known | None
     left_out: LeftOut
     stats: collections.Counter[str]
 
@@ -95,8 +109,9 @@ def find_chunks(
     """The chunks of documents, with their candidate mentions or the given ones."""
     settings = parts.settings
     texts = [document.text for document in documents]
+    known = None if parts.known is None else parts.known.retrieved
     mentions = find_mentions(
-        parts.kb, parts.retriever, parts.index, texts, given, settings
+        parts.kb, parts.retriever, parts.index, texts, given, settings, known
     )
     keep_empty = settings.name_parts != "off" and given is None
     return make_chunks(
@@ -118,8 +133,8 @@ def decode(
         titles=parts.titles,
     )
     decode_them = decode_chunks
-    if parts.known_paths is not None and options.titles is None:
-        decode_them = functools.partial(decode_new_chunks, known=parts.known_paths)
+    if parts.known is not None and options.titles is None:
+        decode_them = functools.partial(decode_new_chunks, known=parts.known.paths)
     paths = decode_them(
         parts.generator,
         chunks,

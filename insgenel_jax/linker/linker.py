@@ -28,7 +28,14 @@ from insgenel_jax.generator import Generator, load_generator
 from insgenel_jax.kb.knowledge_base import KnowledgeBase
 from insgenel_jax.linker.bundled import locate
 from insgenel_jax.linker.chunks import ChunkMaker, DocumentChunk, LeftOut
-from insgenel_jax.linker.decide import Decided, Parts, decide, decode, find_chunks
+from insgenel_jax.linker.decide import (
+    Decided,
+    Known,
+    Parts,
+    decide,
+    decode,
+    find_chunks,
+)
 from insgenel_jax.linker.directory import VERSION, check_parts, open_retrieval
 from insgenel_jax.linker.features import ScoredLink
 from insgenel_jax.linker.inputs import as_document, as_documents, check_given
@@ -70,8 +77,9 @@ class Linker:
     for their titles ("untokenised") or because no chunk holds the title after some
     mention ("overlong").
 
-    `known_paths`: where it is a dictionary, a chunk that was decoded before is not
-    decoded again, nor by a linker that `with_settings` gives. Tuning sets it.
+    `known`: where it is a `decide.Known`, a chunk that was decoded before is not
+    decoded again, nor a text searched again, nor by a linker that `with_settings`
+    gives. Tuning sets it.
     """
 
     def __init__(
@@ -98,7 +106,7 @@ class Linker:
         self.calibrator = None
         if calibration is not None and not calibration.differences(settings):
             self.calibrator = calibration.calibrator
-        self.known_paths: dict[bytes, DecodedPath] | None = None
+        self.known: Known | None = None
         self.title_tokens = TitleTokens(kb, generator.tokenizer)
         self.stats: collections.Counter[str] = collections.Counter()
         self._left_out = LeftOut()
@@ -175,7 +183,7 @@ class Linker:
             self.titles,
             self.calibration,
         )
-        other.known_paths = self.known_paths
+        other.known = self.known
         other.title_tokens = dataclasses.replace(self.title_tokens, untokenised=set())
         return other
 
@@ -350,7 +358,7 @@ class Linker:
             titles=self._titles_on_device if settings.titles == "all" else None,
             chunk_maker=self._chunk_maker,
             settings=settings,
-            known_paths=self.known_paths,
+            known=self.known,
             left_out=self._left_out,
             stats=self.stats,
         )

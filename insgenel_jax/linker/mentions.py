@@ -109,10 +109,12 @@ def find_mentions(
     texts: Sequence[str],
     given: Sequence[Sequence[Span]] | None,
     settings: Settings,
+    known: dict[tuple[str, int], Retrieved] | None = None,
 ) -> list[DocumentMentions]:
     """The candidate mentions of each text.
 
-    given: spans of each text that stand in place of the dictionary's matches.
+    given: spans of each text that stand in place of the dictionary's matches. known:
+    what texts with a top_k retrieve; what is missing is added. None remembers nothing.
     """
     spans = [
         match_dictionary(kb, text, settings)
@@ -124,7 +126,11 @@ def find_mentions(
     if settings.system == "insgenel-r":
         # where there is nothing to link, nothing is retrieved
         searched = [text if s else "" for text, s in zip(texts, spans, strict=True)]
-        retrieved = retrieve(retriever, index, searched, top_k=settings.top_k)
+        top_k, known = settings.top_k, {} if known is None else known
+        new = [t for t in dict.fromkeys(searched) if (t, top_k) not in known]
+        found = retrieve(retriever, index, new, top_k=top_k)
+        known.update(((t, top_k), r) for t, r in zip(new, found, strict=True))
+        retrieved = [known[text, top_k] for text in searched]
     any_title = given is not None and settings.titles == "all"
     return [
         DocumentMentions(

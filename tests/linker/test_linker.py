@@ -11,7 +11,8 @@ from insgenel_jax import mini_world, models
 from insgenel_jax.decoding import forward, speculative
 from insgenel_jax.decoding.mentions import merge_spans
 from insgenel_jax.decoding.path import DecodedPath
-from insgenel_jax.linker import Linker, batches
+from insgenel_jax.linker import Linker, batches, mentions
+from insgenel_jax.linker.decide import Known
 from insgenel_jax.sharding import make_mesh
 from insgenel_jax.text.document import Document, Mention
 from tests.helpers.linked import check, same
@@ -264,12 +265,39 @@ def test_new_documents_compile_nothing(linker_path, decoder):
     assert count() <= 5 * compiled  # batches of 1, 2, 4, 8 and 16
 
 
+def test_known_texts_are_not_searched_again(linker_path, texts, monkeypatch):
+    """Nor with other settings; but with another top_k they are."""
+    texts = [*texts[:4], texts[0], ""]
+    linker = Linker.from_pretrained(linker_path, system="insgenel-r")
+    knowing = linker.with_settings()
+    knowing.known = Known()
+    searched = []
+    retrieve = mentions.retrieve
+
+    def count(retriever, index, texts, *, top_k):
+        searched.extend(texts)
+        return retrieve(retriever, index, texts, top_k=top_k)
+
+    monkeypatch.setattr(mentions, "retrieve", count)
+    counts = []
+    for settings in ({}, {"retriever_weight": 1.0}, {"top_k": 3}):
+        searched.clear()
+        found = knowing.with_settings(**settings)(texts)
+        counts.append(len(searched))
+        for one, other in zip(
+            found, linker.with_settings(**settings)(texts), strict=True
+        ):
+            same(one, other)
+    # the linker that remembers nothing searches each text once a call
+    assert counts == [5, 0, 5]
+
+
 def test_known_paths_are_not_decoded_again(linker, texts, monkeypatch):
     """With other settings only the chunks are decoded that these change; links and
     scores are those of decoding all."""
     texts = texts[:8]
     knowing = linker.with_settings()
-    knowing.known_paths = {}
+    knowing.known = Known()
     decoded = []
     decode_batch = batches.decode_batch
 
@@ -292,4 +320,4 @@ def test_known_paths_are_not_decoded_again(linker, texts, monkeypatch):
     assert again == last == 0 < filtered < first == weighed
     monkeypatch.setattr(batches, "MOST_KNOWN", 3)
     knowing(texts)
-    assert len(knowing.known_paths) == 3
+    assert len(knowing.known.paths) == 3
