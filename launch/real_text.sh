@@ -98,11 +98,11 @@ once small-retriever python -m insgenel_jax.train \
     --set model.pretrained="$out/minilm" --set data.documents="$out/data/train" \
     --set data.kb="$out/data/kb" --set data.dev="$out/data/dev.jsonl"
 step "nano: the best known entities, 64 bytes of each vector, weights of 8 bits"
-once nano-kb insgenel prepare subset --kb "$out/data/kb" --entities 150000 \
+once nano-kb insgenel prepare subset --kb "$out/data/kb" --entities 140000 \
     --max-candidates 20 --min-link-probability 0.02 --min-count 1 --no-redirects \
     --out "$nano/kb"
 once nano-retriever insgenel base "$out/small/retriever/model" --bits 8 \
-    --tokens-of "$out/data/train" --at-least 20 --out "$nano/retriever"
+    --tokens-of "$out/data/train" --at-least 100 --out "$nano/retriever"
 once nano-generator insgenel base "$out/generator/model" --bits 8 \
     --out "$nano/generator"
 once nano-index insgenel index --kb "$nano/kb" --texts "$out/data/kb" \
