@@ -16,10 +16,11 @@ import os
 import shutil
 import tempfile
 from collections.abc import Collection, Iterator, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 MANIFEST = "manifest.json"
+NOTES = ("README.md", "NOTICE")  # for people: they may stand beside the listed files
 
 
 class ArtifactError(ValueError):
@@ -89,18 +90,23 @@ def create(path: str | os.PathLike, kind: str, version: int) -> Iterator[Draft]:
 
 
 def replace_file(
-    path: str | os.PathLike, kind: str, version: int, name: str, text: str
+    path: str | os.PathLike,
+    kind: str,
+    version: int,
+    name: str,
+    text: str,
+    beside: Collection[str] = (),
 ) -> None:
     """Write one text file of an artifact anew; its other files stay.
 
     The whole directory is written aside and moved to `path` when it is complete, with
     hard links in place of copies. The other files keep the hashes that they had when
-    they were made, so that damage since then still shows. What the manifest does not
-    list stays too, and stays unlisted. Raises ArtifactError where the artifact is
-    damaged.
+    they were made, so that damage since then still shows. What stands beside the listed
+    files stays too, and stays unlisted. beside: as in `check`. Raises ArtifactError
+    where the artifact is damaged.
     """
     path = Path(path).resolve()
-    manifest = check(path, kind, version)
+    manifest = check(path, kind, version, beside=beside)
     others = {n: facts for n, facts in manifest.files.items() if n != name}
     with create(path, kind, version) as draft:
         draft.counts, draft.made_from = manifest.counts, manifest.made_from
@@ -168,11 +174,16 @@ def write_manifest(
         "made_from": made_from,
         "files": files,
     }
-    identity = hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
-    manifest = Manifest(identity=identity, **record)
+    manifest = Manifest(identity=_hash_record(record), **record)
     text = json.dumps(dataclasses.asdict(manifest), indent=1)
     (path / MANIFEST).write_text(text + "\n")
     return manifest
+
+
+def _hash_record(record: Mapping[str, Any]) -> str:
+    """The identity of a manifest: a hash of all its other fields."""
+    facts = {name: value for name, value in record.items() if name != "identity"}
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
 def read(path: str | os.PathLike) -> Manifest:
@@ -187,18 +198,53 @@ def read(path: str | os.PathLike) -> Manifest:
             "it is another kind of directory or was never finished: make it again"
         )
     try:
-        return Manifest(**json.loads(file.read_text()))
-    except (ValueError, TypeError) as error:
-        raise ArtifactError(f"{file}: not a readable manifest ({error})") from error
+        record = json.loads(file.read_text(encoding="utf-8"))
+        if problem := _problem(record):
+            raise ValueError(problem)
+        return Manifest(**record)
+    except (ValueError, RecursionError) as error:
+        raise ArtifactError(
+            f"{file}: not a readable manifest ({error}); make the directory again"
+        ) from error
+
+
+def _problem(record: Any) -> str | None:
+    """What keeps a JSON value from being a manifest; None where it is one."""
+    fields = {"kind": str, "version": int, "identity": str}
+    fields |= {"counts": dict, "made_from": dict, "files": dict}
+    if not isinstance(record, dict) or record.keys() != fields.keys():
+        return f"expected an object with {', '.join(fields)}, found {str(record)[:200]}"
+    for name, kind in fields.items():
+        if not isinstance(record[name], kind):
+            return f"{name}: expected a {kind.__name__}, found {record[name]!r:.200}"
+    for field, kind in (("counts", int), ("made_from", str)):
+        for name, value in record[field].items():
+            if not isinstance(value, kind):
+                return f"{field}, {name}: expected a {kind.__name__}, found {value!r}"
+    for name, facts in record["files"].items():
+        if not isinstance(facts, dict) or [
+            type(facts.get(fact)) for fact in ("bytes", "sha256")
+        ] != [int, str]:
+            return f"{name}: expected its bytes and sha256, found {facts!r:.200}"
+        # such a name would have us read files outside the artifact
+        if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+            return f"expected names of files in the directory, found {name!r}"
+    return None
 
 
 def check(
-    path: str | os.PathLike, kind: str, version: int, *, verify: bool = False
+    path: str | os.PathLike,
+    kind: str,
+    version: int,
+    *,
+    verify: bool = False,
+    beside: Collection[str] = (),
 ) -> Manifest:
     """Check an artifact's kind, version and files' sizes; return its manifest.
 
-    verify: check the hashes of the files too. Raises ArtifactError that names every
-    file that is missing or differs.
+    verify: check the hashes of the files and of the manifest too. beside: folders in it that are artifacts
+    of their own, and are checked where they are opened. Raises ArtifactError that names
+    every file that is missing, differs or is not listed.
     """
     manifest = read(path)
     if (manifest.kind, manifest.version) != (kind, version):
@@ -217,11 +263,45 @@ def check(
             wrong.append(f"{name} has {size} bytes instead of {facts['bytes']}")
         elif verify and hash_file(file) != facts["sha256"]:
             wrong.append(f"{name} has another sha256")
+    if verify and manifest.identity != _hash_record(dataclasses.asdict(manifest)):
+        wrong.append(f"{MANIFEST} has another identity than its content")
+    wrong += [
+        f"{name} is not in its {MANIFEST}"
+        for name in _unlisted(Path(path), manifest.files, {*NOTES, *beside})
+    ]
     if wrong:
         raise ArtifactError(
             f"{path}: damaged {kind}: {'; '.join(wrong)}; make it again"
         )
     return manifest
+
+
+def _unlisted(path: Path, files: Collection[str], beside: Collection[str]) -> list[str]:
+    """The files and folders in an artifact that its manifest does not list.
+
+    A reader might prefer one of them to a file that is listed. Left out are hidden
+    ones, which no reader opens and which are put there by others (another process that
+    writes aside, a file system), and folders without files.
+    """
+    listed = {PurePosixPath(name) for name in files}
+    folders = {parent for name in listed for parent in name.parents}
+    expected = listed | folders | {PurePosixPath(n) for n in (MANIFEST, *beside)}
+    return [
+        name.as_posix()
+        for folder in sorted(folders | {PurePosixPath()})
+        if (path / folder).is_dir()
+        for name in sorted(folder / entry.name for entry in (path / folder).iterdir())
+        if name not in expected
+        and not name.name.startswith(".")
+        and not _is_hollow(path / name)
+    ]
+
+
+def _is_hollow(path: Path) -> bool:
+    """Whether a path is a folder in which there is no file at any depth."""
+    if path.is_symlink() or not path.is_dir():
+        return False
+    return all(p.is_dir() and not p.is_symlink() for p in path.rglob("*"))
 
 
 def identity(path: str | os.PathLike) -> str:

@@ -91,6 +91,47 @@ def test_kind_and_version_are_checked(tmp_path):
             artifact.check(path, kind, version)
 
 
+def test_files_that_the_manifest_does_not_list_are_refused(tmp_path):
+    """A reader might prefer them. What people and other processes put there may stay.
+
+    A folder that is an artifact of its own is checked where it is opened.
+    """
+    path = write(tmp_path / "thing")
+    (path / "README.md").write_text("for people")
+    (path / "sub" / ".nfs01").write_text("hidden")
+    (path / "hollow" / "deep").mkdir(parents=True)
+    write(path / "own")
+    artifact.check(path, "kind", 1, verify=True, beside=("own",))
+    (path / "sub" / "index.json").write_text("planted")
+    (path / "sub" / "README.md").write_text("not at the root")
+    (path / "away").symlink_to(tmp_path)
+    (path / "hollow" / "deep" / "file").symlink_to(path / "a.txt")
+    with pytest.raises(ArtifactError) as told:
+        artifact.check(path, "kind", 1)
+    found = set(str(told.value).split(": ")[-1].split("; "))
+    names = {"own", "sub/index.json", "sub/README.md", "away", "hollow"}
+    assert found == {f"{n} is not in its manifest.json" for n in names} | {
+        "make it again"
+    }
+
+
+@pytest.mark.parametrize("name", ["../other", "/etc/hostname", "sub/../../other"])
+def test_names_in_a_manifest_stay_in_the_directory(tmp_path, name):
+    path = write(tmp_path / "thing")
+    text = (path / MANIFEST).read_text().replace("sub/b.txt", name)
+    (path / MANIFEST).write_text(text)
+    with pytest.raises(ArtifactError, match="expected names of files in the directory"):
+        artifact.check(path, "kind", 1)
+
+
+def test_an_altered_manifest_is_noticed(tmp_path):
+    path = write(tmp_path / "thing")
+    text = (path / MANIFEST).read_text().replace('"things": 2', '"things": 3')
+    (path / MANIFEST).write_text(text)
+    with pytest.raises(ArtifactError, match=r"manifest\.json has another identity"):
+        artifact.check(path, "kind", 1, verify=True)
+
+
 @pytest.mark.parametrize("content", ["", "{", "[]", json.dumps({"kind": "kind"})])
 def test_a_broken_manifest_is_an_error_by_name(tmp_path, content):
     path = write(tmp_path / "thing")
@@ -105,7 +146,7 @@ def test_a_broken_manifest_is_an_error_by_name(tmp_path, content):
 def test_one_file_is_replaced(tmp_path):
     """The rest stays: the same files, with the hashes they were made with.
 
-    So does what the manifest does not list, and it stays unlisted.
+    So does what stands beside the listed files, and it stays unlisted.
     """
     path = write(tmp_path / "thing")
     before = artifact.read(path)
@@ -116,9 +157,9 @@ def test_one_file_is_replaced(tmp_path):
     old_manifest = (path / MANIFEST).read_text()
     (path / "extra" / "empty").mkdir(parents=True)
     (path / "extra" / "notes").write_text("not in the manifest")
-    (path / "elsewhere").symlink_to("../copy.txt")
-    artifact.replace_file(path, "kind", 1, "a.txt", "anew")
-    after = artifact.check(path, "kind", 1, verify=True)
+    (path / "NOTICE").symlink_to("../copy.txt")
+    artifact.replace_file(path, "kind", 1, "a.txt", "anew", beside=["extra"])
+    after = artifact.check(path, "kind", 1, verify=True, beside=["extra"])
     assert (path / "a.txt").read_text() == "anew" and copy.read_text() == "one"
     assert (path / "sub" / "b.txt").stat().st_ino == inode
     assert after.files["sub/b.txt"] == before.files["sub/b.txt"]
@@ -127,7 +168,7 @@ def test_one_file_is_replaced(tmp_path):
     assert after.files.keys() == before.files.keys()
     assert (path / "extra" / "notes").read_text() == "not in the manifest"
     assert (path / "extra" / "empty").is_dir()
-    assert (path / "elsewhere").readlink().as_posix() == "../copy.txt"
+    assert (path / "NOTICE").readlink().as_posix() == "../copy.txt"
     assert sorted(p.name for p in tmp_path.iterdir()) == [
         "copy.txt",
         "manifest",

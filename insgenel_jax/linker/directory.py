@@ -22,6 +22,7 @@ from insgenel_jax.retrieval.retriever import Retriever
 
 VERSION = 1
 FILE = "linker.json"
+BESIDE = ("titles",)  # artifacts in it that its manifest does not list
 
 
 def assemble(

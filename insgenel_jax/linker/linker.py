@@ -36,7 +36,7 @@ from insgenel_jax.linker.decide import (
     decode,
     find_chunks,
 )
-from insgenel_jax.linker.directory import VERSION, check_parts, open_retrieval
+from insgenel_jax.linker.directory import BESIDE, VERSION, check_parts, open_retrieval
 from insgenel_jax.linker.features import ScoredLink
 from insgenel_jax.linker.inputs import as_document, as_documents, check_given
 from insgenel_jax.linker.scores import score_links
@@ -137,7 +137,7 @@ class Linker:
         value, or has no effect beside the others.
         """
         path = locate(path)
-        manifest = artifact.check(path, "linker", VERSION, verify=verify)
+        manifest = artifact.check(path, "linker", VERSION, verify=verify, beside=BESIDE)
         check_parts(path, manifest.made_from)
         settings = read_settings(path, **overrides)
         check_effect(overrides, settings)

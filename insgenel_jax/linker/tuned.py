@@ -19,7 +19,7 @@ from pathlib import Path
 
 from insgenel_jax import artifact
 from insgenel_jax.linker.calibrator import Calibrator
-from insgenel_jax.linker.directory import FILE, VERSION
+from insgenel_jax.linker.directory import BESIDE, FILE, VERSION
 from insgenel_jax.linker.settings import (
     Settings,
     current_names,
@@ -158,7 +158,7 @@ def write_tuned(
 
     settings: those with which the calibrator was fitted, and the linker's from now on.
     """
-    made_from = artifact.check(path, "linker", VERSION).made_from
+    made_from = artifact.check(path, "linker", VERSION, beside=BESIDE).made_from
     stored = dataclasses.asdict(settings)
     record = {
         "settings": stored,
@@ -170,4 +170,4 @@ def write_tuned(
         "tuned_on": {name: list(hashes) for name, hashes in tuned_on.items()},
     }
     text = json.dumps(record, indent=1) + "\n"
-    artifact.replace_file(path, "linker", VERSION, FILE, text)
+    artifact.replace_file(path, "linker", VERSION, FILE, text, BESIDE)

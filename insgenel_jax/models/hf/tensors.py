@@ -74,11 +74,27 @@ def _files(path: Path, one: str, index: str) -> list[str]:
     if (path / index).is_file():
         try:
             record = json.loads((path / index).read_text(encoding="utf-8"))
-            return sorted(set(record["weight_map"].values()))
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            files = set(record["weight_map"].values())
+        except (
+            ValueError,
+            TypeError,
+            KeyError,
+            AttributeError,
+            RecursionError,
+        ) as error:
             raise ValueError(
                 f"{path / index}: expected a JSON object with a 'weight_map': {error!r}"
             ) from error
+        for file in files:
+            if (
+                not isinstance(file, str)
+                or Path(file).name != file
+                or file in ("", "..")
+            ):
+                raise ValueError(
+                    f"{path / index}: expected names of files beside it, found {file!r}"
+                )
+        return sorted(files)
     return [one] if (path / one).is_file() else []
 
 

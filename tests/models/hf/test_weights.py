@@ -358,6 +358,18 @@ def test_several_files(saved):
         hf.load_params(saved, LLAMA)
 
 
+def test_an_index_names_files_beside_it(saved, tmp_path):
+    """A name with a directory part would bring weights from elsewhere."""
+    (tmp_path / "other").mkdir()
+    other = (saved / hf.WEIGHTS).rename(tmp_path / "other" / hf.WEIGHTS)
+    names = load_file(other)
+    for file in (str(other), f"../other/{hf.WEIGHTS}", "a/../../x", "..", "", None):
+        index = {"weight_map": dict.fromkeys(names, file)}
+        (saved / hf.INDEX).write_text(json.dumps(index))
+        with pytest.raises(ValueError, match=r"index.json: expected names of files"):
+            hf.load_params(saved, LLAMA)
+
+
 def test_no_model(tmp_path):
     """An empty folder, and configs that are not the JSON of a model."""
     with pytest.raises(FileNotFoundError, match="expected a model directory"):
