@@ -242,9 +242,9 @@ def check(
 ) -> Manifest:
     """Check an artifact's kind, version and files' sizes; return its manifest.
 
-    verify: check the hashes of the files and of the manifest too. beside: folders in it that are artifacts
-    of their own, and are checked where they are opened. Raises ArtifactError that names
-    every file that is missing, differs or is not listed.
+    verify: check the hashes of the files and of the manifest too. beside: folders in it
+    that are artifacts of their own, and are checked where they are opened. Raises
+    ArtifactError that names every file that is missing, differs or is not listed.
     """
     manifest = read(path)
     if (manifest.kind, manifest.version) != (kind, version):

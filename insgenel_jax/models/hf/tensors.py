@@ -26,6 +26,8 @@ FLOATS = {"F64", "F32", "F16", "BF16"}
 FLOATS |= {f"torch.{kind}" for kind in ("float64", "float32", "float16", "bfloat16")}
 TORCH_WEIGHTS = "pytorch_model.bin"
 TORCH_INDEX = "pytorch_model.bin.index.json"
+# what reading something else than such an index raises
+_NO_INDEX = (ValueError, TypeError, KeyError, AttributeError, RecursionError)
 
 
 class Tensor(NamedTuple):
@@ -74,27 +76,17 @@ def _files(path: Path, one: str, index: str) -> list[str]:
     if (path / index).is_file():
         try:
             record = json.loads((path / index).read_text(encoding="utf-8"))
-            files = set(record["weight_map"].values())
-        except (
-            ValueError,
-            TypeError,
-            KeyError,
-            AttributeError,
-            RecursionError,
-        ) as error:
+            files = sorted(set(record["weight_map"].values()))
+            beside = all(Path(f).name == f and f not in ("", "..") for f in files)
+        except _NO_INDEX as error:
             raise ValueError(
                 f"{path / index}: expected a JSON object with a 'weight_map': {error!r}"
             ) from error
-        for file in files:
-            if (
-                not isinstance(file, str)
-                or Path(file).name != file
-                or file in ("", "..")
-            ):
-                raise ValueError(
-                    f"{path / index}: expected names of files beside it, found {file!r}"
-                )
-        return sorted(files)
+        if not beside:
+            raise ValueError(
+                f"{path / index}: expected names of files beside it, found {files}"
+            )
+        return files
     return [one] if (path / one).is_file() else []
 
 
