@@ -154,7 +154,7 @@ class Linker:
         generator = load_generator(path / "generator", mesh, settings.dtype)
         titles = None
         if settings.titles == "all":
-            titles = open_titles(path, manifest.made_from, kb, generator)
+            titles = open_titles(path, manifest.made_from, kb, generator, verify=verify)
         return cls(generator, kb, retriever, index, settings, titles, calibration)
 
     def with_settings(self, **overrides: Any) -> Linker:

@@ -27,19 +27,25 @@ SHARE = 4
 
 
 def open_titles(
-    path: Path, made_from: Mapping[str, str], kb: KnowledgeBase, generator: Generator
+    path: Path,
+    made_from: Mapping[str, str],
+    kb: KnowledgeBase,
+    generator: Generator,
+    *,
+    verify: bool = False,
 ) -> TitleTrie:
     """The tree in titles/ of a linker directory. It is made where there is none.
 
     It is not kept in the bundled linker, which is part of the installation.
 
-    made_from: of the linker. Raises ArtifactError for a tree that is damaged or was
-    made from other parts, ValueError where there is no title to make one of.
+    made_from: of the linker. verify: compare the hashes of the tree's files. Raises
+    ArtifactError for a tree that is damaged or was made from other parts, ValueError
+    where there is no title to make one of.
     """
     parts = {part: made_from[part] for part in ("generator", "kb")}
     folder = path / "titles"
     if folder.is_dir():
-        return open_title_trie(folder, parts)
+        return open_title_trie(folder, parts, verify=verify)
     longest = generator.max_positions // SHARE
     titles = make_titles(kb, generator.tokenizer, longest)
     if not is_bundled(path):

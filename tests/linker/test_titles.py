@@ -98,6 +98,18 @@ def test_titles_are_made_once_and_checked(path, linker, tmp_path, monkeypatch):
         Linker.from_pretrained(tmp_path / "linker", titles="all")
 
 
+def test_verify_compares_the_hashes_of_the_titles(path, linker, tmp_path):
+    shutil.copytree(path, tmp_path / "linker")
+    file = tmp_path / "linker/titles/entity.npy"
+    content = bytearray(file.read_bytes())
+    content[-4] ^= 1  # another entity
+    file.write_bytes(content)
+    with pytest.raises(artifact.ArtifactError, match="entity.npy has another sha256"):
+        Linker.from_pretrained(
+            tmp_path / "linker", system="insgenel", titles="all", verify=True
+        )
+
+
 def test_a_directory_that_cannot_be_written_to(path, tmp_path, monkeypatch):
     shutil.copytree(path, tmp_path / "linker", ignore=lambda *_: ["titles"])
 
