@@ -160,7 +160,7 @@ def test_going_on_with_other_data_is_refused(prepared, tmp_path, capsys, role):
     files = [f"{key}={tmp_path / name}" for name, (key, _) in paths.items()]
     config, values = arguments(prepared, "generator", *files, "loop.steps=1")
     train.main(config, tmp_path / "w", values)
-    made_from = json.loads((tmp_path / "w/config.json").read_text())["made_from"]
+    made_from = json.loads((tmp_path / "w/training.json").read_text())["made_from"]
     assert made_from == artifact.read(tmp_path / "w/model").made_from
     before = artifact.identity(tmp_path / role)
     assert made_from[role] == before
@@ -170,7 +170,7 @@ def test_going_on_with_other_data_is_refused(prepared, tmp_path, capsys, role):
         kb = {"knowledge-base": artifact.identity(tmp_path / role)}
         copy_with(documents, documents, made_from=kb)
     code, told = stopped(capsys, config, tmp_path / "w", values)
-    assert code == 2 and "config.json: this workdir was begun with other" in told
+    assert code == 2 and "training.json: this workdir was begun with other" in told
     assert f"made_from.{role}: '{before[:20]}" in told
 
 

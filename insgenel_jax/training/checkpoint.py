@@ -17,6 +17,8 @@ from insgenel_jax.artifact import ArtifactError
 from insgenel_jax.training.config import ConfigError
 
 KEPT = 2
+RECORD = "training.json"  # in a workdir: what it was begun with
+OLD_RECORD = "config.json"  # its name up to version 0.2, that of a model's config, too
 FORGET_BEST = "delete this folder: the best so far is forgotten, training goes on"
 
 
@@ -145,6 +147,34 @@ def _readable(path: os.PathLike, remedy: str) -> Iterator[None]:
         ) from error
 
 
+def claim_workdir(workdir: Path) -> None:
+    """Make the workdir, or take one that is empty or of an earlier run.
+
+    Hidden files are ignored. Raises ConfigError where it has files of something else,
+    such as a model, which training would overwrite.
+    """
+    if workdir.exists() and not (workdir / RECORD).is_file():
+        if _is_old_record(workdir / OLD_RECORD):
+            if jax.process_index() == 0:
+                (workdir / OLD_RECORD).rename(workdir / RECORD)
+        elif other := sorted(p for p in workdir.glob("*") if p.name[0] != "."):
+            raise ConfigError(
+                f"{workdir}: expected a new or empty folder, or one with the "
+                f"{RECORD} of an earlier run, found {other[0].name}; choose another "
+                "workdir"
+            )
+    workdir.mkdir(parents=True, exist_ok=True)
+
+
+def _is_old_record(file: Path) -> bool:
+    """Whether a file has the settings of a run, and is no model's config."""
+    try:
+        record = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(record, dict) and record.keys() >= {"task", "loop", "made_from"}
+
+
 def check_same_config(file: Path, record: dict[str, Any]) -> None:
     """Record what a new workdir is begun with; refuse to go on with anything else.
 
@@ -159,7 +189,7 @@ def check_same_config(file: Path, record: dict[str, Any]) -> None:
     )
     if not (file.is_file() and any(path.name.isdigit() for path in saved)):
         if jax.process_index() == 0:
-            aside = file.with_suffix(".part")
+            aside = file.with_name(f".{file.name}")
             aside.write_text(json.dumps(record, indent=1) + "\n")
             aside.rename(file)
         return

@@ -52,13 +52,14 @@ def begin(config: Config, workdir: Path) -> dict[str, str]:
     """Check what is trained from, and record it and the settings in the workdir.
 
     Returns the identities of the parts. Raises ConfigError or ArtifactError for what
-    the user has to fix, among it a workdir that was begun with other settings or data.
+    the user has to fix, among it a workdir that was begun with other settings or data,
+    or that has files of something else.
     """
     check_paths(config)
     made_from = identities(config)
-    workdir.mkdir(parents=True, exist_ok=True)
+    checkpoint.claim_workdir(workdir)
     record = dataclasses.asdict(config) | {"made_from": made_from}
-    checkpoint.check_same_config(workdir / "config.json", record)
+    checkpoint.check_same_config(workdir / checkpoint.RECORD, record)
     return made_from
 
 

@@ -102,7 +102,7 @@ def test_a_damaged_best_is_named(saved):
 
 
 def test_a_workdir_remembers_what_it_was_begun_with(tmp_path):
-    file = tmp_path / "config.json"
+    file = tmp_path / checkpoint.RECORD
     record = {"seed": 0, "data": {"batch": 4}, "made_from": {"tokenizer": "ab"}}
     checkpoint.check_same_config(file, record)
     assert json.loads(file.read_text()) == record
@@ -113,13 +113,34 @@ def test_a_workdir_remembers_what_it_was_begun_with(tmp_path):
     with pytest.raises(ConfigError, match=told):
         checkpoint.check_same_config(file, other)
     halve(file)
-    with pytest.raises(ConfigError, match="config.json: not a readable record"):
+    with pytest.raises(ConfigError, match="training.json: not a readable record"):
         checkpoint.check_same_config(file, record)
+
+
+def test_a_workdir_is_new_or_empty_or_of_a_run(tmp_path):
+    """A model's config.json stays; the record of an older version gets its new name."""
+    workdir = tmp_path / "new" / "workdir"
+    for _ in range(2):
+        checkpoint.claim_workdir(workdir)
+        (workdir / ".hidden").write_text("no matter")
+    checkpoint.check_same_config(workdir / checkpoint.RECORD, {"seed": 0})
+    (workdir / "config.json").write_text("anything")
+    checkpoint.claim_workdir(workdir)
+    old = {"task": "generator", "loop": {}, "made_from": {}}
+    for name, content in (("old", old), ("model", {"model_type": "opt"}), ("x", [])):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text(json.dumps(content))
+    checkpoint.claim_workdir(tmp_path / "old")
+    assert [p.name for p in (tmp_path / "old").iterdir()] == [checkpoint.RECORD]
+    for name in ("model", "x"):
+        with pytest.raises(ConfigError, match=f"{name}: .* found config.json"):
+            checkpoint.claim_workdir(tmp_path / name)
+        assert (tmp_path / name / "config.json").is_file()
 
 
 @pytest.mark.parametrize("name", ["checkpoints", "best"])
 def test_a_first_start_that_failed_may_be_fixed(tmp_path, name):
-    file = tmp_path / "config.json"
+    file = tmp_path / checkpoint.RECORD
     checkpoint.check_same_config(file, {"seed": 0})
     (tmp_path / name / "2.being-written").mkdir(parents=True)
     checkpoint.check_same_config(file, {"seed": 1})

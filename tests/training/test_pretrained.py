@@ -83,7 +83,9 @@ def test_all_of_a_model_is_trained_from_where_it_stood(prepared, pretrained, tmp
     base, model = pretrained["generator"], tmp_path / "model"
     made_from = artifact.check(model, "generator", 1, verify=True).made_from
     assert made_from["pretrained"] == made_from["tokenizer"] == artifact.identity(base)
-    assert made_from == json.loads((tmp_path / "config.json").read_text())["made_from"]
+    assert (
+        made_from == json.loads((tmp_path / "training.json").read_text())["made_from"]
+    )
     before, after = read(base), read(model)
     # the bias of a key adds the same to all scores: it has no gradient but rounding
     assert moved(before, after) >= set(before) - {"layers/attention/key/bias"}
