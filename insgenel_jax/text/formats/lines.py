@@ -55,7 +55,9 @@ def decode_lines(
                 yield number, line.decode("utf-8-sig" if number == 1 else "utf-8")
             except UnicodeDecodeError as error:
                 reason = f"not UTF-8: byte {error.start} of the line"
-                rejects.add(str(path), number, reason, line.decode("utf-8", "replace"))
+                # escapes stand for the bytes, so that none of them is lost
+                content = line.decode("utf-8", "surrogateescape")
+                rejects.add(str(path), number, reason, content)
     except FileNotFoundError:
         raise
     except (EOFError, OSError, zlib.error) as error:

@@ -12,6 +12,8 @@ from collections import Counter
 from pathlib import Path
 from typing import TextIO, final
 
+FIELDS = ("source", "line", "reason", "content")
+
 
 class InputError(ValueError):
     """An argument or a whole input cannot be used; the message says what to do."""
@@ -23,7 +25,7 @@ class Rejects:
 
     Each line of it is {"source", "line", "reason", "content"}. Without a path the
     entries are kept in `entries` instead. `count` is their number, `by_reason` their
-    number for each reason.
+    number for each reason. Raises InputError for a path with anything but rejects.
     """
 
     def __init__(self, path: str | os.PathLike | None = None):
@@ -33,18 +35,17 @@ class Rejects:
         self.entries: list[tuple[str, int | None, str, str]] = []
         self._stream: TextIO | None = None
         if self.path is not None:
-            # The rejects of an older job would be mistaken for those of this one.
-            self.path.unlink(missing_ok=True)
+            _remove_older(self.path)
 
     def add(self, source: str, line: int | None, reason: str, content: str) -> None:
-        """Count one piece of bad input and write it down, cut to 2000 characters.
+        """Count one piece of bad input and write all of it down.
 
         The part of `reason` after a colon describes this entry alone, so `by_reason`
         leaves it out.
         """
         self.count += 1
         self.by_reason[reason.split(":")[0]] += 1
-        entry = (str(source), line, reason, content[:2000])
+        entry = (str(source), line, reason, content)
         if self.path is None:
             self.entries.append(entry)
             return
@@ -52,7 +53,7 @@ class Rejects:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             # Line buffering: an error later in the job loses no entry.
             self._stream = self.path.open("w", encoding="utf-8", buffering=1)
-        record = dict(zip(("source", "line", "reason", "content"), entry, strict=True))
+        record = dict(zip(FIELDS, entry, strict=True))
         # JSON in ASCII can hold a lone surrogate of the content; UTF-8 cannot.
         self._stream.write(json.dumps(record) + "\n")
 
@@ -63,3 +64,29 @@ class Rejects:
         if self._stream is not None:
             self._stream.close()
             self._stream = None
+
+
+def _remove_older(path: Path) -> None:
+    """Remove the rejects of an older job, which would be mistaken for those of this.
+
+    A pipe or a device is left alone. Raises InputError for a file of anything else.
+    """
+    if not path.is_file():
+        return
+    with path.open("rb") as stream:
+        line = stream.readline()
+    if line and not _is_entry(line):
+        raise InputError(
+            f"{path}: expected a new file for rejects, or one with the rejects of an "
+            "earlier job, found something else; choose another path"
+        )
+    path.unlink()
+
+
+def _is_entry(line: bytes) -> bool:
+    """Whether a line is an entry of a file of rejects."""
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(record, dict) and record.keys() == set(FIELDS)

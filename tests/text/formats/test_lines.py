@@ -2,6 +2,7 @@
 
 import bz2
 import gzip
+import json
 
 import pytest
 
@@ -36,3 +37,13 @@ def test_a_packed_file_cut_short_gives_what_is_whole_and_a_reject(tmp_path, endi
     assert 0 < len(found) < 10_000
     assert [document.id for document in found] == [str(i) for i in range(len(found))]
     assert set(rejects.by_reason) == {"file cut short or damaged"}
+
+
+def test_bytes_that_are_no_utf_8_are_kept(tmp_path):
+    path, kept = tmp_path / "text.jsonl", tmp_path / "rejects.jsonl"
+    line = b"caf\xe9 \xff" * 1000
+    path.write_bytes(line + b"\n")
+    with Rejects(kept) as rejects:
+        assert list(read_documents(path, rejects)) == []
+    content = json.loads(kept.read_text())["content"]
+    assert content.encode("utf-8", "surrogateescape") == line

@@ -1,8 +1,11 @@
 """A file of rejects is created with the first entry and never left from before."""
 
 import json
+import os
 
-from insgenel_jax.text.formats.rejects import Rejects
+import pytest
+
+from insgenel_jax.text.formats.rejects import InputError, Rejects
 
 
 def test_a_file_is_created_with_the_first_entry_and_removed_before(tmp_path):
@@ -19,3 +22,29 @@ def test_without_a_file_the_entries_are_kept():
     rejects = Rejects()
     rejects.add("here", 3, "odd: 7", "text")
     assert rejects.entries == [("here", 3, "odd: 7", "text")]
+
+
+def test_a_file_of_anything_else_stays(tmp_path):
+    path = tmp_path / "notes"
+    for content in (
+        b"mine\n",
+        b'{"id": 1, "text": "Paris"}\n',
+        b"[" * 100_000,
+        b"\xff",
+    ):
+        path.write_bytes(content)
+        with pytest.raises(InputError, match="notes: expected a new file for rejects"):
+            Rejects(path)
+        assert path.read_bytes() == content
+    path.write_bytes(b"")
+    Rejects(path)
+    os.mkfifo(tmp_path / "pipe")
+    Rejects(tmp_path / "pipe")
+    assert (tmp_path / "pipe").is_fifo()
+
+
+def test_all_of_the_input_is_kept(tmp_path):
+    path = tmp_path / "rejects.jsonl"
+    with Rejects(path) as rejects:
+        rejects.add("-", 1, "odd", "x" * 10_000 + "y")
+    assert json.loads(path.read_text())["content"] == "x" * 10_000 + "y"
