@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import io
 import os
 import platform
 import sys
@@ -28,6 +29,8 @@ from insgenel_jax.text.formats.rejects import InputError, Rejects
 WRONG = 2
 REJECTED = 3
 LONGEST_ERROR = 2000  # characters
+# Control characters but tab and line feed: what is shown must not steer the terminal.
+CONTROLS = dict.fromkeys((*range(9), *range(11, 32), *range(127, 160)), "\ufffd")
 
 
 @contextlib.contextmanager
@@ -36,8 +39,9 @@ def user_errors(*others: type[Exception]) -> Iterator[None]:
 
     These are InputError, ArtifactError, OSError and `others`; the line goes to standard
     error. Any other exception is a bug of ours and keeps its traceback. A warning is
-    one line too.
+    one line too. Standard output and error are UTF-8, whatever the locale.
     """
+    write_utf8()
     fixable: tuple[type[Exception], ...]
     fixable = (InputError, ArtifactError, OSError, *others)
     try:
@@ -51,6 +55,16 @@ def user_errors(*others: type[Exception]) -> Iterator[None]:
             Text(f"error: {describe(error)}", "red"), soft_wrap=True
         )
         sys.exit(WRONG)
+
+
+def write_utf8() -> None:
+    """Let standard output and error be UTF-8, in which all of our files are.
+
+    In the encoding of some locales most texts cannot be written.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8")
 
 
 def show_warning(message: Warning | str, *where: Any, **more: Any) -> None:
@@ -68,6 +82,7 @@ def describe(error: BaseException) -> str:
             text = f"{os.fsdecode(error.filename)}: {text}"
     # A path may hold bytes that are no UTF-8; they are shown as escapes.
     text = " ".join(text.split()).encode(errors="backslashreplace").decode()
+    text = text.translate(CONTROLS)
     return text if len(text) <= LONGEST_ERROR else f"{text[:LONGEST_ERROR]}..."
 
 

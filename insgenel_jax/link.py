@@ -22,9 +22,6 @@ from insgenel_jax.text.document import Document
 from insgenel_jax.text.formats.documents import write_documents
 from insgenel_jax.text.formats.rejects import InputError
 
-# Control characters but tab and line feed: a text must not steer the terminal.
-CONTROLS = dict.fromkeys((*range(9), *range(11, 32), *range(127, 160)), "\ufffd")
-
 # name in `Linker.stats` -> what it counts
 LOST = {
     "untokenised": "entities left out: the generator's tokenizer has no tokens for "
@@ -227,12 +224,13 @@ def print_summary(
 def highlight(document: Document) -> Text:
     """A document for the terminal: mentions underlined, each followed by its entity."""
     shown, reached = Text(), 0
-    text = document.text.translate(CONTROLS)
+    text = document.text.translate(cli.CONTROLS)
     for mention in document.mentions:
         shown.append(text[reached : mention.start])
         shown.append(text[mention.start : mention.end], "bold underline")
         score = "" if mention.score is None else f" {mention.score:.2f}"
-        shown.append(f" [{mention.entity or 'NIL'}{score}]", "cyan")
+        entity = (mention.entity or "NIL").translate(cli.CONTROLS)
+        shown.append(f" [{entity}{score}]", "cyan")
         reached = mention.end
     shown.append(text[reached:])
     return shown

@@ -5,6 +5,9 @@ import pytest
 from insgenel_jax import artifact
 from insgenel_jax.artifact import MANIFEST, ArtifactError
 
+FIELDS = {"kind": "kind", "version": 1, "identity": "0"}
+FIELDS |= {"counts": {}, "made_from": {}, "files": {}}
+
 
 def write(path, content="one", version=1, kind="kind"):
     with artifact.create(path, kind, version) as draft:
@@ -132,10 +135,20 @@ def test_an_altered_manifest_is_noticed(tmp_path):
         artifact.check(path, "kind", 1, verify=True)
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", json.dumps({"kind": "kind"})])
+@pytest.mark.parametrize(
+    "content",
+    [
+        *("", "{", "[]", "[" * 100_000, "\xff", json.dumps({"kind": "kind"})),
+        json.dumps(FIELDS | {"version": "1"}),
+        json.dumps(FIELDS | {"made_from": {"kb": 1}}),
+        json.dumps(FIELDS | {"counts": {"kb": "1"}}),
+        json.dumps(FIELDS | {"files": {"kb": {"bytes": 1}}}),
+        json.dumps(FIELDS | {"files": ["kb"]}),
+    ],
+)
 def test_a_broken_manifest_is_an_error_by_name(tmp_path, content):
     path = write(tmp_path / "thing")
-    (path / MANIFEST).write_text(content)
+    (path / MANIFEST).write_text(content, encoding="latin-1")
     with pytest.raises(ArtifactError, match=MANIFEST):
         artifact.read(path)
     (path / MANIFEST).unlink()

@@ -1,6 +1,9 @@
 """What the entry points share: errors in one line, paths and settings checked."""
 
+import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -51,6 +54,7 @@ def test_compiled_programs_are_kept(tmp_path, monkeypatch):
             OSError(28, "No space left on device", "some/[red]/file"),
             "some/[red]/file: No space left on device",
         ),
+        (InputError("a\x1b[2Jb"), "a\ufffd[2Jb"),
         (InputError("a\udcff.jsonl"), "a\\udcff.jsonl"),
         (InputError("x" * 10_000), f"{'x' * 2000}..."),
     ],
@@ -59,6 +63,33 @@ def test_what_a_user_can_fix_is_one_line_and_status_2(error, shown):
     done = run(error)
     assert (done.exit_code, done.stdout) == (2, "")
     assert done.stderr.startswith(f"error: {shown}") and done.stderr.count("\n") == 1
+
+
+def test_output_is_utf_8_whatever_the_locale():
+    program = """
+from rich.console import Console
+from insgenel_jax import cli
+from insgenel_jax.text.document import Document
+from insgenel_jax.text.formats.documents import write_documents
+
+@cli.user_errors()
+def main():
+    Console(stderr=True).print("K\u00f6ln", "\u6771")
+    write_documents("-", [Document("1", "K\u00f6ln"), Document("2", "\u6771")])
+
+main()
+"""
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        check=False,
+        env=environment,
+        capture_output=True,
+    )
+    assert done.returncode == 0, done.stderr
+    rows = [json.loads(line) for line in done.stdout.decode().splitlines()]
+    assert [row["text"] for row in rows] == ["K\u00f6ln", "\u6771"]
+    assert done.stderr.decode() == "K\u00f6ln \u6771\n"
 
 
 def test_our_own_bugs_keep_their_traceback():

@@ -149,5 +149,5 @@ def test_verify_notices_a_flipped_bit(linker_path):
 
 def test_a_text_does_not_steer_the_terminal():
     text = "\x1b]0;Paris\x07\x9b\x7f [b]\n\tb"
-    shown = link.highlight(Document("1", text, None, (Mention(4, 9, "P"),)))
-    assert shown.plain == "\ufffd]0;Paris [P]\ufffd\ufffd\ufffd [b]\n\tb"
+    shown = link.highlight(Document("1", text, None, (Mention(4, 9, "P\x1b[2J"),)))
+    assert shown.plain == "\ufffd]0;Paris [P\ufffd[2J]\ufffd\ufffd\ufffd [b]\n\tb"
