@@ -14,10 +14,11 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
+
+from insgenel_jax import aside
 
 MANIFEST = "manifest.json"
 NOTES = ("README.md", "NOTICE")  # for people: they may stand beside the listed files
@@ -64,12 +65,12 @@ def create(path: str | os.PathLike, kind: str, version: int) -> Iterator[Draft]:
     path = Path(path)
     check_replaceable(path, kind)
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    try:
-        draft = Draft(aside)
+    with aside.folder(path) as folder:
+        draft = Draft(folder)
         yield draft
+        aside.follow_umask(folder)
         write_manifest(
-            aside,
+            folder,
             kind,
             version,
             draft.counts,
@@ -77,16 +78,7 @@ def create(path: str | os.PathLike, kind: str, version: int) -> Iterator[Draft]:
             draft.known,
             draft.listed,
         )
-        aside.chmod(0o755)
-        if path.exists():
-            old = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-            path.rename(old / "old")
-            aside.rename(path)
-            shutil.rmtree(old)
-        else:
-            aside.rename(path)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        aside.replace_folder(folder, path)
 
 
 def replace_file(

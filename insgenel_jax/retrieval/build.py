@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 
+from insgenel_jax import aside
 from insgenel_jax.kb.knowledge_base import KnowledgeBase
 from insgenel_jax.retrieval.compress import check_vector_bytes
 from insgenel_jax.retrieval.index import SAMPLES, Index, build_index
@@ -49,9 +49,9 @@ def index_entities(
     out = Path(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     began = time.perf_counter()
-    with tempfile.TemporaryDirectory(prefix=".embeddings.", dir=out.parent) as folder:
+    with aside.folder(out.with_name(f"{out.name}.embeddings")) as folder:
         tell(f"embedding {len(kb)} entities")
-        embeddings = retriever.embed_entities(kb, Path(folder) / "embeddings", texts)
+        embeddings = retriever.embed_entities(kb, folder / "embeddings", texts)
         embedded = time.perf_counter()
         tell("building the index")
         windows = sample_windows(texts or kb, retriever.window_length, SAMPLES)

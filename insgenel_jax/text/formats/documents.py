@@ -8,10 +8,10 @@ from __future__ import annotations
 import json
 import os
 import sys
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+from insgenel_jax import aside
 from insgenel_jax.text.document import Document, dumps, loads
 from insgenel_jax.text.formats.lines import decode_lines, unpacked_name
 from insgenel_jax.text.formats.rejects import Rejects
@@ -55,24 +55,36 @@ def read_documents(
 
 
 def write_documents(path: str | os.PathLike, documents: Iterable[Document]) -> int:
-    """Write documents as JSONL and return how many; the file appears when complete."""
+    """Write documents as JSONL and return how many; the file appears when complete.
+
+    Raises OSError that names the file where it cannot be written, as on a full disk.
+    """
+    try:
+        return _write(path, documents)
+    except BrokenPipeError:
+        raise
+    except OSError as error:  # that of a write does not say what was written
+        if error.errno is None or error.filename is not None:
+            raise
+        name = "standard output" if str(path) == "-" else os.fspath(path)
+        raise OSError(error.errno, error.strerror, name) from error
+
+
+def _write(path: str | os.PathLike, documents: Iterable[Document]) -> int:
     if str(path) == "-":
-        return _write_lines(sys.stdout.write, documents)
+        count = _write_lines(sys.stdout.write, documents)
+        sys.stdout.flush()
+        return count
     path = Path(path)
     if path.exists() and not path.is_file():
         # A pipe or /dev/null is written to; a rename would replace it.
         with path.open("w", encoding="utf-8", newline="\n") as stream:
             return _write_lines(stream.write, documents)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with open(handle, "w", encoding="utf-8", newline="\n") as stream:
+    with aside.file(path) as temporary:
+        with temporary.open("w", encoding="utf-8", newline="\n") as stream:
             count = _write_lines(stream.write, documents)
-        os.chmod(temporary, 0o644)  # mkstemp's files are for their owner alone
         os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
     return count
 
 
