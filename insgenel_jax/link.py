@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from insgenel_jax import artifact, cli
+from insgenel_jax import artifact, cli, stopping
 from insgenel_jax.linker.bundled import NANO, locate
 from insgenel_jax.linker.inputs import as_documents
 from insgenel_jax.text.document import Document
@@ -89,8 +89,8 @@ def main(
 ) -> None:
     """Link texts and show their links, or link every document of a file.
 
-    Bad lines of the file go to the rejects file. Exit status: 0, or 3 when something
-    was rejected.
+    Bad lines of the file go to the rejects file. Exit status: 0; 3 when something was
+    rejected; 130 or 143 when told to stop, and no output file is written.
     """
     of_a_file = {"--rejects": rejects, "--format": format, "--show": show}
     check_options(texts, input, output, [o for o, v in of_a_file.items() if v])
@@ -108,18 +108,26 @@ def main(
     from insgenel_jax.linker.files import link_file
 
     console = Console(stderr=output == "-")
-    with console.status("opening the linker"), cli.opening(linker, "linker"):
-        opened = Linker.from_pretrained(linker, verify=verify, **settings)
-    if documents:
-        show_texts(console, opened(documents), output)
-        return
-    with cli.rejecting(rejects, console) as rejected:
-        with make_progress(console) as progress:
-            watch = functools.partial(show_progress, progress, show)
-            summary = link_file(
-                opened, input, output, rejected, format=format, watch=watch
-            )
-        print_summary(console, summary.documents, summary.stats, summary.seconds)
+    with stopping.stop_requests() as stop:
+        with console.status("opening the linker"), cli.opening(linker, "linker"):
+            opened = Linker.from_pretrained(linker, verify=verify, **settings)
+        if documents:
+            show_texts(console, opened(documents), output)
+            stop.check()
+            return
+        with cli.rejecting(rejects, console) as rejected:
+            with make_progress(console) as progress:
+                watch = functools.partial(show_progress, progress, show)
+                summary = link_file(
+                    opened,
+                    input,
+                    output,
+                    rejected,
+                    format=format,
+                    watch=watch,
+                    stop=stop,
+                )
+            print_summary(console, summary.documents, summary.stats, summary.seconds)
 
 
 def check_options(

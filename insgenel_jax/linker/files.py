@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Literal
 
 from insgenel_jax.linker.linker import Linker
+from insgenel_jax.stopping import StopRequests
 from insgenel_jax.text.document import Document
 from insgenel_jax.text.formats.documents import read_documents, write_documents
 from insgenel_jax.text.formats.rejects import Rejects
@@ -36,20 +37,25 @@ def link_file(
     *,
     format: Literal["jsonl", "text"] | None = None,
     watch: Callable[[Document], None] | None = None,
+    stop: StopRequests | None = None,
 ) -> Summary:
     """Link every document of a file, in order, into a JSONL file.
 
     input: JSONL or text (see `read_documents` for `format`), also packed with gzip or
     bzip2; "-" is standard input. output: appears when it is complete; "-" is standard
     output. rejects: takes the lines that cannot be read. watch: called with each linked
-    document. The documents are linked in groups, so that a file of any size fits in
-    memory. Raises FileNotFoundError for a missing input.
+    document. stop: where it got a signal, the group at hand is linked, and Stopped is
+    raised; a file is then not written. The documents are linked in groups, so that a
+    file of any size fits in memory. Raises FileNotFoundError for a missing input.
     """
     before = linker.stats.copy()
     began = time.perf_counter()
     documents = read_documents(input, rejects, format=format)
-    linked = linker.stream(documents)
-    count = write_documents(output, linked if watch is None else _show(linked, watch))
+    stop = stop or StopRequests()
+    linked = linker.stream(stop.inputs(documents))
+    if watch is not None:
+        linked = _show(linked, watch)
+    count = write_documents(output, stop.results(linked))
     seconds = time.perf_counter() - began
     stats = collections.Counter(linker.stats)
     stats.subtract(before)

@@ -2,11 +2,15 @@
 
 import json
 import os
+import signal
 
 import pytest
 
 from insgenel_jax.linker import Linker
 from insgenel_jax.linker.files import link_file
+from insgenel_jax.stopping import Stopped, stop_requests
+from insgenel_jax.text.document import Document
+from insgenel_jax.text.formats.documents import write_documents
 from insgenel_jax.text.formats.rejects import Rejects
 from tests.helpers.marks import slow
 
@@ -83,3 +87,25 @@ def test_a_pipe_is_written_to_and_not_replaced(linker, tmp_path):
     assert json.loads(os.read(reader, 1000))["id"] == "1"
     os.close(reader)
     assert pipe.is_fifo()
+
+
+def test_a_job_that_is_told_to_stop_ends_as_stopped(linker, tmp_path):
+    """What was read is linked, and no output is taken for a complete one."""
+    write_documents(tmp_path / "in.jsonl", [Document("1", "Paris")] * 3)
+    seen = []
+
+    def watch(document):
+        seen.append(document)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    with stop_requests() as stop, pytest.raises(Stopped, match="3 documents"):
+        link_file(
+            linker,
+            tmp_path / "in.jsonl",
+            tmp_path / "out.jsonl",
+            Rejects(),
+            watch=lambda document: seen or watch(document),
+            stop=stop,
+        )
+    assert stop.signal == signal.SIGINT and len(seen) == 1
+    assert [p.name for p in tmp_path.iterdir()] == ["in.jsonl"]
