@@ -3,28 +3,44 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
-from insgenel_jax.text.document import Document, check_text
+from insgenel_jax.text.document import Document, check_text, document_from_json
 
 Span = tuple[int, int]
+Text = str | Document | Mapping[str, Any]
 
 
-def as_documents(texts: Iterable[str | Document]) -> list[Document]:
+def as_documents(texts: Iterable[Text]) -> list[Document]:
     """Documents of texts; a text's id is its number.
 
     Raises TypeError and ValueError that name the text at fault.
     """
-    if not isinstance(texts, Iterable):
+    return list(each_document("text", texts))
+
+
+def each_document(kind: str, texts: Iterable[Text]) -> Iterator[Document]:
+    """The document of each text, as they come. kind: what errors call one of them.
+
+    A single text is an error at once: it would be taken for its characters, and a
+    document as a dictionary for its keys.
+    """
+    if not isinstance(texts, Iterable) or isinstance(texts, str | bytes | Mapping):
         raise TypeError(
-            "texts: expected a string, a Document or a sequence of them, found "
-            f"{type(texts).__name__}"
+            f"{kind}s: expected a sequence of strings or Documents, found "
+            f"{type(texts).__name__}; put a single one in a list"
         )
-    return [as_document("text", number, text) for number, text in enumerate(texts)]
+    return (as_document(kind, number, text) for number, text in enumerate(texts))
 
 
-def as_document(kind: str, number: int, text: str | Document) -> Document:
+def as_document(kind: str, number: int, text: Text) -> Document:
     """The document of one text. kind: what errors call it, before its number."""
+    if isinstance(text, Mapping):
+        try:
+            return document_from_json(dict(text))
+        except ValueError as error:
+            raise ValueError(f"{kind} {number}: {error}") from error
     own = text.text if isinstance(text, Document) else text
     if not isinstance(own, str):
         raise TypeError(

@@ -14,7 +14,7 @@ import functools
 import itertools
 import math
 import os
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, overload
 
 import jax
@@ -38,7 +38,7 @@ from insgenel_jax.linker.decide import (
 )
 from insgenel_jax.linker.directory import BESIDE, VERSION, check_parts, open_retrieval
 from insgenel_jax.linker.features import ScoredLink
-from insgenel_jax.linker.inputs import as_document, as_documents, check_given
+from insgenel_jax.linker.inputs import as_documents, check_given, each_document
 from insgenel_jax.linker.scores import score_links
 from insgenel_jax.linker.settings import (
     Settings,
@@ -189,18 +189,22 @@ class Linker:
 
     @overload  # a str is an iterable of str, too; the first signature goes before
     def __call__(  # type: ignore[overload-overlap]
-        self, texts: str | Document, mentions: Iterable[Span] | None = None
+        self,
+        texts: str | Document | Mapping[str, Any],
+        mentions: Iterable[Span] | None = None,
     ) -> Document: ...
 
     @overload
     def __call__(
         self,
-        texts: Iterable[str | Document],
+        texts: Iterable[str | Document | Mapping[str, Any]],
         mentions: Collection[Iterable[Span]] | None = None,
     ) -> list[Document]: ...
 
     def __call__(self, texts: Any, mentions: Any = None) -> Document | list[Document]:
         """Link one text or several. The mentions a document already has are ignored.
+
+        A document may also be a dictionary, as in a line of JSON: {"id", "text"}.
 
         mentions: the spans [start, end) to link in place of the dictionary's; for
         several texts, a sequence of spans for each. Each of them comes back. Its entity
@@ -213,27 +217,34 @@ class Linker:
 
         Raises TypeError and ValueError that name the text or the mention at fault.
         """
-        if isinstance(texts, str | Document):
+        if isinstance(texts, str | Document | Mapping):
             return self([texts], None if mentions is None else [mentions])[0]
         documents = as_documents(texts)
         given = None if mentions is None else check_given(documents, mentions)
         return self._link(documents, given)
 
     def stream(
-        self, documents: Iterable[str | Document], group: int = 256
+        self,
+        documents: Iterable[str | Document | Mapping[str, Any]],
+        group: int = 256,
     ) -> Iterator[Document]:
         """Link documents as they come, `group` at a time, in order.
 
-        Raises TypeError and ValueError that name the document at fault by its number.
+        Raises TypeError and ValueError that name the document at fault by its number,
+        and at once where `documents` is a single one or `group` is below 1.
         """
-        checked = (as_document("document", i, x) for i, x in enumerate(documents))
+        if group < 1:
+            raise ValueError(f"group: expected at least 1, found {group}")
+        return self._stream(each_document("document", documents), group)
+
+    def _stream(self, checked: Iterator[Document], group: int) -> Iterator[Document]:
         while batch := list(itertools.islice(checked, group)):
             yield from self._link(batch, None)
 
     @overload
     def explain(  # type: ignore[overload-overlap]
         self,
-        texts: str | Document,
+        texts: str | Document | Mapping[str, Any],
         mentions: Iterable[Span] | None = None,
         *,
         vocabulary_scores: bool = False,
@@ -242,7 +253,7 @@ class Linker:
     @overload
     def explain(
         self,
-        texts: Iterable[str | Document],
+        texts: Iterable[str | Document | Mapping[str, Any]],
         mentions: Collection[Iterable[Span]] | None = None,
         *,
         vocabulary_scores: bool = False,
@@ -263,7 +274,7 @@ class Linker:
         this takes longer. Beam search always gives them. mentions, errors: as in
         linking; ValueError where the decoder has no vocabulary scores.
         """
-        if isinstance(texts, str | Document):
+        if isinstance(texts, str | Document | Mapping):
             given = None if mentions is None else [mentions]
             return self.explain([texts], given, vocabulary_scores=vocabulary_scores)[0]
         documents = as_documents(texts)

@@ -126,10 +126,12 @@ def test_given_mentions_all_come_back(linker):
         ("Paris", [(0, 2.5)], ValueError, r"two integers, found \(0, 2.5\)"),
         ("Paris", [7], ValueError, "two integers, found 7"),
         ("Paris", [("0", "5")], ValueError, "two integers"),
-        (5, None, TypeError, "texts: expected a string, .* found int"),
+        (5, None, TypeError, "texts: expected a sequence .* found int"),
         ("Paris", 5, TypeError, "text 0: expected mentions as a sequence .* found 5"),
         (["Paris"], 5, TypeError, "mentions: expected a sequence .* found int"),
         (["Paris"], [[], []], ValueError, "each of 1 texts, found 2"),
+        ({"id": "1"}, None, ValueError, "text 0: text: expected a string, found None"),
+        ([{"id": "1", "text": 5}], None, ValueError, "text 0: text: expected a string"),
         (["Paris", 5], None, TypeError, "text 1: expected a string .* found int"),
         (["Paris", None], None, TypeError, "text 1: .* found NoneType"),
         ("a\ud800b", None, ValueError, "text 0: a lone surrogate at character 1"),
@@ -138,6 +140,22 @@ def test_given_mentions_all_come_back(linker):
 def test_wrong_calls_name_the_text(linker, texts, mentions, error, message):
     with pytest.raises(error, match=message):
         linker(texts, mentions=mentions)
+
+
+def test_a_document_may_be_a_dictionary(linker):
+    record = {"id": 7, "text": "Jordan is in Paris.", "title": "A"}
+    document = Document("7", record["text"], "A")
+    assert linker(record) == linker(document)
+    assert linker([record, "Java"])[0] == next(linker.stream([record]))
+    assert linker.explain(record) == linker.explain(document)
+
+
+@pytest.mark.parametrize("documents", ["Java", {"id": "1", "text": "Java"}, 5])
+def test_a_stream_is_of_several_documents(linker, documents):
+    with pytest.raises(TypeError, match="documents: expected a sequence"):
+        linker.stream(documents)
+    with pytest.raises(ValueError, match="group: expected at least 1, found 0"):
+        linker.stream(["Java"], group=0)
 
 
 def test_a_stream_names_the_document_at_fault(linker):
