@@ -321,6 +321,8 @@ def _report(
         )
     for reason, count in sorted(rejects.by_reason.items()):
         table.add_row(Text(f"rejected: {reason}"), f"{count:,}")
+    for reason, count in sorted(rejects.notes.items()):
+        table.add_row(Text(f"noted: {reason}"), f"{count:,}")
     for part in sorted(path for path in out.iterdir() if not path.name.startswith(".")):
         files = part.rglob("*") if part.is_dir() else [part]
         size = sum(file.stat().st_size for file in files if file.is_file())

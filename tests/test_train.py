@@ -136,6 +136,15 @@ def copy_with(path, target, **changes):
     return target
 
 
+def test_an_empty_development_set_is_said_at_once(prepared, tmp_path, capsys):
+    (tmp_path / "dev.jsonl").write_text("\n \n")
+    dev = f"data.dev={tmp_path / 'dev.jsonl'}"
+    config, values = arguments(prepared, "generator", dev)
+    code, told = stopped(capsys, config, tmp_path / "w", values)
+    assert code == 2 and "dev.jsonl: expected labelled documents" in told
+    assert not (tmp_path / "w").exists()
+
+
 def test_documents_made_for_another_knowledge_base_are_refused(
     prepared, tmp_path, capsys
 ):

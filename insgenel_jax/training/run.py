@@ -22,6 +22,7 @@ from insgenel_jax.models import hf, lora
 from insgenel_jax.models.config import ModelConfig
 from insgenel_jax.retrieval.retriever import Retriever, save_retriever
 from insgenel_jax.text.formats.documents import read_documents
+from insgenel_jax.text.formats.lines import decode_lines
 from insgenel_jax.text.formats.rejects import Rejects
 from insgenel_jax.tokenizer import load_tokenizer, load_wordpiece
 from insgenel_jax.training import checkpoint, loop, metrics
@@ -56,11 +57,22 @@ def begin(config: Config, workdir: Path) -> dict[str, str]:
     or that has files of something else.
     """
     check_paths(config)
+    check_dev(config.data.dev)
     made_from = identities(config)
     checkpoint.claim_workdir(workdir)
     record = dataclasses.asdict(config) | {"made_from": made_from}
     checkpoint.check_same_config(workdir / checkpoint.RECORD, record)
     return made_from
+
+
+def check_dev(path: str) -> None:
+    """Raise ConfigError for an empty development set at once, not after hours."""
+    lines = decode_lines(path, Rejects()) if path else [(1, "none wanted")]
+    if not any(line.strip() for _, line in lines):
+        raise ConfigError(
+            f"data.dev = {path}: expected labelled documents, found no line to read; "
+            "prepare with a larger --dev-share, or --set data.dev='' to train without"
+        )
 
 
 def train(

@@ -12,6 +12,8 @@ from collections import Counter
 from pathlib import Path
 from typing import TextIO, final
 
+# Reasons, or how they begin, that are no fault of the input: what was done with it.
+NOTES = ("title taken", "anchor refused: empty name")
 FIELDS = ("source", "line", "reason", "content")
 
 
@@ -25,13 +27,16 @@ class Rejects:
 
     Each line of it is {"source", "line", "reason", "content"}. Without a path the
     entries are kept in `entries` instead. `count` is their number, `by_reason` their
-    number for each reason. Raises InputError for a path with anything but rejects.
+    number for each reason; what is only a note (`NOTES`) counts in `notes` instead and
+    leaves the exit status as it is. Raises InputError for a path with anything but
+    rejects.
     """
 
     def __init__(self, path: str | os.PathLike | None = None):
         self.path = None if path is None else Path(path)
         self.count = 0
         self.by_reason: Counter[str] = Counter()
+        self.notes: Counter[str] = Counter()
         self.entries: list[tuple[str, int | None, str, str]] = []
         self._stream: TextIO | None = None
         if self.path is not None:
@@ -43,8 +48,11 @@ class Rejects:
         The part of `reason` after a colon describes this entry alone, so `by_reason`
         leaves it out.
         """
-        self.count += 1
-        self.by_reason[reason.split(":")[0]] += 1
+        if reason.startswith(NOTES):
+            self.notes[reason.split(":")[0]] += 1
+        else:
+            self.count += 1
+            self.by_reason[reason.split(":")[0]] += 1
         entry = (str(source), line, reason, content)
         if self.path is None:
             self.entries.append(entry)

@@ -41,4 +41,4 @@ def test_titles_are_made_unique():
         "B o (2)",
         "Ada (4)",
     ]
-    assert rejects.by_reason == {"title taken": 4}
+    assert rejects.notes == {"title taken": 4} and not rejects.count

@@ -48,3 +48,15 @@ def test_all_of_the_input_is_kept(tmp_path):
     with Rejects(path) as rejects:
         rejects.add("-", 1, "odd", "x" * 10_000 + "y")
     assert json.loads(path.read_text())["content"] == "x" * 10_000 + "y"
+
+
+def test_notes_are_no_rejects(tmp_path):
+    """They are written down and counted apart."""
+    path = tmp_path / "rejects.jsonl"
+    with Rejects(path) as rejects:
+        rejects.add("a", 1, "title taken: made 'Ada (2)'", "Ada")
+        rejects.add("a", 2, "anchor refused: empty name", "<a>")
+        rejects.add("a", 3, "anchor refused: over-long name", "<a>")
+    assert rejects.notes == {"title taken": 1, "anchor refused": 1}
+    assert rejects.by_reason == {"anchor refused": 1} and rejects.count == 1
+    assert len(path.read_text().splitlines()) == 3
