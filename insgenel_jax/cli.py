@@ -3,13 +3,14 @@
 Paths and settings are checked before any work begins. An error that the user can fix is
 printed as one line. The exit status is 0 where all went well, 2 (`WRONG`) for a wrong
 argument or an input that cannot be used, and 3 (`REJECTED`) where the job is done but
-some bad input was left out.
+some bad input was left out, 130 and 143 after SIGINT (Ctrl-C) and SIGTERM.
 """
 
 from __future__ import annotations
 
 import ast
 import contextlib
+import errno
 import io
 import os
 import platform
@@ -23,12 +24,14 @@ from rich.console import Console
 from rich.text import Text
 
 from insgenel_jax.artifact import ArtifactError, check_replaceable
+from insgenel_jax.stopping import Stopped
 from insgenel_jax.text.formats.lines import PACKED_ENDINGS
 from insgenel_jax.text.formats.rejects import InputError, Rejects
 
 WRONG = 2
 REJECTED = 3
 LONGEST_ERROR = 2000  # characters
+FULL = (errno.ENOSPC, errno.EDQUOT)
 # Control characters but tab and line feed: what is shown must not steer the terminal.
 CONTROLS = dict.fromkeys((*range(9), *range(11, 32), *range(127, 160)), "\ufffd")
 
@@ -48,6 +51,9 @@ def user_errors(*others: type[Exception]) -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.showwarning = show_warning
             yield
+    except Stopped as stopped:
+        Console(stderr=True).print(Text(str(stopped), "yellow"), soft_wrap=True)
+        sys.exit(128 + stopped.signal)
     except BrokenPipeError:  # an OSError, but only says that nobody reads our output
         raise
     except fixable as error:
@@ -55,6 +61,26 @@ def user_errors(*others: type[Exception]) -> Iterator[None]:
             Text(f"error: {describe(error)}", "red"), soft_wrap=True
         )
         sys.exit(WRONG)
+    except Exception as error:
+        if (full := find_full_disk(error)) is None:
+            raise
+        Console(stderr=True).print(
+            Text(f"error: {describe(full)}", "red"), soft_wrap=True
+        )
+        sys.exit(WRONG)
+
+
+def find_full_disk(error: BaseException | None) -> BaseException | None:
+    """The exception among an error and its causes that tells of a full disk, or None.
+
+    Libraries that write files turn it into exceptions of their own.
+    """
+    while error is not None:
+        number = error.errno if isinstance(error, OSError) else None
+        if number in FULL or any(os.strerror(n) in str(error) for n in FULL):
+            return error
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def write_utf8() -> None:
@@ -77,7 +103,10 @@ def describe(error: BaseException) -> str:
     """An error in one line that any terminal can show."""
     text = str(error) or type(error).__name__
     if isinstance(error, OSError) and error.strerror:
-        text = f"{error.strerror}; check that it is there, its kind and its permissions"
+        remedy = "check that it is there, its kind and its permissions"
+        if error.errno in FULL:
+            remedy = "make room, or write elsewhere; what was there before stays"
+        text = f"{error.strerror}; {remedy}"
         if error.filename is not None:
             text = f"{os.fsdecode(error.filename)}: {text}"
     # A path may hold bytes that are no UTF-8; they are shown as escapes.
@@ -131,20 +160,21 @@ def opening(path: str | os.PathLike, what: str) -> Iterator[None]:
 def rejecting(path: str | os.PathLike, console: Console) -> Iterator[Rejects]:
     """Open the rejects file of a command, and report at the end what went into it.
 
-    If anything did, the process exits with status 3. After an exception the report is
-    printed too, but the exception decides the status.
+    If anything but notes did, the process exits with status 3. After an exception the
+    report is printed too, but the exception decides the status.
     """
     with Rejects(path) as rejects:
         try:
             yield rejects
         finally:
-            if rejects.count:
-                reasons = ", ".join(
-                    f"{reason} ({count})"
-                    for reason, count in sorted(rejects.by_reason.items())
-                )
-                message = f"{rejects.count} rejected, see {path}: {reasons}"
-                console.print(Text(message, "yellow"), soft_wrap=True)
+            for what, counts in (
+                ("rejected", rejects.by_reason),
+                ("noted", rejects.notes),
+            ):
+                if counts:
+                    reasons = ", ".join(f"{r} ({n})" for r, n in sorted(counts.items()))
+                    message = f"{counts.total()} {what}, see {path}: {reasons}"
+                    console.print(Text(message, "yellow"), soft_wrap=True)
     if rejects.count:
         sys.exit(REJECTED)
 

@@ -1,5 +1,6 @@
 """What the entry points share: errors in one line, paths and settings checked."""
 
+import contextlib
 import json
 import os
 import subprocess
@@ -12,6 +13,8 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from insgenel_jax import artifact, cli
+from insgenel_jax.text.document import Document
+from insgenel_jax.text.formats.documents import write_documents
 from insgenel_jax.text.formats.rejects import InputError
 
 
@@ -63,6 +66,27 @@ def test_what_a_user_can_fix_is_one_line_and_status_2(error, shown):
     done = run(error)
     assert (done.exit_code, done.stdout) == (2, "")
     assert done.stderr.startswith(f"error: {shown}") and done.stderr.count("\n") == 1
+
+
+def test_a_full_disk_is_one_line_that_names_the_file(monkeypatch):
+    """Also where a library says it in an exception of its own."""
+    first = OSError(28, "No space left on device", "some/file")
+    library = ValueError(
+        "RESOURCE_EXHAUSTED: writing some/file: No space left on device"
+    )
+    other = RuntimeError("cannot write")
+    other.__cause__ = first
+    for error in (first, library, other):
+        done = run(error)
+        assert done.exit_code == 2
+        (line,) = done.stderr.splitlines()
+        assert line.startswith("error: ") and "some/file" in line
+    monkeypatch.setattr(sys, "stdout", open("/dev/full", "w"))  # noqa: SIM115
+    for path, name in (("/dev/full", "/dev/full"), ("-", "standard output")):
+        with pytest.raises(OSError, match=f"No space left on device: '{name}'"):
+            write_documents(path, [Document("1", "Paris")])
+    with contextlib.suppress(OSError):
+        sys.stdout.close()
 
 
 def test_output_is_utf_8_whatever_the_locale():
