@@ -100,6 +100,12 @@ def tune(context: typer.Context) -> None:
     run_module(context)
 
 
+@app.command(context_settings=UNPARSED, name="set")
+def set_(context: typer.Context) -> None:
+    """Change the settings that a linker keeps."""
+    run_module(context)
+
+
 def run_module(context: typer.Context) -> None:
     """Run the entry point that has the command's name, with the command's arguments.
 

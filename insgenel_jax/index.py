@@ -1,6 +1,7 @@
 """Entry point: index a knowledge base, and put a linker together if asked to.
 
 python -m insgenel_jax.index --kb DIR --retriever DIR --out DIR
+python -m insgenel_jax.index --kb DIR --generator DIR --linker DIR
 """
 
 from __future__ import annotations
@@ -18,13 +19,19 @@ from insgenel_jax.kb.knowledge_base import KnowledgeBase
 
 if TYPE_CHECKING:
     from insgenel_jax.retrieval.build import Indexed
+    from insgenel_jax.retrieval.retriever import Retriever
 
 
 @cli.user_errors()
 def main(
     kb: Annotated[Path, typer.Option(help="knowledge base directory")],
-    retriever: Annotated[Path, typer.Option(help="retriever directory")],
-    out: Annotated[Path, typer.Option(help="index directory to write")],
+    retriever: Annotated[
+        Path | None,
+        typer.Option(help="retriever directory; without one, --linker is INSGENEL"),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="index directory to write, with --retriever")
+    ] = None,
     exact: Annotated[
         bool | None,
         typer.Option("--exact/--scann", help="how to search [by the entities' number]"),
@@ -57,25 +64,27 @@ def main(
     ] = False,
 ) -> None:
     """Embed all entities, write their index, and put a linker together if asked to."""
-    if (generator is None) != (linker is None):
-        raise typer.BadParameter("--generator and --linker go together")
-    if set and linker is None:
-        raise typer.BadParameter("--set goes with --linker, which keeps the settings")
-    if vector_bytes is not None and exact is False:
-        raise typer.BadParameter(
-            "--vector-bytes searches exactly: leave out it or --scann"
-        )
-    parts = {"kb": kb, "retriever": retriever}
-    if generator is not None:
-        parts["generator"] = generator
+    _check_options(
+        linker,
+        {"--retriever": retriever, "--out": out},
+        {"--texts": texts, "--vector-bytes": vector_bytes, "--exact/--scann": exact},
+        generator,
+        set,
+    )
+    given = {"kb": kb, "retriever": retriever, "generator": generator}
+    parts = {name: path for name, path in given.items() if path is not None}
     read = parts if texts is None else parts | {"texts": texts}
     _check_targets(out, linker, read)
     settings = cli.parse_settings(set or [])
+    if out is None and settings.setdefault("system", "insgenel") != "insgenel":
+        raise typer.BadParameter(f"--set system={settings['system']}: add --retriever")
     if linker is not None:
         cli.check_settings(settings, linker, new=True)
     console = Console()
-    indexed = _index(read, out, exact, vector_bytes, verify, console)
-    _show(console, out, indexed)
+    if out is None:
+        _open_parts(read, verify)
+    else:
+        _show(console, out, _index(read, out, exact, vector_bytes, verify, console))
     if linker is not None:
         from insgenel_jax.linker import assemble
 
@@ -83,12 +92,70 @@ def main(
         console.print(Text(f"linker: {linker}"))
 
 
-def _check_targets(out: Path, linker: Path | None, parts: dict[str, Path]) -> None:
+def _check_options(
+    linker: Path | None,
+    indexing: dict[str, Path | None],
+    of_an_index: dict[str, Path | int | None],
+    generator: Path | None,
+    settings: list[str] | None,
+) -> None:
+    """Refuse options that do not go together. Raises typer.BadParameter.
+
+    indexing: the options that an index needs. of_an_index: those without effect where
+    none is made.
+    """
+    if (generator is None) != (linker is None):
+        raise typer.BadParameter("--generator and --linker go together")
+    if settings and linker is None:
+        raise typer.BadParameter("--set goes with --linker, which keeps the settings")
+    if of_an_index["--vector-bytes"] and of_an_index["--exact/--scann"] is False:
+        raise typer.BadParameter(
+            "--vector-bytes searches exactly: leave out it or --scann"
+        )
+    missing = [name for name, path in indexing.items() if path is None]
+    useless = [name for name, value in of_an_index.items() if value is not None]
+    if len(missing) == 1 or (missing and linker is None):
+        raise typer.BadParameter(f"an index needs {' and '.join(missing)}")
+    if missing and useless:
+        raise typer.BadParameter(f"{', '.join(useless)}: no effect without --retriever")
+
+
+def _check_targets(
+    out: Path | None, linker: Path | None, parts: dict[str, Path]
+) -> None:
     """Refuse paths that cannot be written to, or that overlap with a part."""
-    targets = {"index": out} if linker is None else {"index": out, "linker": linker}
+    given = {"index": out, "linker": linker}
+    targets = {kind: path for kind, path in given.items() if path is not None}
     for kind, path in targets.items():
         cli.check_target(path, kind)
     cli.check_apart(targets.values(), parts.values())
+
+
+def _open_parts(
+    parts: dict[str, Path], verify: bool
+) -> tuple[KnowledgeBase, KnowledgeBase | None, Retriever | None]:
+    """Open every part: the knowledge base, that of the texts, and the retriever.
+
+    The generator is opened too: what is wrong with it should be said before an hour of
+    embedding, not after.
+    """
+    with cli.opening(parts["kb"], "knowledge base"):
+        kb = KnowledgeBase.open(parts["kb"], verify=verify)
+    texts = retriever = None
+    if "texts" in parts:
+        with cli.opening(parts["texts"], "knowledge base"):
+            texts = KnowledgeBase.open(parts["texts"], verify=verify)
+
+    from insgenel_jax.generator import load_generator
+    from insgenel_jax.retrieval.retriever import Retriever
+
+    if "generator" in parts:
+        with cli.opening(parts["generator"], "generator"):
+            load_generator(parts["generator"], verify=verify)
+    if "retriever" in parts:
+        with cli.opening(parts["retriever"], "retriever"):
+            retriever = Retriever.load(parts["retriever"], verify=verify)
+    return kb, texts, retriever
 
 
 def _index(
@@ -99,27 +166,10 @@ def _index(
     verify: bool,
     console: Console,
 ) -> Indexed:
-    """Open every part, then index the entities.
-
-    The generator is opened too: what is wrong with it should be said before an hour of
-    embedding, not after.
-    """
-    with cli.opening(parts["kb"], "knowledge base"):
-        kb = KnowledgeBase.open(parts["kb"], verify=verify)
-    texts = None
-    if "texts" in parts:
-        with cli.opening(parts["texts"], "knowledge base"):
-            texts = KnowledgeBase.open(parts["texts"], verify=verify)
-
-    from insgenel_jax.generator import load_generator
+    """Open every part, then index the entities."""
+    kb, texts, retriever = _open_parts(parts, verify)
     from insgenel_jax.retrieval.build import index_entities
-    from insgenel_jax.retrieval.retriever import Retriever
 
-    if "generator" in parts:
-        with cli.opening(parts["generator"], "generator"):
-            load_generator(parts["generator"], verify=verify)
-    with cli.opening(parts["retriever"], "retriever"):
-        retriever = Retriever.load(parts["retriever"], verify=verify)
     made_from = {
         "knowledge-base": kb.identity,
         "retriever": artifact.identity(parts["retriever"]),

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 from insgenel_jax import artifact, index
 from insgenel_jax.kb import Entity, KnowledgeBase
 from insgenel_jax.kb.build.entity_list import build_from_entities
+from insgenel_jax.linker import Linker
 from insgenel_jax.retrieval.index import open_index
 from insgenel_jax.retrieval.retriever import Retriever
 from insgenel_jax.text.formats.rejects import Rejects
@@ -78,6 +79,25 @@ def test_bad_options(tmp_path):
     assert result.exit_code == 2 and "--scann" in result.output
     result = run(*parts, "--set", "top_k=1")
     assert result.exit_code == 2 and "--linker" in result.output
+    assert "needs --out" in run(*parts[:4]).output
+    assert "needs --retriever and --out" in run(*parts[:2]).output
+    linker = ("--generator", tmp_path, "--linker", tmp_path / "linker")
+    result = run(*parts[:2], *linker, "--exact", "--vector-bytes", 8)
+    assert "--vector-bytes, --exact/--scann: no effect" in result.output
+    result = run(*parts[:2], *linker, "--set", "system=insgenel-r")
+    assert "system=insgenel-r: add --retriever" in result.output
+
+
+def test_a_linker_without_a_retriever(linker_path, tmp_path):
+    """It is INSGENEL, and keeps the settings."""
+    parts = ("--kb", linker_path / "kb", "--generator", linker_path / "generator")
+    path = tmp_path / "linker"
+    result = run(*parts, "--linker", path, "--set", "prior_weight=2")
+    assert result.exit_code == 0, (result.output, result.exception)
+    opened = Linker.from_pretrained(path, verify=True)
+    assert (opened.settings.system, opened.settings.prior_weight) == ("insgenel", 2)
+    assert opened.retriever is None
+    assert {p.name for p in path.iterdir() if p.is_dir()} == {"kb", "generator"}
 
 
 PARTS = "--kb kb --retriever retriever --out index"

@@ -84,10 +84,15 @@ def check_parts(path: Path, made_from: Mapping[str, str]) -> None:
 
 def open_retrieval(path: Path) -> tuple[Retriever, Index]:
     """The retriever and index of a linker. Raises ArtifactError where it has none."""
+    check_retrieval(path)
+    return Retriever.load(path / "retriever"), open_index(path / "index")
+
+
+def check_retrieval(path: Path) -> None:
+    """Raise ArtifactError where a linker has no retriever or no index."""
     for part in ("retriever", "index"):
         if not (path / part).is_dir():
             raise artifact.ArtifactError(
                 f'{path}: system "insgenel-r" expects {part}/, found none; set '
                 'system="insgenel" or put the linker together with one'
             )
-    return Retriever.load(path / "retriever"), open_index(path / "index")

@@ -16,14 +16,16 @@ import os
 import warnings
 from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import Any
 
 from insgenel_jax import artifact
 from insgenel_jax.linker.calibrator import Calibrator
-from insgenel_jax.linker.directory import BESIDE, FILE, VERSION
+from insgenel_jax.linker.directory import BESIDE, FILE, VERSION, check_retrieval
 from insgenel_jax.linker.settings import (
     Settings,
     current_names,
     make_settings,
+    read_settings,
     scoring_settings,
 )
 
@@ -169,5 +171,23 @@ def write_tuned(
         },
         "tuned_on": {name: list(hashes) for name, hashes in tuned_on.items()},
     }
+    text = json.dumps(record, indent=1) + "\n"
+    artifact.replace_file(path, "linker", VERSION, FILE, text, BESIDE)
+
+
+def write_settings(path: str | os.PathLike[str], changes: Mapping[str, Any]) -> None:
+    """Change settings that a linker directory keeps; the rest of linker.json stays.
+
+    A CalibrationWarning says where a calibrator does not hold with them. Raises
+    ValueError for a bad setting, ArtifactError for a part that is missing.
+    """
+    path = Path(path)
+    made_from = artifact.check(path, "linker", VERSION, beside=BESIDE).made_from
+    settings = read_settings(path, **changes)
+    if settings.system == "insgenel-r":
+        check_retrieval(path)
+    settle(read_calibration(path, made_from), settings, changes)
+    record = artifact.read_json(path / FILE, "settings")
+    record |= {"settings": dataclasses.asdict(settings)}
     text = json.dumps(record, indent=1) + "\n"
     artifact.replace_file(path, "linker", VERSION, FILE, text, BESIDE)
