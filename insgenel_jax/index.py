@@ -74,10 +74,10 @@ def main(
     given = {"kb": kb, "retriever": retriever, "generator": generator}
     parts = {name: path for name, path in given.items() if path is not None}
     read = parts if texts is None else parts | {"texts": texts}
-    _check_targets(out, linker, read)
     settings = cli.parse_settings(set or [])
     if out is None and settings.setdefault("system", "insgenel") != "insgenel":
         raise typer.BadParameter(f"--set system={settings['system']}: add --retriever")
+    _check_targets(out, linker, read)
     if linker is not None:
         cli.check_settings(settings, linker, new=True)
     console = Console()

@@ -20,7 +20,7 @@ def as_documents(texts: Iterable[Text]) -> list[Document]:
     return list(each_document("text", texts))
 
 
-def each_document(kind: str, texts: Iterable[Text]) -> Iterator[Document]:
+def each_document(kind: str, texts: object) -> Iterator[Document]:
     """The document of each text, as they come. kind: what errors call one of them.
 
     A single text is an error at once: it would be taken for its characters, and a
