@@ -258,7 +258,7 @@ def check(
     if verify and manifest.identity != _hash_record(dataclasses.asdict(manifest)):
         wrong.append(f"{MANIFEST} has another identity than its content")
     wrong += [
-        f"{name} is not in its {MANIFEST}"
+        f"{name} is not in its {MANIFEST} (take it away)"
         for name in _unlisted(Path(path), manifest.files, {*NOTES, *beside})
     ]
     if wrong:

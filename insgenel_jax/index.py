@@ -22,16 +22,25 @@ if TYPE_CHECKING:
     from insgenel_jax.retrieval.retriever import Retriever
 
 
+RetrieverPath = Annotated[
+    Path | None,
+    typer.Option(help="retriever directory; without one, --linker is INSGENEL"),
+]
+Out = Annotated[
+    Path | None, typer.Option(help="index directory to write, with --retriever")
+]
+
+Texts = Annotated[
+    Path | None,
+    typer.Option(help="knowledge base whose texts of the entities are embedded [--kb]"),
+]
+
+
 @cli.user_errors()
 def main(
     kb: Annotated[Path, typer.Option(help="knowledge base directory")],
-    retriever: Annotated[
-        Path | None,
-        typer.Option(help="retriever directory; without one, --linker is INSGENEL"),
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="index directory to write, with --retriever")
-    ] = None,
+    retriever: RetrieverPath = None,
+    out: Out = None,
     exact: Annotated[
         bool | None,
         typer.Option("--exact/--scann", help="how to search [by the entities' number]"),
@@ -42,12 +51,7 @@ def main(
             help="most bytes of a vector, searched exactly [2 for each dimension]"
         ),
     ] = None,
-    texts: Annotated[
-        Path | None,
-        typer.Option(
-            help="knowledge base whose texts of the entities are embedded [--kb]"
-        ),
-    ] = None,
+    texts: Texts = None,
     generator: Annotated[
         Path | None, typer.Option(help="generator directory, for --linker")
     ] = None,

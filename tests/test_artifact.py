@@ -113,9 +113,9 @@ def test_files_that_the_manifest_does_not_list_are_refused(tmp_path):
         artifact.check(path, "kind", 1)
     found = set(str(told.value).split(": ")[-1].split("; "))
     names = {"own", "sub/index.json", "sub/README.md", "away", "hollow"}
-    assert found == {f"{n} is not in its manifest.json" for n in names} | {
-        "make it again"
-    }
+    assert found == {
+        f"{n} is not in its manifest.json (take it away)" for n in names
+    } | {"make it again"}
 
 
 @pytest.mark.parametrize("name", ["../other", "/etc/hostname", "sub/../../other"])

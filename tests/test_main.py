@@ -42,7 +42,7 @@ def test_a_command_has_the_options_of_its_module(command):
     assert shown.exit_code == 0, shown.exception
     assert f"Usage: insgenel {command}" in shown.output
     option = {"prepare": "wikipedia", "train": "--workdir", "index": "--retriever"}
-    option |= {"study": "surface-forms", "base": "--dtype"}
+    option |= {"study": "surface-forms", "base": "--dtype", "set": "KEY=VALUE"}
     assert option.get(command, "--linker") in shown.output
 
 

@@ -38,7 +38,7 @@ from insgenel_jax.linker.decide import (
 )
 from insgenel_jax.linker.directory import BESIDE, VERSION, check_parts, open_retrieval
 from insgenel_jax.linker.features import ScoredLink
-from insgenel_jax.linker.inputs import as_documents, check_given, each_document
+from insgenel_jax.linker.inputs import Text, as_documents, check_given, each_document
 from insgenel_jax.linker.scores import score_links
 from insgenel_jax.linker.settings import (
     Settings,
@@ -189,15 +189,13 @@ class Linker:
 
     @overload  # a str is an iterable of str, too; the first signature goes before
     def __call__(  # type: ignore[overload-overlap]
-        self,
-        texts: str | Document | Mapping[str, Any],
-        mentions: Iterable[Span] | None = None,
+        self, texts: Text, mentions: Iterable[Span] | None = None
     ) -> Document: ...
 
     @overload
     def __call__(
         self,
-        texts: Iterable[str | Document | Mapping[str, Any]],
+        texts: Iterable[Text],
         mentions: Collection[Iterable[Span]] | None = None,
     ) -> list[Document]: ...
 
@@ -223,11 +221,7 @@ class Linker:
         given = None if mentions is None else check_given(documents, mentions)
         return self._link(documents, given)
 
-    def stream(
-        self,
-        documents: Iterable[str | Document | Mapping[str, Any]],
-        group: int = 256,
-    ) -> Iterator[Document]:
+    def stream(self, documents: Iterable[Text], group: int = 256) -> Iterator[Document]:
         """Link documents as they come, `group` at a time, in order.
 
         Raises TypeError and ValueError that name the document at fault by its number,
@@ -244,7 +238,7 @@ class Linker:
     @overload
     def explain(  # type: ignore[overload-overlap]
         self,
-        texts: str | Document | Mapping[str, Any],
+        texts: Text,
         mentions: Iterable[Span] | None = None,
         *,
         vocabulary_scores: bool = False,
@@ -253,7 +247,7 @@ class Linker:
     @overload
     def explain(
         self,
-        texts: Iterable[str | Document | Mapping[str, Any]],
+        texts: Iterable[Text],
         mentions: Collection[Iterable[Span]] | None = None,
         *,
         vocabulary_scores: bool = False,

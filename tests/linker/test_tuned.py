@@ -58,10 +58,10 @@ def test_the_tree_of_titles_and_other_files_stay(linker_path, tmp_path, monkeypa
     path = tmp_path / "linker"
     shutil.copytree(linker_path, path)
     Linker.from_pretrained(path, system="insgenel", titles="all")
-    (path / "README").write_text("notes")
+    (path / "README.md").write_text("notes")
     assert (path / "titles").is_dir()
     write_tuned(path, Settings(**TUNED), CALIBRATOR, TUNED_ON)
-    assert (path / "README").read_text() == "notes"
+    assert (path / "README.md").read_text() == "notes"
     monkeypatch.setattr(titles, "make_titles", None)  # it is not made again
     assert Linker.from_pretrained(path, titles="all").titles is not None
 
