@@ -23,6 +23,7 @@ MAY_IMPORT = {
     "decoding": "kb text tokenizer artifact",
     "generator": "models tokenizer sharding artifact",
     "smaller": "models tokenizer artifact",
+    "merging": "retrieval generator models tokenizer artifact",
     "retrieval": "models kb text tokenizer sharding artifact",
     "training": "retrieval generator models kb text tokenizer sharding artifact",
     "linker": "retrieval decoding generator models kb text tokenizer sharding artifact",
@@ -40,6 +41,7 @@ ROOT_FILES = {
     "sharding",
     "generator",
     "smaller",
+    "merging",
     "cli",
 }
 ROOT_FILES |= ENTRY_POINTS
