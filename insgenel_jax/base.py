@@ -2,7 +2,8 @@
 
 python -m insgenel_jax.base smollm2-135m|minilm-l6|PATH [--lora DIR] --out DIR
 
-With --lora, make the generator or retriever that a training with LoRA wrote. With --bits or --tokens-of, make such a directory, a generator or a retriever smaller.
+With --lora, make the generator or retriever that a training with LoRA wrote. With
+--bits or --tokens-of, make such a directory, a generator or a retriever smaller.
 """
 
 from __future__ import annotations
