@@ -10,8 +10,8 @@ the mean of the sets' micro F1.
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import hashlib
+import itertools
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
