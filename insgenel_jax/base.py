@@ -156,7 +156,8 @@ def make(
                 source = base
         if lora is not None:
             merged = aside / "merged" if smaller else out
-            merging.merge(source, lora, merged, also)
+            with naming(lora):
+                merging.merge(source, lora, merged, also)
             source = merged
         with naming(Path(model)):
             if smaller:

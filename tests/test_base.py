@@ -243,7 +243,9 @@ def test_a_lora_that_cannot_be_merged(tmp_path):
         assert not out.exists()
         return " ".join(result.output.split())
 
-    assert "expected an artifact directory" in refused(directory, directory)
+    assert "expected a 'lora' of version 1, found a 'tokenizer'" in refused(
+        directory, directory
+    )
     assert "expected a 'lora' of version 1, found a 'base'" in refused(
         directory, tmp_path / "base"
     )
