@@ -10,7 +10,7 @@ import collections
 import dataclasses
 import functools
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -18,8 +18,10 @@ from jaxtyping import Float, Int
 from insgenel_jax.kb.folding import fold_title
 from insgenel_jax.kb.knowledge_base import KnowledgeBase
 from insgenel_jax.text.document import Document, Mention
+from insgenel_jax.text.formats.elevant import Article
 from insgenel_jax.text.formats.rejects import InputError
 
+Paired = TypeVar("Paired", Document, Article)
 Span = tuple[int, int]  # characters [start, end)
 Same = Callable[[Mention, Mention], bool]  # whether two mentions name one entity
 Resolve = Callable[[str], str]  # title -> the folded title that it stands for
@@ -250,14 +252,14 @@ def same_entity(resolve: Resolve | None = None) -> Same:
 
 
 def pair_documents(
-    gold: Sequence[Document], predicted: Sequence[Document]
-) -> Iterator[tuple[Document, Document]]:
+    gold: Sequence[Paired], predicted: Sequence[Paired]
+) -> Iterator[tuple[Paired, Paired]]:
     """Pairs of documents with equal id and text, in the order of `gold`.
 
     Raises InputError, at once, that names the documents that are missing, extra or
     altered.
     """
-    waiting: dict[tuple[str, str], collections.deque[Document]]
+    waiting: dict[tuple[str, str], collections.deque[Paired]]
     waiting = collections.defaultdict(collections.deque)
     for document in predicted:
         waiting[document.id, document.text].append(document)
