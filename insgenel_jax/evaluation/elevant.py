@@ -21,14 +21,12 @@ NOTHING = Counts(0, 0, 0)
 TP = Counts(1, 0, 0)
 FN = Counts(0, 0, 1)
 
-_PRONOUNS = frozenset(
-    "i me my mine myself we us our ours ourselves you your yours yourself yourselves "
-    "he him his himself she her hers herself it its itself "
-    "they them their theirs themself themselves this that those who whom whose".split()
-)
-_DETERMINERS = frozenset(
-    "the this that these those my your his her its our their".split()
-)
+PRONOUNS = """
+    i me my mine myself we us our ours ourselves you your yours yourself yourselves
+    he him his himself she her hers herself it its itself
+    they them their theirs themself themselves this that those who whom whose
+"""
+DETERMINERS = "the this that these those my your his her its our their"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,10 +126,10 @@ def is_coreference(mention: str) -> bool:
     determiner before a word without a capital."""
     first, _, rest = mention.partition(" ")
     if rest:
-        return first.lower() in _DETERMINERS and not rest[0].isupper()
+        return first.lower() in DETERMINERS.split() and not rest[0].isupper()
     # Capitals alone are a name, like "US".
     capitals = len(first) > 1 and first.isupper()
-    return first.lower() in _PRONOUNS and not capitals
+    return first.lower() in PRONOUNS.split() and not capitals
 
 
 def _make_cases(article: Article) -> _Cases:

@@ -200,7 +200,7 @@ def _is_number(value: Any) -> bool:
 
 
 def check(holds: bool, where: str, expected: str, found: Any) -> None:
-    """Raise ValueError, with the field and what was expected and found, unless `holds`."""
+    """Raise ValueError that names the field, what was expected and what was found."""
     if not holds:
         shown = repr(found)
         shown = shown if len(shown) <= 80 else shown[:77] + "..."
