@@ -12,8 +12,16 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from jaxtyping import Int
 
-from insgenel_jax.evaluation.scoring import Counts, pair_documents
-from insgenel_jax.text.formats.elevant import UNKNOWN, Article, Label
+from insgenel_jax.evaluation.scoring import (
+    Counts,
+    Resolve,
+    Scores,
+    make_scores,
+    pair_documents,
+)
+from insgenel_jax.kb.folding import fold_title
+from insgenel_jax.text.document import Document, Mention
+from insgenel_jax.text.formats.elevant import NIL, UNKNOWN, Article, Label, Link
 
 Span = tuple[int, int]  # characters [start, end)
 
@@ -82,6 +90,46 @@ def score_articles(gold: Sequence[Article], linked: Sequence[Article]) -> Elevan
         **{kind: Counts(*total.tolist()) for kind, total in totals.items()},
         per_document=per_document,
     )
+
+
+def score_documents(
+    gold: Sequence[Document],
+    predicted: Sequence[Document],
+    resolve: Resolve = fold_title,
+) -> Scores:
+    """Score documents by ELEVANT's rules, as `scoring.score` does by GERBIL's.
+
+    Two entities are one where their external ids are equal, or their titles after
+    `resolve`. A document has no optional or nested labels, and all of its text is
+    evaluated. `accuracy` is that of the entities, and so is `detection`.
+    """
+    titles = {
+        mention.external_id: resolve(mention.entity)
+        for document in gold
+        for mention in document.mentions
+        if mention.external_id is not None and mention.entity is not None
+    }
+
+    def name(mention: Mention) -> str:
+        if mention.entity is None:
+            return NIL
+        return titles.get(mention.external_id) or resolve(mention.entity)
+
+    golds, links = [], []
+    for document in gold:
+        labels = tuple(
+            Label(number, mention.start, mention.end, name(mention))
+            for number, mention in enumerate(document.mentions)
+        )
+        whole = (0, len(document.text))
+        golds.append(Article(document.id, document.text, whole, labels))
+    for document in predicted:
+        found = tuple(Link(m.start, m.end, name(m)) for m in document.mentions)
+        whole = (0, len(document.text))
+        links.append(Article(document.id, document.text, whole, links=found))
+    scores = score_articles(golds, links)
+    right, detected = scores.entity.tp, scores.detection
+    return make_scores(scores.per_document, detected, right, titles_checked=False)
 
 
 def count_article(article: Article) -> dict[str, Counts]:

@@ -107,22 +107,41 @@ def score(
         matches.append(count_matches(golds, predictions, same))
         span_matches.append(count_matches(golds, predictions, lambda a, b: True))
     per_document = np.array(matches, np.int64).reshape(-1, 3)
-    counts = _total(matches)
-    spans = _total(span_matches)
+    return make_scores(
+        per_document,
+        _total(span_matches),
+        int(per_document[:, 0].sum()),
+        titles_checked=titles is not None,
+    )
+
+
+def make_scores(
+    per_document: Int[np.ndarray, "documents 3"],
+    spans: Counts,
+    right: int,
+    *,
+    titles_checked: bool,
+) -> Scores:
+    """The scores that follow from tp, fp and fn of each document.
+
+    spans: the counts of detection. right: how many golds have the right entity, among
+    those whose span was predicted.
+    """
+    counts = Counts(*per_document.sum(0).tolist())
     macro = precision_recall(counts)  # where there are no documents
-    if matches:
-        rows = np.array([precision_recall(row) for row in matches])
-        macro = PrecisionRecall(*rows.mean(0).tolist())
+    if len(per_document):
+        rows = [precision_recall(Counts(*row)) for row in per_document.tolist()]
+        macro = PrecisionRecall(*np.mean(rows, 0).tolist())
     return Scores(
-        documents=len(matches),
+        documents=len(per_document),
         golds=counts.tp + counts.fn,
         predictions=counts.tp + counts.fp,
         counts=counts,
         micro=precision_recall(counts),
         macro=macro,
         detection=precision_recall(spans),
-        accuracy=counts.tp / spans.tp if spans.tp else float("nan"),
-        titles_checked=titles is not None,
+        accuracy=right / spans.tp if spans.tp else float("nan"),
+        titles_checked=titles_checked,
         per_document=per_document,
     )
 

@@ -9,7 +9,10 @@ from insgenel_jax.evaluation.elevant import (
     expand,
     is_coreference,
     score_articles,
+    score_documents,
 )
+from insgenel_jax.evaluation.scoring import make_resolve
+from insgenel_jax.text.document import Document, Mention
 from insgenel_jax.text.formats.elevant import Article, Label, Link, read_articles
 from insgenel_jax.text.formats.rejects import Rejects
 
@@ -119,6 +122,7 @@ def optional(labels, number=0, **fields):
         (NESTED, links(New="Q2", York="Q9"), (0, 1, 1), (1, 0, 0)),
         # the root is right: what its children have is not looked at
         (NESTED, links(New_York="Q60", York="Q9"), (1, 0, 0), (1, 0, 0)),
+        (NESTED, links(New_York="Q60", New="Q9", York="Q3"), (1, 0, 0), (1, 0, 0)),
         # the root is wrong, and no child is right
         (NESTED, links(New_York="Q9", York="Q9"), (0, 1, 1), (1, 0, 0)),
         # two readings of one span
@@ -205,6 +209,34 @@ def test_documents_are_paired_and_added():
     with pytest.raises(ValueError, match=r"1 \('2'\) missing"):
         score_articles([one, two], [one])
     assert score_articles([], []).all == (0, 0, 0)
+
+
+def test_documents_are_scored_by_the_same_rules():
+    def document(name, *mentions):
+        return Document(name, TEXT, mentions=tuple(Mention(*m) for m in mentions))
+
+    gold = [
+        document("1", (0, 3, "Ann Lee", "Q1"), (8, 11, None), (*at("his"), "Bob Hope")),
+        document("2"),
+    ]
+    predicted = [
+        # an id, a NIL that was linked, a title that ends inside the word
+        document("1", (0, 2, "Annie", "Q1"), (8, 11, "Bob Dylan"), (25, 27, "Hope")),
+        document("2", (*at("Kings"), "Kings")),
+    ]
+    resolve = make_resolve({"Hope": "Bob Hope"})
+    scores = score_documents(gold, predicted, resolve)
+    assert scores.counts == (2, 2, 0)
+    assert scores.per_document.tolist() == [[2, 1, 0], [0, 1, 0]]
+    assert (scores.documents, scores.golds, scores.predictions) == (2, 2, 4)
+    assert scores.micro == pytest.approx((1 / 2, 1, 2 / 3))
+    assert scores.macro == pytest.approx((1 / 3, 1 / 2, 2 / 5))
+    # "his" is a coreference
+    assert scores.detection == pytest.approx((1 / 3, 1, 1 / 2))
+    assert scores.accuracy == 1
+    wrong = score_documents(gold, predicted)  # nothing leads from "Hope" to "Bob Hope"
+    assert wrong.counts == (1, 3, 1)
+    assert score_documents([], []).micro == (1, 1, 1)
 
 
 def test_results_of_elevant_exactly(data):
