@@ -56,18 +56,23 @@ def read_documents(
 
 def write_documents(path: str | os.PathLike, documents: Iterable[Document]) -> int:
     """Write documents as JSONL and return how many; the file appears when complete."""
+    return write_lines(path, map(dumps, documents))
+
+
+def write_lines(path: str | os.PathLike, lines: Iterable[str]) -> int:
+    """Write lines and return how many; the file appears when it is complete."""
     if str(path) == "-":
-        return _write_lines(sys.stdout.write, documents)
+        return _write(sys.stdout.write, lines)
     path = Path(path)
     if path.exists() and not path.is_file():
         # A pipe or /dev/null is written to; a rename would replace it.
         with path.open("w", encoding="utf-8", newline="\n") as stream:
-            return _write_lines(stream.write, documents)
+            return _write(stream.write, lines)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with open(handle, "w", encoding="utf-8", newline="\n") as stream:
-            count = _write_lines(stream.write, documents)
+            count = _write(stream.write, lines)
         os.chmod(temporary, 0o644)  # mkstemp's files are for their owner alone
         os.replace(temporary, path)
     except BaseException:
@@ -76,10 +81,10 @@ def write_documents(path: str | os.PathLike, documents: Iterable[Document]) -> i
     return count
 
 
-def _write_lines(write: Callable[[str], object], documents: Iterable[Document]) -> int:
+def _write(write: Callable[[str], object], lines: Iterable[str]) -> int:
     count = 0
-    for document in documents:
-        write(dumps(document) + "\n")
+    for line in lines:
+        write(line + "\n")
         count += 1
     return count
 
