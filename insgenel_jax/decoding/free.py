@@ -87,7 +87,7 @@ def _write_batch(
         if steps <= 0 or not live.any():
             return [Written(row, bool(live[i])) for i, row in enumerate(rows)]
         cache, tokens = _extend(
-            model, params, cache, new[:, -1], live, steps, slots=slots, eos=eos
+            model, params, cache, new[:, -1], live, steps, eos, slots=slots
         )
         new = np.asarray(tokens)[:, :steps]
 
@@ -156,7 +156,7 @@ class _State(NamedTuple):
 
 
 @functools.partial(
-    jax.jit, static_argnames=("model", "slots", "eos"), donate_argnames=("cache",)
+    jax.jit, static_argnames=("model", "slots"), donate_argnames=("cache",)
 )
 def _extend(
     model: Model,
@@ -165,9 +165,9 @@ def _extend(
     last: Int[Array, " B"],
     live: Bool[Array, " B"],
     steps: int | Int[Array, ""],
+    eos: int | Int[Array, ""],
     *,
     slots: int,
-    eos: int,
 ) -> tuple[dict, Int[Array, "B N"]]:
     """The cache, and the next `steps` tokens of each live row; EOS after its end."""
 
