@@ -32,8 +32,8 @@ Output = Annotated[
 Model = Annotated[
     str,
     typer.Option(
-        help="Name of the model at the endpoint; without --endpoint, the directory of "
-        "a generator, as `insgenel base` makes it."
+        help="Name of the model at the endpoint; without --endpoint, a model "
+        "directory, as `insgenel base` makes it."
     ),
 ]
 Url = Annotated[
@@ -93,7 +93,7 @@ def main(
 ) -> None:
     """Link every document of a file by asking a general language model in context.
 
-    The model is asked at an OpenAI-compatible endpoint, or is a generator's directory.
+    The model is asked at an OpenAI-compatible endpoint, or opened from a directory.
     Answers are kept, and the same command goes on where an earlier one was ended. Exit
     status: 0, or 3 when something was rejected or got no answer.
     """
@@ -146,21 +146,22 @@ def read_settings(given: dict[str, Any]) -> IclSettings:
 
 
 def open_source(endpoint: str | None, model: str, options: dict[str, Any]) -> Any:
-    """The source of answers: an endpoint's model, or the generator of a directory.
+    """The source of answers: an endpoint's model, or the model of a directory.
 
     options: fields of `Endpoint`. Raises InputError.
     """
     if endpoint is None:
-        from insgenel_jax.generator import load_generator
+        from insgenel_jax.generator import load_language_model
         from insgenel_jax.icl.local import generator_source
 
         if not Path(model).is_dir():
             raise InputError(
-                f"--model {model}: expected a generator's directory, found none; give "
+                f"--model {model}: expected a model directory, found none; give "
                 "--endpoint for a model that is asked over HTTP"
             )
-        with cli.opening(model, "generator"):
-            return generator_source(load_generator(model), artifact.identity(model))
+        with cli.opening(model, "model directory"):
+            opened = load_language_model(model)
+            return generator_source(opened, artifact.identity(model))
     try:
         from insgenel_jax.icl.client import Endpoint, endpoint_source
     except ModuleNotFoundError as error:

@@ -71,7 +71,7 @@ def test_errors_are_one_line(linker_path):
     with serving(lambda prompt, n: (401, {}, b"no key")) as server:
         url = ("--endpoint", server.url)
         for more, message in (
-            ((), "--model m: expected a generator's directory, found none; give"),
+            ((), "--model m: expected a model directory, found none; give"),
             (url, f"{server.url}: expected an answer of m, found HTTP 401, no key"),
             (("--endpoint", "x"), "endpoint: expected a URL"),
             ((*url, "--tries", "0"), "tries: expected at least 1"),
