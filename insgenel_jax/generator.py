@@ -96,8 +96,24 @@ def load_generator(
     path = Path(path)
     if verify or (path / artifact.MANIFEST).is_file():
         artifact.check(path, KIND, VERSION, verify=verify)
-    config = dataclasses.replace(hf.load_config(path), dtype=dtype, param_dtype=dtype)
     instruction, chunk_tokens = read_generator_settings(path)
+    return _load(path, mesh, dtype, instruction, chunk_tokens)
+
+
+def load_language_model(path: str | os.PathLike, dtype: str = "float32") -> Generator:
+    """Open a model that need not be trained to link, for free decoding.
+
+    path: a model directory of Hugging Face's kind, as `insgenel base` makes one, or a
+    generator's. The instruction is empty. dtype, errors: as in `load_generator`.
+    """
+    return _load(Path(path), None, dtype, instruction="", chunk_tokens=1)
+
+
+def _load(
+    path: Path, mesh: Mesh | None, dtype: str, instruction: str, chunk_tokens: int
+) -> Generator:
+    """The model and the tokenizer of a directory."""
+    config = dataclasses.replace(hf.load_config(path), dtype=dtype, param_dtype=dtype)
     tokenizer = load_tokenizer(path)
     hf.check_tokenizer(path, config, tokenizer.size)
     places = None if mesh is None else models.param_shardings(config, mesh)
