@@ -164,7 +164,7 @@ def expand(span: Span, text: str) -> Span:
     # The last character of the text is never reached; ELEVANT's results rest on it.
     while end < len(text) - 1 and _in_word(text[end]):
         end += 1
-    if text[start] == '"' and '"' not in text[start + 1 : end]:
+    if text.startswith('"', start) and '"' not in text[start + 1 : end]:
         start += 1
     return start, end
 
