@@ -29,6 +29,7 @@ NOTHING = Counts(0, 0, 0)
 TP = Counts(1, 0, 0)
 FN = Counts(0, 0, 1)
 
+WORD_MARKS = "'\"_`"  # the characters of a word beside letters and digits
 PRONOUNS = """
     i me my mine myself we us our ours ourselves you your yours yourself yourselves
     he him his himself she her hers herself it its itself
@@ -159,12 +160,13 @@ def count_article(article: Article) -> dict[str, Counts]:
 def expand(span: Span, text: str) -> Span:
     """The span widened to whole words (rule 2)."""
     start, end = span
-    while start > 0 and _in_word(text[start - 1]):
+    while start > 0 and (text[start - 1].isalnum() or text[start - 1] in WORD_MARKS):
         start -= 1
-    # The last character of the text is never reached; ELEVANT's results rest on it.
-    while end < len(text) - 1 and _in_word(text[end]):
+    # ELEVANT never takes in the last character of a text.
+    last = len(text) - 1
+    while end < last and (text[end].isalnum() or text[end] in WORD_MARKS):
         end += 1
-    if text[start] == '"' and '"' not in text[start + 1 : end]:
+    if text.startswith('"', start) and '"' not in text[start + 1 : end]:
         start += 1
     return start, end
 
@@ -305,7 +307,3 @@ def _is_coref_label(label: Label, text: str) -> bool:
     if label.coref is not None:
         return label.coref
     return is_coreference(text[label.start : label.end])
-
-
-def _in_word(character: str) -> bool:
-    return character.isalnum() or character in "'\"_`"

@@ -172,6 +172,8 @@ def test_the_evaluation_span_filters_predictions_alone(span, everything):
         # a quotation mark at the start is left out where it is alone
         ('a "b c" d', (3, 4), (3, 4)),
         ('a "b" d', (3, 4), (2, 5)),
+        ("a b ", (4, 4), (4, 4)),
+        ("", (0, 0), (0, 0)),
     ],
 )
 def test_spans_grow_to_words(text, span, expected):

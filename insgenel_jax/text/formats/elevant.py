@@ -49,7 +49,11 @@ class Label:
 
 @dataclasses.dataclass(frozen=True)
 class Link:
-    """A mention [start, end) that a linker found; `entity_id` may be NIL or None."""
+    """A mention [start, end) that a linker found.
+
+    entity_id: a Wikidata id, NIL, or None where the file has null or nothing. Linkers
+    do give empty spans, which are read and scored like others.
+    """
 
     start: int
     end: int
@@ -206,7 +210,7 @@ def _label_from_json(record: Any, where: str, text: str) -> Label:
     other = dict(record)
     identifier = other.pop("id", None)
     check(type(identifier) is int, f"{where}.id", "an integer", identifier)
-    start, end = _span(other.pop("span", None), f"{where}.span", text)
+    start, end = _span(other.pop("span", None), f"{where}.span", text, empty=False)
     entity_id = other.pop("entity_id", None)
     check_string(entity_id, f"{where}.entity_id")
     for flag in ("coref", "optional", "desc"):
@@ -254,8 +258,7 @@ def _link_from_json(record: Any, where: str, text: str) -> Link:
     check(isinstance(record, dict), where, "an object", record)
     other = dict(record)
     start, end = _span(other.pop("span", None), f"{where}.span", text)
-    check("id" in other, f"{where}.id", "a Wikidata id or null", "nothing")
-    entity_id = other.pop("id")
+    entity_id = other.pop("id", None)
     if entity_id is not None:
         check_string(entity_id, f"{where}.id")
     return Link(start, end, entity_id, other)
@@ -291,10 +294,12 @@ def _related(label: Label, field: str) -> set[int]:
     return set() if label.parent is None else {label.parent}
 
 
-def _span(found: Any, where: str, text: str) -> tuple[int, int]:
+def _span(found: Any, where: str, text: str, *, empty: bool = True) -> tuple[int, int]:
     holds = isinstance(found, list) and [type(x) for x in found] == [int, int]
-    expected = f"[start, end] with 0 <= start < end <= {len(text)}, the text's length"
-    check(holds and 0 <= found[0] < found[1] <= len(text), where, expected, found)
+    less = "<=" if empty else "<"
+    expected = f"[start, end] with 0 <= start {less} end <= {len(text)}, the text's end"
+    holds = holds and 0 <= found[0] <= found[1] <= len(text)
+    check(holds and (empty or found[0] < found[1]), where, expected, found)
     return found[0], found[1]
 
 
