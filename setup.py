@@ -47,6 +47,7 @@ setup(
     extras_require={
         "cuda": ["jax[cuda12]"],  # NVIDIA GPUs
         "tpu": ["jax[tpu]"],  # Google TPUs
+        "icl": ["httpx2>=2.16,<3"],  # asking models over HTTP (insgenel ask)
         "plot": ["matplotlib>=3.9"],  # figures of studies and of calibration
         "test": [
             "pytest>=8.3",  # the tests
@@ -56,6 +57,7 @@ setup(
             "tiktoken>=0.8",  # what Llama-3's and OPT's are compared with
             "beartype>=0.23,<0.24",  # jaxtyping's annotations, checked at run time
             "matplotlib>=3.9",  # the figures of studies
+            "httpx2>=2.16,<3",  # INSGENEL-ICL's client
             "mypy>=2.4,<3",  # the types of the public API
             "ruff>=0.17,<0.18",  # format and lint
         ],

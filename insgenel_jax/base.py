@@ -1,8 +1,9 @@
 """Entry point: turn a pretrained model into a model directory to begin training with.
 
-python -m insgenel_jax.base smollm2-135m|minilm-l6|PATH --out DIR
+python -m insgenel_jax.base smollm2-135m|minilm-l6|PATH [--lora DIR] --out DIR
 
-With --bits or --tokens-of, make such a directory, a generator or a retriever smaller.
+With --lora, make the generator or retriever that a training with LoRA wrote. With
+--bits or --tokens-of, make such a directory, a generator or a retriever smaller.
 """
 
 from __future__ import annotations
@@ -15,15 +16,16 @@ import tempfile
 import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import rich
 import typer
 
-from insgenel_jax import artifact, cli, generator, models
+from insgenel_jax import artifact, cli, generator, merging, models
 from insgenel_jax.kb.build import training_documents
 from insgenel_jax.kb.knowledge_base import KnowledgeBase
 from insgenel_jax.models import hf
+from insgenel_jax.models import lora as lora_weights
 from insgenel_jax.models.config import DTYPES
 from insgenel_jax.models.gguf import open_gguf, write_model
 from insgenel_jax.retrieval import retriever
@@ -92,44 +94,86 @@ def main(
     at_least: Annotated[
         int, typer.Option(min=1, help="How often, for --tokens-of.")
     ] = 1,
+    lora: Annotated[
+        Path | None,
+        typer.Option(help="WORKDIR/lora of a training that began with this base."),
+    ] = None,
 ) -> None:
     """Write OUT, a model directory that `model.pretrained` of training takes.
 
-    With --bits or --tokens-of, a generator or retriever that training wrote is written
-    as one, to link with.
+    With --lora, OUT is the generator or retriever that the training wrote. With --bits
+    or --tokens-of, such a directory is written as one, to link with. A LoRA directory
+    in place of a model is written anew, its weights in --dtype.
     """
     if dtype not in DTYPES:
         raise InputError(f"--dtype {dtype}: expected one of {DTYPES}")
-    smaller = bits is not None or bool(tokens_of)
-    trained = smaller and is_trained(Path(model))
-    cli.check_target(out, artifact.read(model).kind if trained else KIND)
-    for path in tokens_of or []:
+    source = Path(model)
+    if is_a(source, lora_weights.KIND):
+        if lora or bits or tokens_of:
+            raise InputError(f"{model}: a LoRA; expected a model to merge or shrink")
+        cli.check_target(out, lora_weights.KIND)
+        cli.check_apart([out], [source])
+        merging.write_lora_in(source, out, dtype)
+        return
+    smaller: dict[str, Any] = {}
+    if bits or tokens_of:
+        smaller = {"bits": bits, "at_least": at_least, "tokens_of": tokens_of or []}
+    make(model, out, dtype, lora, smaller)
+    show(out)
+
+
+def make(
+    model: str, out: Path, dtype: str, lora: Path | None, smaller: dict[str, Any]
+) -> None:
+    """Write a base, or what a LoRA makes of it, or either or a trained model smaller.
+
+    smaller: bits, at_least and tokens_of as the command takes them; nothing to keep
+    the size. Raises InputError or ArtifactError for what the user has to fix.
+    """
+    trained = bool(smaller) and lora is None and is_trained(Path(model))
+    if lora is not None:
+        kind = merging.kind_of(lora)
+    else:
+        kind = artifact.read(model).kind if trained else KIND
+    cli.check_target(out, kind)
+    texts = smaller.get("tokens_of", [])
+    for path in texts:
         cli.check_input(path, folder=True)
-    with tempfile.TemporaryDirectory() as aside:
-        source, target = Path(model), out
+    with tempfile.TemporaryDirectory() as folder:
+        aside, source = Path(folder), Path(model)
         if model in KNOWN:
-            source = fetch(model, Path(aside))
+            source = fetch(model, aside)
         else:
             cli.check_input(source, folder=True)
-        cli.check_apart([out], [source, *(tokens_of or [])])
+        cli.check_apart([out], [source, *texts, *([lora] if lora else [])])
         with naming(source):
             if source.suffix == ".whl":
-                source = unpack(source, Path(aside))
+                source = unpack(source, aside)
             if not trained:
-                target = Path(aside) / "base" if smaller else out
-                write_base(source, target, dtype)
-                source = target
+                base = aside / "base" if smaller or lora else out
+                write_base(source, base, dtype)
+                also = {artifact.identity(source)} if lora and source.is_dir() else ()
+                source = base
+        if lora is not None:
+            merged = aside / "merged" if smaller else out
+            with naming(lora):
+                merging.merge(source, lora, merged, also)
+            source = merged
+        with naming(Path(model)):
             if smaller:
-                texts = read_texts(tokens_of) if tokens_of else None
-                options = {"texts": texts, "at_least": at_least}
-                write_smaller(source, out, bits=8 if bits else None, **options)
-    show(out)
+                options: dict[str, Any] = {"at_least": smaller["at_least"]}
+                options["texts"] = read_texts(texts) if texts else None
+                write_smaller(source, out, bits=smaller["bits"] and 8, **options)
 
 
 def is_trained(path: Path) -> bool:
     """Whether a path is a generator or a retriever that training wrote."""
-    found = (path / artifact.MANIFEST).is_file()
-    return found and artifact.read(path).kind in (generator.KIND, retriever.KIND)
+    return is_a(path, generator.KIND) or is_a(path, retriever.KIND)
+
+
+def is_a(path: Path, kind: str) -> bool:
+    """Whether a path is an artifact of a kind."""
+    return (path / artifact.MANIFEST).is_file() and artifact.read(path).kind == kind
 
 
 def read_texts(paths: Sequence[Path]) -> Iterator[str]:

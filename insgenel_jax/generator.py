@@ -69,14 +69,10 @@ def save_generator(
         f"{role}_token_id": getattr(generator.tokenizer, role)
         for role in ("bos", "eos", "pad")
     }
-    settings = {
-        "instruction": generator.instruction,
-        "chunk_tokens": generator.chunk_tokens,
-    }
     with artifact.create(path, KIND, VERSION) as draft:
         hf.save_model(draft.path, generator.config, generator.params, special=special)
         copy_tokenizer(tokenizer, draft.path)
-        (draft.path / SETTINGS).write_text(json.dumps(settings, indent=1) + "\n")
+        write_generator_settings(generator, draft.path)
         draft.made_from.update(made_from)
 
 
@@ -100,8 +96,24 @@ def load_generator(
     path = Path(path)
     if verify or (path / artifact.MANIFEST).is_file():
         artifact.check(path, KIND, VERSION, verify=verify)
+    instruction, chunk_tokens = read_generator_settings(path)
+    return _load(path, mesh, dtype, instruction, chunk_tokens)
+
+
+def load_language_model(path: str | os.PathLike, dtype: str = "float32") -> Generator:
+    """Open a model that need not be trained to link, for free decoding.
+
+    path: a model directory of Hugging Face's kind, as `insgenel base` makes one, or a
+    generator's. The instruction is empty. dtype, errors: as in `load_generator`.
+    """
+    return _load(Path(path), None, dtype, instruction="", chunk_tokens=1)
+
+
+def _load(
+    path: Path, mesh: Mesh | None, dtype: str, instruction: str, chunk_tokens: int
+) -> Generator:
+    """The model and the tokenizer of a directory."""
     config = dataclasses.replace(hf.load_config(path), dtype=dtype, param_dtype=dtype)
-    instruction, chunk_tokens = _read_settings(path / SETTINGS)
     tokenizer = load_tokenizer(path)
     hf.check_tokenizer(path, config, tokenizer.size)
     places = None if mesh is None else models.param_shardings(config, mesh)
@@ -116,8 +128,18 @@ def load_generator(
     )
 
 
-def _read_settings(file: Path) -> tuple[str, int]:
-    """The instruction and chunk_tokens of an insgenel.json."""
+def write_generator_settings(generator: Generator, path: Path) -> None:
+    """Write insgenel.json to the folder `path`."""
+    settings = {
+        "instruction": generator.instruction,
+        "chunk_tokens": generator.chunk_tokens,
+    }
+    (path / SETTINGS).write_text(json.dumps(settings, indent=1) + "\n")
+
+
+def read_generator_settings(path: Path) -> tuple[str, int]:
+    """The instruction and chunk_tokens of the insgenel.json in the folder `path`."""
+    file = path / SETTINGS
     if not file.is_file():
         raise FileNotFoundError(
             f"{file}: no such file; expected a generator, as training writes it"

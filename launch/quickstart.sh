@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
-# Set up, then run the whole pipeline on a mini world of sixty-seven entities: prepare,
-# train both models, index, link, evaluate. It takes about three minutes on two cores.
+# Set up, and link sentences with nano, the linker that comes with the package. Then, to
+# show how a linker is made, run the whole pipeline on a mini world of sixty-seven
+# entities: prepare, train both models, index, link, evaluate. It takes about three
+# minutes on two cores.
 # Argument: the folder to work in (default work/quickstart).
 set -euo pipefail
 out=$(realpath -m "${1:-work/quickstart}")
@@ -9,7 +11,11 @@ source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 began=$SECONDS
 step() { printf '\n\033[1m%s\033[0m  (%d s)\n' "$1" $((SECONDS - began)); }
 
-step "Prepare: knowledge base, paragraphs, tokenizers"
+step "Link sentences with nano"
+python -m insgenel_jax.link "Marie Curie was born in Warsaw and studied in Paris." \
+    "Apollo 11 took Neil Armstrong to the Moon; NASA planned the flight in Houston." \
+    "Mozart left Salzburg for Vienna, where he met Joseph Haydn."
+step "Make a linker of one's own. Prepare: knowledge base, paragraphs, tokenizers"
 python -m insgenel_jax.prepare world --out "$out/data"
 step "Train the retriever and the generator, side by side (about two minutes)"
 python -m insgenel_jax.train --config=configs/retriever_tiny.py \

@@ -1,19 +1,28 @@
 """`insgenel base`: what it takes, and what it refuses."""
 
+import dataclasses
 import json
+import shutil
 import zipfile
 
+import jax
+import numpy as np
 import pytest
 import typer
+from safetensors.numpy import load_file
 from typer.testing import CliRunner
 
 from insgenel_jax import artifact, base, models
+from insgenel_jax.generator import Generator, save_generator
 from insgenel_jax.kb import Entity
 from insgenel_jax.kb.build.entity_list import build_from_entities
-from insgenel_jax.models import hf
+from insgenel_jax.models import hf, lora
 from insgenel_jax.models.config import ModelConfig
+from insgenel_jax.retrieval.retriever import Retriever, save_retriever
 from insgenel_jax.text.formats.rejects import Rejects
+from insgenel_jax.tokenizer import load_tokenizer, load_wordpiece
 from insgenel_jax.tokenizer.training import train_bpe, train_wordpiece
+from insgenel_jax.training import run as run_module
 from tests.helpers.retrievers import write_retriever
 from tests.helpers.tiny import random_params
 
@@ -149,9 +158,117 @@ def test_a_retriever_stays_one(tmp_path):
     for _ in range(2):
         result = run(retriever, "--bits", 8, "--out", tmp_path / "small")
         assert result.exit_code == 0, result.output
-    assert "mention: bert" in result.output
+    assert "mention: bert" in result.output.replace("\n", "")
     assert artifact.check(tmp_path / "small", "retriever", 1, verify=True)
     build_from_entities(tmp_path / "kb", [(Entity("Learn"), [])], Rejects())
     result = run(retriever, "--bits", 8, "--out", tmp_path / "kb")
     assert result.exit_code == 2
     assert "knowledge-base" in result.output
+
+
+def random_leaves(config, seed):
+    """LoRA of a model with random A and B, and the settings, for query and value."""
+    settings = lora.Lora(rank=2, alpha=4.0)
+    adapted = dataclasses.replace(config, lora=settings)
+    shapes, tree = jax.tree.flatten(lora.split(models.abstract_params(adapted))[0])
+    rng = np.random.default_rng(seed)
+    leaves = [rng.normal(size=leaf.shape).astype("float32") for leaf in shapes]
+    return adapted, tree.unflatten(leaves)
+
+
+def write_trained(path, base, kind="generator"):
+    """WORKDIR/model and WORKDIR/lora as training writes them, from a base of ours."""
+    config = hf.load_config(base)
+    params = hf.load_params(base, config)
+    made_from = dict.fromkeys(("pretrained", "tokenizer"), artifact.identity(base))
+    names = [""] if kind == "generator" else ["mention", "entity"]
+    joined = {}
+    for seed, name in enumerate(names):
+        adapted, leaves = random_leaves(config, seed)
+        joined[name] = lora.join(params, leaves)
+    merged = {n: run_module.merge_lora(adapted, p)[1] for n, p in joined.items()}
+    if kind == "generator":
+        trained = Generator(config, merged[""], load_tokenizer(base), "Link:", 12)
+        save = save_generator
+    else:
+        config = dataclasses.replace(config, pooling="mean", normalise=True)
+        sizes = (32, 16, 20, 24)
+        configs = dict.fromkeys(names, config)
+        trained = Retriever(configs, merged, load_wordpiece(base), *sizes)
+        save = save_retriever
+    run_module.write_lora(path, adapted, joined, made_from, trained)
+    save(trained, path / "model", tokenizer=base, made_from=made_from)
+    return path / "lora"
+
+
+@pytest.mark.parametrize(
+    ("family", "kind"), [("llama", "generator"), ("bert", "retriever")]
+)
+def test_a_lora_and_its_base_are_what_was_trained(tmp_path, family, kind):
+    """The same artifact, bit for bit; in float16 the LoRA is half as large."""
+    directory = write_directory(tmp_path / "hf", family)
+    run(directory, "--out", tmp_path / "base")
+    leaves = write_trained(tmp_path, tmp_path / "base", kind)
+    wheel = pack(tmp_path / "some-1-py3-none-any.whl", {"model": directory})
+    for number, source in enumerate((tmp_path / "base", wheel)):
+        result = run(source, "--lora", leaves, "--out", tmp_path / f"out{number}")
+        assert result.exit_code == 0, result.output
+        found = artifact.check(tmp_path / f"out{number}", kind, 1, verify=True)
+        assert found.identity == artifact.read(tmp_path / "model").identity
+    result = run(leaves, "--dtype", "float16", "--out", tmp_path / "half")
+    assert result.exit_code == 0, result.output
+    files = [next(p.rglob("lora.safetensors")) for p in (leaves, tmp_path / "half")]
+    whole, half = map(load_file, files)
+    for name, leaf in whole.items():
+        assert half[name].dtype == "float16"
+        np.testing.assert_allclose(half[name], leaf, 1e-3, 1e-6)
+    result = run(
+        wheel, "--lora", tmp_path / "half", "--bits", 8, "--out", tmp_path / "small"
+    )
+    assert result.exit_code == 0, result.output
+    made_from = artifact.check(tmp_path / "small", kind, 1).made_from
+    assert made_from["lora"] == artifact.read(leaves).identity
+
+
+def test_a_lora_that_cannot_be_merged(tmp_path):
+    """Another base, none, damaged, shapes that do not fit, without its settings."""
+    directory = write_directory(tmp_path / "hf")
+    run(directory, "--out", tmp_path / "base")
+    leaves = write_trained(tmp_path, tmp_path / "base")
+    out = tmp_path / "out"
+
+    def refused(source, additions):
+        result = run(source, "--lora", additions, "--out", out)
+        assert result.exit_code == 2, result.output
+        assert not out.exists()
+        return " ".join(result.output.split())
+
+    assert "expected a 'lora' of version 1, found a 'tokenizer'" in refused(
+        directory, directory
+    )
+    assert "expected a 'lora' of version 1, found a 'base'" in refused(
+        directory, tmp_path / "base"
+    )
+    wrong = write_directory(tmp_path / "wrong", "opt")
+    assert "whose pretrained model is this base" in refused(wrong, leaves)
+    text = (leaves / "lora.json").read_text()
+    (leaves / "lora.json").write_text(text.replace("2", "3"))
+    assert "lora.json has another sha256" in refused(directory, leaves)
+    (leaves / "lora.json").write_text(text)
+    bad = tmp_path / "bad"
+    for change, message in (
+        ({"targets": ("key", "value")}, "not made for this base"),
+        ({"rank": 3}, "of rank 3 do not fit"),
+    ):
+        settings, tree = lora.read(leaves)
+        with artifact.create(bad, lora.KIND, lora.VERSION) as draft:
+            lora.save(draft.path, dataclasses.replace(settings, **change), tree)
+            shutil.copy(leaves / "insgenel.json", draft.path)
+            draft.made_from = artifact.read(leaves).made_from
+        assert message in refused(directory, bad)
+    (leaves / "insgenel.json").unlink()
+    assert "insgenel.json is missing" in refused(directory, leaves)
+    with artifact.create(bad, lora.KIND, lora.VERSION) as draft:
+        lora.save(draft.path, settings, tree)
+    assert "copy the one in WORKDIR/model" in refused(directory, bad)
+    assert "a LoRA; expected a model" in refused(leaves, bad)

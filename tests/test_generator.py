@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from insgenel_jax import artifact
-from insgenel_jax.generator import load_generator, save_generator
+from insgenel_jax.generator import load_generator, load_language_model, save_generator
 
 
 @pytest.fixture
@@ -56,3 +56,15 @@ def test_a_directory_without_a_manifest_opens(path):
     load_generator(path)
     with pytest.raises(artifact.ArtifactError, match="found none"):
         load_generator(path, verify=True)
+
+
+def test_a_model_that_was_not_trained_to_link_opens(path):
+    """With what is in it, whatever its manifest says that it is."""
+    trained = load_generator(path)
+    (path / "insgenel.json").unlink()
+    artifact.write_manifest(path, "base", 1, {}, {})
+    model = load_language_model(path)
+    assert (model.instruction, model.config) == ("", trained.config)
+    jax.tree.map(np.testing.assert_array_equal, model.params, trained.params)
+    with pytest.raises(ValueError):
+        load_generator(path)

@@ -105,7 +105,7 @@ LINKER = f"{PARTS} --linker linker"
 ERRORS = {
     "unknown setting": (f"{LINKER} --generator generator --set top_kk=1", "top_kk"),
     "bad setting": (f"{LINKER} --generator generator --set scope=all", "scope"),
-    "generator missing": (f"{LINKER} --generator no", "no/config.json"),
+    "generator missing": (f"{LINKER} --generator no", "no/insgenel.json"),
     "generator damaged": (f"{LINKER} --generator damaged", "damaged"),
     "another generator": (f"{LINKER} --generator retriever", "retriever"),
     "linker something": (f"{PARTS} --linker folder --generator generator", "folder"),

@@ -10,17 +10,8 @@ from typer.testing import CliRunner
 from insgenel_jax import __main__, __version__
 
 ROOT = Path(__file__).resolve().parents[1]
-COMMANDS = (
-    "prepare",
-    "base",
-    "train",
-    "index",
-    "link",
-    "evaluate",
-    "study",
-    "tune",
-    "set",
-)
+COMMANDS = ("prepare", "base", "train", "index", "link", "ask", "evaluate", "study")
+COMMANDS += ("tune", "set")
 
 
 def run(*arguments):

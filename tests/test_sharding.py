@@ -98,6 +98,8 @@ def test_a_train_step():
     batch = {
         "tokens": TOKENS,
         "targets": rng.integers(0, 64, shape).astype(np.int32),
+        "others": np.full((*shape, 1), -1, np.int32),
+        "biases": np.zeros((*shape, 2), np.float32),
         "weights": rng.random(shape, np.float32),
         "segments": np.repeat([[1, 2, 0]], 8, axis=0).repeat([5, 3, 2], axis=1),
         "positions": np.tile(np.r_[:5, :3, :2], (8, 1)),
@@ -145,6 +147,8 @@ def test_gradients_lie_where_their_parameters_do(microbatches):
     batch = {
         "tokens": TOKENS,
         "targets": TOKENS,
+        "others": np.full((*shape, 1), -1, np.int32),
+        "biases": np.zeros((*shape, 2), np.float32),
         "weights": np.ones(shape, np.float32),
         "segments": np.ones(shape, np.int32),
         "positions": np.tile(np.arange(shape[1], dtype=np.int32), (shape[0], 1)),

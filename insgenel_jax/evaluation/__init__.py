@@ -6,6 +6,7 @@ result = evaluation.run({"news": documents}, systems, kb=linker.kb)
 result.results[0].scores.micro.f1
 """
 
+from insgenel_jax.evaluation.elevant import score_articles, score_documents
 from insgenel_jax.evaluation.run import (
     Evaluation,
     Predictions,
@@ -28,4 +29,6 @@ __all__ = [
     "prior_system",
     "run",
     "score",
+    "score_articles",
+    "score_documents",
 ]

@@ -10,7 +10,7 @@ import collections
 import dataclasses
 import functools
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -18,8 +18,10 @@ from jaxtyping import Float, Int
 from insgenel_jax.kb.folding import fold_title
 from insgenel_jax.kb.knowledge_base import KnowledgeBase
 from insgenel_jax.text.document import Document, Mention
+from insgenel_jax.text.formats.elevant import Article
 from insgenel_jax.text.formats.rejects import InputError
 
+Paired = TypeVar("Paired", Document, Article)
 Span = tuple[int, int]  # characters [start, end)
 Same = Callable[[Mention, Mention], bool]  # whether two mentions name one entity
 Resolve = Callable[[str], str]  # title -> the folded title that it stands for
@@ -105,22 +107,41 @@ def score(
         matches.append(count_matches(golds, predictions, same))
         span_matches.append(count_matches(golds, predictions, lambda a, b: True))
     per_document = np.array(matches, np.int64).reshape(-1, 3)
-    counts = _total(matches)
-    spans = _total(span_matches)
+    return make_scores(
+        per_document,
+        _total(span_matches),
+        int(per_document[:, 0].sum()),
+        titles_checked=titles is not None,
+    )
+
+
+def make_scores(
+    per_document: Int[np.ndarray, "documents 3"],
+    spans: Counts,
+    right: int,
+    *,
+    titles_checked: bool,
+) -> Scores:
+    """The scores that follow from tp, fp and fn of each document.
+
+    spans: the counts of detection. right: how many golds have the right entity, among
+    those whose span was predicted.
+    """
+    counts = Counts(*per_document.sum(0).tolist())
     macro = precision_recall(counts)  # where there are no documents
-    if matches:
-        rows = np.array([precision_recall(row) for row in matches])
-        macro = PrecisionRecall(*rows.mean(0).tolist())
+    if len(per_document):
+        rows = [precision_recall(Counts(*row)) for row in per_document.tolist()]
+        macro = PrecisionRecall(*np.mean(rows, 0).tolist())
     return Scores(
-        documents=len(matches),
+        documents=len(per_document),
         golds=counts.tp + counts.fn,
         predictions=counts.tp + counts.fp,
         counts=counts,
         micro=precision_recall(counts),
         macro=macro,
         detection=precision_recall(spans),
-        accuracy=counts.tp / spans.tp if spans.tp else float("nan"),
-        titles_checked=titles is not None,
+        accuracy=right / spans.tp if spans.tp else float("nan"),
+        titles_checked=titles_checked,
         per_document=per_document,
     )
 
@@ -250,14 +271,14 @@ def same_entity(resolve: Resolve | None = None) -> Same:
 
 
 def pair_documents(
-    gold: Sequence[Document], predicted: Sequence[Document]
-) -> Iterator[tuple[Document, Document]]:
+    gold: Sequence[Paired], predicted: Sequence[Paired]
+) -> Iterator[tuple[Paired, Paired]]:
     """Pairs of documents with equal id and text, in the order of `gold`.
 
     Raises InputError, at once, that names the documents that are missing, extra or
     altered.
     """
-    waiting: dict[tuple[str, str], collections.deque[Document]]
+    waiting: dict[tuple[str, str], collections.deque[Paired]]
     waiting = collections.defaultdict(collections.deque)
     for document in predicted:
         waiting[document.id, document.text].append(document)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -165,11 +166,8 @@ def tune_linker(
     linker = linker.with_settings(threshold=0.0, consider_unlinked=False)
     # many settings change the table of few chunks, and none what windows retrieve
     linker.known = Known()
-    bare = [
-        dataclasses.replace(document, mentions=())
-        for documents in sets.values()
-        for document in documents
-    ]
+    every = itertools.chain.from_iterable(sets.values())
+    bare = [dataclasses.replace(document, mentions=()) for document in every]
 
     def link(settings: Mapping[str, Any]) -> list[list[Document]]:
         return split(sets, linker.with_settings(**settings)(bare))

@@ -30,7 +30,7 @@ from insgenel_jax.sharding import AnyArray, Axes
 LEAVES = ("lora_a", "lora_b")
 SETTINGS = "lora.json"
 WEIGHTS = "lora.safetensors"
-VERSION = 1
+KIND, VERSION = "lora", 1  # of the directory that training writes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,12 +138,20 @@ def _multiply(a: AnyArray, b: AnyArray) -> Array:
     return jnp.tensordot(a, b, 1)
 
 
-def save(path: str | os.PathLike, lora: Lora, params: dict) -> None:
-    """Write the settings and the LoRA leaves of `params` to a directory."""
+def save(
+    path: str | os.PathLike, lora: Lora, params: dict, dtype: str | None = None
+) -> None:
+    """Write the settings and the LoRA leaves of `params` to a directory.
+
+    dtype: what the leaves are kept in [their own].
+    """
     path = Path(path)
     path.mkdir(parents=True, exist_ok=True)
     leaves = flatten_dict(split(params)[0], sep="/")
-    arrays = {name: np.ascontiguousarray(leaf) for name, leaf in leaves.items()}
+    arrays = {
+        name: np.ascontiguousarray(leaf, dtype and jnp.dtype(dtype))
+        for name, leaf in leaves.items()
+    }
     save_file(arrays, path / WEIGHTS)
     record = {"version": VERSION, **dataclasses.asdict(lora)}
     (path / SETTINGS).write_text(json.dumps(record, indent=1) + "\n")
@@ -153,9 +161,20 @@ def load(path: str | os.PathLike, base: dict) -> tuple[Lora, dict]:
     """The settings and the LoRA leaves (numpy) that `save` wrote.
 
     base: the parameters of the model that they were made for, or their shapes. Raises
-    FileNotFoundError where a file is missing, ValueError where one is damaged, and
-    ValueError that names every leaf that is missing, left over or does not fit the
-    base's kernel.
+    what `read` does, and ValueError that names every leaf that is missing, left over or
+    does not fit the base's kernel.
+    """
+    lora, tree = read(path)
+    leaves = flatten_dict(tree, sep="/")
+    if problems := _check_leaves(lora, leaves, flatten_dict(base, sep="/")):
+        raise ValueError(f"{path}: not made for this base: {'; '.join(problems)}")
+    return lora, tree
+
+
+def read(path: str | os.PathLike) -> tuple[Lora, dict]:
+    """The settings and the LoRA leaves (numpy) that `save` wrote, whatever their base.
+
+    Raises FileNotFoundError where a file is missing, ValueError where one is damaged.
     """
     path = Path(path)
     for name in (SETTINGS, WEIGHTS):
@@ -168,8 +187,11 @@ def load(path: str | os.PathLike, base: dict) -> tuple[Lora, dict]:
         raise ValueError(
             f"{path / WEIGHTS}: {error}; damaged, save it again"
         ) from error
-    if problems := _check_leaves(lora, leaves, flatten_dict(base, sep="/")):
-        raise ValueError(f"{path}: not made for this base: {'; '.join(problems)}")
+    if wrong := [n for n in leaves if not np.isfinite(leaves[n].astype("f4")).all()]:
+        raise ValueError(
+            f"{path / WEIGHTS}: expected finite numbers, found others in {wrong}; save "
+            "it again, in float32 if float16 is too narrow"
+        )
     return lora, unflatten_dict(leaves, sep="/")
 
 

@@ -81,7 +81,7 @@ class Retriever:
         """
         path = Path(path)
         artifact.check(path, KIND, VERSION, verify=verify)
-        sizes, vectors, shared = _read_settings(path / SETTINGS)
+        sizes, vectors, shared = read_retriever_settings(path)
         configs = {
             name: dataclasses.replace(hf.load_config(path / name), **vectors)
             for name in encoder_names(shared)
@@ -175,17 +175,13 @@ def save_retriever(
     Raises ArtifactError where something else than a retriever is at `path`, ValueError
     where the parameters are not those of the configs.
     """
-    settings = {name: getattr(retriever, name) for name in _SIZES}
-    settings["shared"] = SHARED in retriever.params
-    config = of_role(retriever.configs, "mention")  # the entity encoder's are the same
-    settings |= {name: getattr(config, name) for name in _VECTORS}
     special = {"pad_token_id": retriever.tokenizer.pad}
     with artifact.create(path, KIND, VERSION) as draft:
         for name, config in retriever.configs.items():
             params = retriever.params[name]
             hf.save_model(draft.path / name, config, params, special=special)
         copy_tokenizer(tokenizer, draft.path)
-        (draft.path / SETTINGS).write_text(json.dumps(settings, indent=1) + "\n")
+        write_retriever_settings(retriever, draft.path)
         draft.made_from.update(made_from)
 
 
@@ -199,8 +195,19 @@ def of_role(parts: dict[str, Any], role: str) -> Any:
     return parts[SHARED if SHARED in parts else role]
 
 
-def _read_settings(file: Path) -> tuple[dict[str, int], dict[str, Any], bool]:
-    """What a retriever.json says: sizes, how states become vectors, one encoder?"""
+def write_retriever_settings(retriever: Retriever, path: Path) -> None:
+    """Write retriever.json to the folder `path`."""
+    settings = {name: getattr(retriever, name) for name in _SIZES}
+    settings["shared"] = SHARED in retriever.params
+    config = of_role(retriever.configs, "mention")  # the entity encoder's are the same
+    settings |= {name: getattr(config, name) for name in _VECTORS}
+    (path / SETTINGS).write_text(json.dumps(settings, indent=1) + "\n")
+
+
+def read_retriever_settings(path: Path) -> tuple[dict[str, int], dict[str, Any], bool]:
+    """What the retriever.json in the folder `path` says: sizes, how states become
+    vectors, and whether there is one encoder."""
+    file = path / SETTINGS
     settings = artifact.read_json(file)
     for name in _SIZES:
         if type(settings.get(name)) is not int or settings[name] < 1:

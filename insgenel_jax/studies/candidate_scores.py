@@ -11,10 +11,9 @@ from jaxtyping import Float, Int
 
 from insgenel_jax.decoding import tree
 from insgenel_jax.decoding.options import Options
-from insgenel_jax.kb.knowledge_base import KnowledgeBase
 from insgenel_jax.linker import Linker
 from insgenel_jax.linker.batches import decode_chunks
-from insgenel_jax.retrieval import encoder
+from insgenel_jax.retrieval.index import Index
 from insgenel_jax.retrieval.retriever import Retriever
 from insgenel_jax.text import chunking
 from insgenel_jax.text.document import Document
@@ -37,12 +36,12 @@ class Gold:
 
 
 def score_by_retriever(
-    kb: KnowledgeBase,
     retriever: Retriever,
+    index: Index,
     documents: Sequence[Document],
     golds: Sequence[Gold],
 ) -> list[Float[np.ndarray, " _"]]:
-    """The retriever's score of each gold's candidates, without an index's rounding.
+    """The retriever's score of each gold's candidates, as the index has them.
 
     An entity's score is the best among the windows that overlap the mention.
     """
@@ -54,22 +53,10 @@ def score_by_retriever(
         over = [text[a:b] for a, b in spans if a < gold.end and gold.start < b]
         rows.append([texts.setdefault(window, len(texts)) for window in over])
     windows = retriever.embed_windows(list(texts))
-    entities = np.unique(np.concatenate([gold.entities for gold in golds]))
-    vectors = embed_entities(kb, retriever, entities)
     return [
-        (windows[of_gold] @ vectors[np.searchsorted(entities, gold.entities)].T).max(0)
+        index.score(windows[of_gold], gold.entities).max(0)
         for gold, of_gold in zip(golds, rows, strict=True)
     ]
-
-
-def embed_entities(
-    kb: KnowledgeBase, retriever: Retriever, entities: Int[np.ndarray, " N"]
-) -> Float[np.ndarray, "N D"]:
-    """Embed some entities of a knowledge base, in float32."""
-    ids = encoder.tokenize_entities(
-        retriever.tokenizer, kb, entities.tolist(), retriever.entity_tokens
-    )
-    return retriever.embed_tokens("entity", ids)
 
 
 def score_by_generator(

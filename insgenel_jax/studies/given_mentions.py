@@ -137,7 +137,9 @@ def study_given_mentions(
         skipped[RETRIEVER] = "the linker has no retriever"
     else:
         progress("the retriever scores candidates")
-        scores[RETRIEVER] = score_by_retriever(kb, linker.retriever, documents, golds)
+        scores[RETRIEVER] = score_by_retriever(
+            linker.retriever, linker.index, documents, golds
+        )
     if train is None:
         skipped[BAG] = "no training documents were given"
     else:

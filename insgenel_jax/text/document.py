@@ -85,18 +85,18 @@ def document_from_json(record: Any) -> Document:
 
     Raises ValueError that names the field, what was expected and what was found.
     """
-    _check(isinstance(record, dict), "document", "an object", record)
+    check(isinstance(record, dict), "document", "an object", record)
     identifier, text = record.get("id"), record.get("text")
     if type(identifier) is int:
         identifier = str(identifier)
-    _check_string(identifier, "id")
-    _check_string(text, "text")
+    check_string(identifier, "id")
+    check_string(text, "text")
     title = record.get("title")
     if title is not None:
-        _check_string(title, "title")
+        check_string(title, "title")
     mentions = record.get("mentions")
     mentions = [] if mentions is None else mentions
-    _check(isinstance(mentions, list), "mentions", "a list", mentions)
+    check(isinstance(mentions, list), "mentions", "a list", mentions)
     return Document(
         id=identifier,
         text=text,
@@ -136,28 +136,28 @@ def _mention_to_json(mention: Mention) -> dict[str, Any]:
 
 
 def _mention_from_json(record: Any, where: str, length: int) -> Mention:
-    _check(isinstance(record, dict), where, "an object", record)
+    check(isinstance(record, dict), where, "an object", record)
     start, end = record.get("start"), record.get("end")
-    _check(
+    check(
         type(start) is int and type(end) is int and 0 <= start < end <= length,
         f"{where}.start, .end",
         f"integers with 0 <= start < end <= {length}, the length of the text",
         (start, end),
     )
-    _check("entity" in record, f"{where}.entity", "a title or null", "nothing")
+    check("entity" in record, f"{where}.entity", "a title or null", "nothing")
     entity, external_id = record["entity"], record.get("external_id")
     if entity is not None:
-        _check_string(entity, f"{where}.entity", "a title or null")
+        check_string(entity, f"{where}.entity", "a title or null")
     if type(external_id) is int:
         external_id = str(external_id)
     if external_id is not None:
-        _check_string(external_id, f"{where}.external_id")
+        check_string(external_id, f"{where}.external_id")
     score = record.get("score")
-    _check(score is None or _is_number(score), f"{where}.score", "a number", score)
+    check(score is None or _is_number(score), f"{where}.score", "a number", score)
     candidates = record.get("candidates") or []
-    _check(isinstance(candidates, list), f"{where}.candidates", "a list", candidates)
+    check(isinstance(candidates, list), f"{where}.candidates", "a list", candidates)
     for candidate in candidates:
-        _check(
+        check(
             isinstance(candidate, dict)
             and isinstance(candidate.get("entity"), str)
             and _is_number(candidate.get("score")),
@@ -165,7 +165,7 @@ def _mention_from_json(record: Any, where: str, length: int) -> Mention:
             "objects with an entity and a score",
             candidate,
         )
-        _check_string(candidate["entity"], f"{where}.candidates")
+        check_string(candidate["entity"], f"{where}.candidates")
     return Mention(
         start=start,
         end=end,
@@ -176,8 +176,9 @@ def _mention_from_json(record: Any, where: str, length: int) -> Mention:
     )
 
 
-def _check_string(value: Any, where: str, expected: str = "a string") -> None:
-    _check(isinstance(value, str), where, expected, value)
+def check_string(value: Any, where: str, expected: str = "a string") -> None:
+    """Raise ValueError for what is no string, or one that UTF-8 cannot hold."""
+    check(isinstance(value, str), where, expected, value)
     check_text(value, where)
 
 
@@ -198,7 +199,8 @@ def _is_number(value: Any) -> bool:
     return type(value) in (int, float) and abs(value) <= sys.float_info.max
 
 
-def _check(holds: bool, where: str, expected: str, found: Any) -> None:
+def check(holds: bool, where: str, expected: str, found: Any) -> None:
+    """Raise ValueError that names the field, what was expected and what was found."""
     if not holds:
         shown = repr(found)
         shown = shown if len(shown) <= 80 else shown[:77] + "..."

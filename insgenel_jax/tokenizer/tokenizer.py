@@ -69,6 +69,8 @@ class Tokenizer:
     has_unknown: says of each string whether the vocabulary lacks tokens for a part of
     it.
 
+    decode: maps ids to the string that they spell; special tokens are left out.
+
     splits_before_spaces: whether a text can be cut before a space at which a token
     begins and which follows a character that is not a space. The text before the cut
     and the text after it then keep their tokens when each is encoded alone.
@@ -84,6 +86,7 @@ class Tokenizer:
     end: int
     encode_raw: Callable[[Sequence[str]], list[Encoded]]
     has_unknown: Callable[[Sequence[str]], list[bool]]
+    decode: Callable[[Sequence[int]], str]
     splits_before_spaces: bool
 
 
@@ -145,6 +148,7 @@ def load_tokenizer(path: str | os.PathLike) -> Tokenizer:
         **boundaries,
         encode_raw=encode_raw,
         has_unknown=_unknown_finder(content, path),
+        decode=backend.decode,
         splits_before_spaces=splits_before_spaces(content),
     )
 

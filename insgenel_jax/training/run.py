@@ -14,13 +14,21 @@ from typing import Any
 import jax
 
 from insgenel_jax import artifact, sharding
-from insgenel_jax.generator import Generator, save_generator
+from insgenel_jax.generator import (
+    Generator,
+    save_generator,
+    write_generator_settings,
+)
 from insgenel_jax.kb import knowledge_base
 from insgenel_jax.kb.build import training_documents
 from insgenel_jax.kb.knowledge_base import KnowledgeBase
 from insgenel_jax.models import hf, lora
 from insgenel_jax.models.config import ModelConfig
-from insgenel_jax.retrieval.retriever import Retriever, save_retriever
+from insgenel_jax.retrieval.retriever import (
+    Retriever,
+    save_retriever,
+    write_retriever_settings,
+)
 from insgenel_jax.text.formats.documents import read_documents
 from insgenel_jax.text.formats.lines import decode_lines
 from insgenel_jax.text.formats.rejects import Rejects
@@ -151,9 +159,10 @@ def train_generator(
         workdir,
         evaluate=evaluate,
     )
-    write_lora(workdir, model, {"": params}, made_from)
-    merged, params = merge_lora(model, params)
-    generator = Generator(merged, params, tokenizer, data.instruction, chunk_tokens)
+    plain_model, merged = merge_lora(model, params)
+    settings = data.instruction, chunk_tokens
+    generator = Generator(plain_model, merged, tokenizer, *settings)
+    write_lora(workdir, model, {"": params}, made_from, generator)
     files = config.model.tokenizer
     save_generator(generator, workdir / "model", tokenizer=files, made_from=made_from)
     return counts
@@ -200,7 +209,6 @@ def train_retriever(
     params = loop.train(
         task, config, batches, workdir, evaluate=evaluate, refresh=batches.refresh
     )
-    write_lora(workdir, model, params, made_from)
     merged = {name: merge_lora(model, part) for name, part in params.items()}
     retriever = Retriever(
         configs={name: config for name, (config, _) in merged.items()},
@@ -211,6 +219,7 @@ def train_retriever(
         window_tokens=data.window_tokens,
         entity_tokens=data.entity_tokens,
     )
+    write_lora(workdir, model, params, made_from, retriever)
     files = config.model.tokenizer
     save_retriever(retriever, workdir / "model", tokenizer=files, made_from=made_from)
     return counts
@@ -297,15 +306,24 @@ def merge_lora(model: ModelConfig, params: dict) -> tuple[ModelConfig, dict]:
 
 
 def write_lora(
-    workdir: Path, model: ModelConfig, parts: dict[str, dict], made_from: dict[str, str]
+    workdir: Path,
+    model: ModelConfig,
+    parts: dict[str, dict],
+    made_from: dict[str, str],
+    trained: Generator | Retriever,
 ) -> None:
     """WORKDIR/lora: if LoRA was trained, its leaves of each part, without the base.
 
-    parts: folder in it -> parameters.
+    parts: folder in it -> parameters. trained: whose settings are kept with them, so
+    that WORKDIR/lora and the base make WORKDIR/model (see merging.py).
     """
     if model.lora is None:
         return
-    with artifact.create(workdir / "lora", "lora", lora.VERSION) as draft:
+    with artifact.create(workdir / "lora", lora.KIND, lora.VERSION) as draft:
         for part, params in parts.items():
             lora.save(draft.path / part, model.lora, params)
+        if isinstance(trained, Generator):
+            write_generator_settings(trained, draft.path)
+        else:
+            write_retriever_settings(trained, draft.path)
         draft.made_from = made_from

@@ -11,6 +11,7 @@ from flax.linen.linear import PromoteDtypeFn
 # These check what callers pass, and raise errors of their own for what is of a wrong
 # type. Tests call them with such values, so they are left to themselves.
 CHECK_THEIR_INPUT = {
+    "insgenel_jax.icl.settings.IclSettings.__init__",
     "insgenel_jax.linker.inputs.as_document",
     "insgenel_jax.linker.inputs.as_documents",
     "insgenel_jax.linker.settings.Settings.__init__",

@@ -157,7 +157,7 @@ def golds(linker, labelled):
 def test_the_retriever_pair_by_pair(linker, labelled, golds):
     """The best over the windows of one embedding each, times one entity each."""
     retriever = linker.retriever
-    found = score_by_retriever(linker.kb, retriever, labelled, golds)
+    found = score_by_retriever(retriever, linker.index, labelled, golds)
     several = 0
     for one, scores in zip(golds[:6], found, strict=False):
         text = labelled[one.document].text
@@ -174,7 +174,8 @@ def test_the_retriever_pair_by_pair(linker, labelled, golds):
             )
             (vector,) = retriever.embed_tokens("entity", ids)
             expected = max(float(window @ vector) for window in over)
-            assert score == pytest.approx(expected, rel=1e-4, abs=1e-4)
+            # the index keeps bfloat16
+            assert score == pytest.approx(expected, rel=2e-2, abs=2e-2)
     assert several
 
 

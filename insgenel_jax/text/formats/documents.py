@@ -59,8 +59,16 @@ def write_documents(path: str | os.PathLike, documents: Iterable[Document]) -> i
 
     Raises OSError that names the file where it cannot be written, as on a full disk.
     """
+    return write_lines(path, map(dumps, documents))
+
+
+def write_lines(path: str | os.PathLike, lines: Iterable[str]) -> int:
+    """Write lines and return how many; the file appears when it is complete.
+
+    Raises OSError that names the file where it cannot be written, as on a full disk.
+    """
     try:
-        return _write(path, documents)
+        return _write_to(path, lines)
     except BrokenPipeError:
         raise
     except OSError as error:  # that of a write does not say what was written
@@ -70,28 +78,28 @@ def write_documents(path: str | os.PathLike, documents: Iterable[Document]) -> i
         raise OSError(error.errno, error.strerror, name) from error
 
 
-def _write(path: str | os.PathLike, documents: Iterable[Document]) -> int:
+def _write_to(path: str | os.PathLike, lines: Iterable[str]) -> int:
     if str(path) == "-":
-        count = _write_lines(sys.stdout.write, documents)
+        count = _write(sys.stdout.write, lines)
         sys.stdout.flush()
         return count
     path = Path(path)
     if path.exists() and not path.is_file():
         # A pipe or /dev/null is written to; a rename would replace it.
         with path.open("w", encoding="utf-8", newline="\n") as stream:
-            return _write_lines(stream.write, documents)
+            return _write(stream.write, lines)
     path.parent.mkdir(parents=True, exist_ok=True)
     with aside.file(path) as temporary:
         with temporary.open("w", encoding="utf-8", newline="\n") as stream:
-            count = _write_lines(stream.write, documents)
+            count = _write(stream.write, lines)
         os.replace(temporary, path)
     return count
 
 
-def _write_lines(write: Callable[[str], object], documents: Iterable[Document]) -> int:
+def _write(write: Callable[[str], object], lines: Iterable[str]) -> int:
     count = 0
-    for document in documents:
-        write(dumps(document) + "\n")
+    for line in lines:
+        write(line + "\n")
         count += 1
     return count
 
