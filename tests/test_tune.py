@@ -129,10 +129,13 @@ ERRORS = {
     "no linker": ("--documents one.jsonl --linker kb", "kb: expected"),
     "another log": ("--documents one.jsonl --log other.jsonl", "log of the same"),
     "log in linker": ("--documents one.jsonl --log linker/log", "linker/log: expected"),
-    "documents in linker": ("--documents linker/docs.jsonl", "from linker/docs.jsonl"),
+    "documents in linker": (
+        "--documents linker/.docs.jsonl",
+        "from linker/.docs.jsonl",
+    ),
     "redirects in linker": (
-        "--documents one.jsonl --redirects linker/r.tsv",
-        "apart from linker/r.tsv",
+        "--documents one.jsonl --redirects linker/.r.tsv",
+        "apart from linker/.r.tsv",
     ),
     "not a linker": ("--documents one.jsonl --linker linker/kb", "linker/kb: expected"),
 }
@@ -141,8 +144,8 @@ ERRORS = {
 @pytest.mark.parametrize("case", ERRORS)
 def test_user_errors_are_one_line_and_change_nothing(files, case):
     write_documents("nil.jsonl", NIL)
-    shutil.copy("one.jsonl", "linker/docs.jsonl")
-    Path("linker/r.tsv").write_text("Alias\tTitle\n")
+    shutil.copy("one.jsonl", "linker/.docs.jsonl")
+    Path("linker/.r.tsv").write_text("Alias\tTitle\n")
     Path("other.jsonl").write_text('{"linker": "another"}\n')
     before = Path("linker/linker.json").read_text()
     command, named = ERRORS[case]

@@ -241,6 +241,7 @@ def test_documents_are_scored_by_the_same_rules():
     assert score_documents([], []).micro == (1, 1, 1)
 
 
+@pytest.mark.slow
 def test_results_of_elevant_exactly(data):
     results = data / "elevant" / "results"
     files = sorted(results.glob("*.linked_articles.jsonl"))
