@@ -29,6 +29,7 @@ from insgenel_jax.models.lora import Lora
 from insgenel_jax.training import loop
 from insgenel_jax.training import run as experiment
 from insgenel_jax.training.config import Config, LoopSettings, OptimizerSettings, load
+from insgenel_jax.training.data.chunks import OTHERS
 from insgenel_jax.training.generator import generator_task
 from insgenel_jax.training.retriever import retriever_task
 
@@ -172,6 +173,8 @@ def measure_step(name: str) -> dict[str, int]:
         ids = ("tokens", "targets", "segments", "positions")
         leaves = {leaf: ((rows, data.max_length), "int32") for leaf in ids}
         leaves["weights"] = (rows, data.max_length), "float32"
+        leaves["others"] = (rows, data.max_length, OTHERS), "int32"
+        leaves["biases"] = (rows, data.max_length, 1 + OTHERS), "float32"
     else:
         entities = data.golds + data.negatives
         leaves = {
