@@ -92,7 +92,7 @@ def test_the_retriever_command_writes_two_encoders(prepared, tmp_path):
     assert one.shape == two.shape and not np.allclose(one, two)
     settings = json.loads((model / "retriever.json").read_text())
     sizes = {"window_length", "stride", "window_tokens", "entity_tokens"}
-    assert sizes | {"pooling", "normalise", "temperature"} == set(settings)
+    assert sizes | {"shared", "pooling", "normalise", "temperature"} == set(settings)
     assert load_wordpiece(model).size == one.shape[0]
     record = json.loads((model / "entity" / "config.json").read_text())
     assert record["pad_token_id"] == load_wordpiece(model).pad
