@@ -30,7 +30,9 @@ for a CPU. Reaches: not trained here yet.
 
 `:small` is the same for two CPU cores: one encoder for windows and entities, smaller
 batches, shorter texts, and as negatives the entities that a window's own surface forms
-may name, besides mined ones. Cost: a step reads up to 9,472 tokens.
+may name, besides mined ones. Cost: a step reads up to 9,472 tokens; 200 took 39 minutes
+of two busy cores. Reaches: on 60 held-out documents recall@100 of 0.97 among 4,096
+entities.
 """
 
 import ml_collections
