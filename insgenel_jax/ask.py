@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress
 
 from insgenel_jax import artifact, cli
 from insgenel_jax.icl.settings import IclSettings
@@ -122,7 +122,7 @@ def main(
         raise InputError(f"{error}; fix --set or --model") from error
     with cli.rejecting(rejects, console) as rejected:
         try:
-            with make_progress(console) as progress:
+            with cli.make_progress(console) as progress:
                 watch = functools.partial(advance, progress)
                 link_file(opened, input, output, rejected, format=format, watch=watch)
         finally:
@@ -173,19 +173,6 @@ def open_source(endpoint: str | None, model: str, options: dict[str, Any]) -> An
         return endpoint_source(Endpoint(endpoint, model, **options))
     except ValueError as error:
         raise InputError(f"{error}; fix the option") from error
-
-
-def make_progress(console: Console) -> Progress:
-    """A line with the number of documents so far, which goes away at the end."""
-    progress = Progress(
-        SpinnerColumn(),
-        TextColumn("{task.completed} documents"),
-        TimeElapsedColumn(),
-        console=console,
-        transient=True,
-    )
-    progress.add_task("ask", total=None)
-    return progress
 
 
 def advance(progress: Progress, document: Document) -> None:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
 from insgenel_jax.artifact import ArtifactError, check_replaceable
@@ -328,3 +329,16 @@ def check_effect(settings: dict[str, Any], linker: str | os.PathLike) -> None:
             f"--set {setting}: no effect, it needs {needs}; leave it out or set what "
             "it needs"
         )
+
+
+def make_progress(console: Console) -> Progress:
+    """A line with the number of documents so far, which goes away at the end."""
+    progress = Progress(
+        SpinnerColumn(),
+        TextColumn("{task.completed} documents"),
+        TimeElapsedColumn(),
+        console=console,
+        transient=True,
+    )
+    progress.add_task("documents", total=None)
+    return progress

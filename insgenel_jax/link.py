@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress
 from rich.text import Text
 
 from insgenel_jax import artifact, cli, stopping
@@ -116,7 +116,7 @@ def main(
             stop.check()
             return
         with cli.rejecting(rejects, console) as rejected:
-            with make_progress(console) as progress:
+            with cli.make_progress(console) as progress:
                 watch = functools.partial(show_progress, progress, show)
                 summary = link_file(
                     opened,
@@ -188,19 +188,6 @@ def name_rejects(output: str) -> Path:
     """The rejects file beside an output file, or here where the output is no file."""
     is_file = output != "-" and (Path(output).is_file() or not Path(output).exists())
     return Path(f"{output if is_file else 'link'}.rejects.jsonl")
-
-
-def make_progress(console: Console) -> Progress:
-    """A line with the number of documents so far, which goes away at the end."""
-    progress = Progress(
-        SpinnerColumn(),
-        TextColumn("{task.completed} documents"),
-        TimeElapsedColumn(),
-        console=console,
-        transient=True,
-    )
-    progress.add_task("link", total=None)
-    return progress
 
 
 def show_progress(progress: Progress, show: int, document: Document) -> None:

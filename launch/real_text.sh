@@ -2,8 +2,8 @@
 # From Wikipedia articles to tuned linkers and their scores on real text: first with tiny
 # models, then with a retriever that begins with a pretrained one, in `nano`, the linker
 # that comes with the package. Two cores train them: an hour and three quarters for the
-# first part, and about as long again for the second. A step that is done is skipped, so
-# the same command goes on after a stop.
+# first part, some seventy minutes for the second. A step that is done is skipped, so the
+# same command goes on after a stop.
 # Argument: the folder to work in (default work/real_text).
 # INSGENEL_DATA (default ../shared/data) has what cannot be shipped:
 #   wiki/featured            articles, as `WikiExtractor --links` writes them
