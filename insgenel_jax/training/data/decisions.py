@@ -27,7 +27,7 @@ from insgenel_jax.tokenizer import Tokenizer
 
 NONE, FORCED, SKIP, OPEN, SPAN, TITLE = range(6)
 
-# A candidate of a mention: the token ids of its title, and its count, see `of_form`
+# A candidate of a mention: the token ids of its title, and how often the form names it
 Candidate = tuple[list[int], float]
 
 
@@ -35,7 +35,7 @@ class Decision(NamedTuple):
     """The kind of a position, and the edges other than the target's.
 
     others: their tokens, the likelier ones first. biases: what the prior adds to the
-    logits of the target and of each other edge ; () adds nothing.
+    logits of the target and of each other edge; () where it adds nothing.
     """
 
     kind: int
