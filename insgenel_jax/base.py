@@ -18,7 +18,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
-import rich
 import typer
 
 from insgenel_jax import artifact, cli, generator, merging, models
@@ -198,7 +197,7 @@ def show(out: Path) -> None:
         config = hf.load_config(file.parent)
         count = models.count(models.abstract_params(config))
         size = sum(part.stat().st_size for part in file.parent.glob("*.safetensors"))
-        rich.print(
+        typer.echo(  # not rich's print, which would break a long path into lines
             f"{file.parent}: {config.family}, {count:,} parameters, {config.layers} "
             f"layers of {config.dim}, {config.vocabulary:,} tokens, {size:,} bytes"
         )
