@@ -102,12 +102,24 @@ def passes(
     capitalised_run: "any", or "whole" for those that do not lie inside a longer run of
     capitalised words, see `find_runs`.
     """
-    passing = occurrences.probability >= min_link_probability
+    filters = find_filtered(occurrences, case, min_link_probability, capitalised_run)
+    return ~np.logical_or.reduce(list(filters.values()))
+
+
+def find_filtered(
+    occurrences: Occurrences,
+    case: Case,
+    min_link_probability: float,
+    capitalised_run: CapitalisedRun,
+) -> dict[str, Bool[np.ndarray, " N"]]:
+    """Which occurrences each filter leaves out, by its name; see `passes`."""
+    rare = ~(occurrences.probability >= min_link_probability)
+    filtered = {"min_link_probability": rare}
     if case == "capitalised":
-        passing &= ~occurrences.lower
+        filtered["case"] = occurrences.lower
     if capitalised_run == "whole":
-        passing &= ~occurrences.inside_run
-    return passing
+        filtered["capitalised_run"] = occurrences.inside_run
+    return filtered
 
 
 def find_runs(text: str) -> list[Span]:

@@ -39,6 +39,7 @@ from insgenel_jax.linker.decide import (
 from insgenel_jax.linker.directory import BESIDE, VERSION, check_parts, open_retrieval
 from insgenel_jax.linker.features import ScoredLink
 from insgenel_jax.linker.inputs import Text, as_documents, check_given, each_document
+from insgenel_jax.linker.reasons import WordReason, explain_spans, explain_words
 from insgenel_jax.linker.scores import score_links
 from insgenel_jax.linker.settings import (
     Settings,
@@ -236,7 +237,7 @@ class Linker:
             yield from self._link(batch, None)
 
     @overload
-    def explain(  # type: ignore[overload-overlap]
+    def score(  # type: ignore[overload-overlap]
         self,
         texts: Text,
         mentions: Iterable[Span] | None = None,
@@ -245,7 +246,7 @@ class Linker:
     ) -> list[ScoredLink]: ...
 
     @overload
-    def explain(
+    def score(
         self,
         texts: Iterable[Text],
         mentions: Collection[Iterable[Span]] | None = None,
@@ -253,7 +254,7 @@ class Linker:
         vocabulary_scores: bool = False,
     ) -> list[list[ScoredLink]]: ...
 
-    def explain(
+    def score(
         self, texts: Any, mentions: Any = None, *, vocabulary_scores: bool = False
     ) -> list[ScoredLink] | list[list[ScoredLink]]:
         """The links that linking a text, or several, scores: taken and passed over.
@@ -270,7 +271,7 @@ class Linker:
         """
         if isinstance(texts, str | Document | Mapping):
             given = None if mentions is None else [mentions]
-            return self.explain([texts], given, vocabulary_scores=vocabulary_scores)[0]
+            return self.score([texts], given, vocabulary_scores=vocabulary_scores)[0]
         documents = as_documents(texts)
         given = None if mentions is None else check_given(documents, mentions)
         settings = self.settings
@@ -289,6 +290,23 @@ class Linker:
         for links in scored:
             links.sort(key=lambda link: (link.mention.start, link.mention.end))
         return scored
+
+    def explain(self, text: Text) -> list[WordReason]:
+        """For each word of a text, why it was linked, or why not; see `reasons`.
+
+        Raises TypeError and ValueError that say what is wrong with the text.
+        """
+        documents = as_documents([text])
+        settings = dataclasses.replace(self.settings, titles="candidates")
+        left_out = LeftOut(stages={})
+        parts = dataclasses.replace(
+            self._parts(settings), left_out=left_out, stats=collections.Counter()
+        )
+        decided = decide(parts, documents, None)
+        (links,) = self._score(documents, decided, settings.consider_unlinked)
+        whole, stages = documents[0].text, left_out.stages or {}
+        spans = explain_spans(self.kb, whole, settings, decided, stages, links)
+        return explain_words(whole, spans)
 
     def candidates(self, documents: Sequence[Document]) -> list[list[CandidateMention]]:
         """The candidate mentions of each document, in its characters."""
@@ -413,7 +431,11 @@ class Linker:
         scored: list[list[ScoredLink]] = [[] for _ in documents]
         for chunk, path in decided:
             scored[chunk.document] += score_links(
-                self.kb, chunk, path, unlinked=unlinked
+                self.kb,
+                chunk,
+                path,
+                unlinked=unlinked,
+                others=self.settings.other_candidates,
             )
         if self.calibrator is None:
             return scored

@@ -72,6 +72,9 @@ class Settings:
     (calibrated where the linker has a calibrator) is below this is left out,
     at the very end. consider_unlinked: the best link that each block passed over is a
     result too, so that the threshold can move both ways (this needs the tree decoder).
+    other_candidates: the most other candidates that a mention comes with, the most
+    probable ones, each with its probability; with them comes the probability that the
+    mention is none (this needs the tree decoder). 0 gives neither.
 
     chunk_tokens: source tokens of a chunk; None takes what the generator was trained
     with. batch: chunks that are decoded together; batch_tokens: the most slots of the
@@ -101,6 +104,7 @@ class Settings:
     selection: str = "greedy"
     threshold: float = 0.0
     consider_unlinked: bool = False
+    other_candidates: int = 0
     chunk_tokens: int | None = None
     batch: int = 16
     batch_tokens: int = 32_768
@@ -119,6 +123,10 @@ class Settings:
         for name in COUNTS:
             if (value := getattr(self, name)) is not None and value < 1:
                 raise ValueError(f"{name}: expected at least 1, found {value}")
+        if self.other_candidates < 0:
+            raise ValueError(
+                f"other_candidates: expected at least 0, found {self.other_candidates}"
+            )
         for name in WEIGHTS:
             if abs(value := getattr(self, name)) > LARGEST_BIAS:
                 raise ValueError(
@@ -187,16 +195,22 @@ COUNTS = ("top_k", "max_candidates", "beams", "chunk_tokens", "batch", "batch_to
 OPTIONS = {
     "selection": "selection",
     "consider_unlinked": "unlinked",
+    "other_candidates": "titles_scored",
     "beams": "beams",
     "openings": "openings",
     "titles": "titles",
 }
 # The values that say what every decoder does anyway; another asks for one that can.
-NEUTRAL = {"selection": "greedy", "consider_unlinked": False, "titles": "candidates"}
+NEUTRAL = {
+    "selection": "greedy",
+    "consider_unlinked": False,
+    "other_candidates": 0,
+    "titles": "candidates",
+}
 # These do not change the features of a link. (The decoders but beam search, which
 # `Settings.searches` tells, give the same answer; titles is for given mentions.)
 _NO_FEATURES = ("threshold", "consider_unlinked", "decoder", "titles", "batch")
-_NO_FEATURES += ("batch_tokens", "dtype")
+_NO_FEATURES += ("batch_tokens", "dtype", "other_candidates")
 _RETRIEVAL = ("top_k", "scope", "retrieval", "retriever_weight")
 
 # Preset name -> the settings that it stands for. "paper" gives each of its settings
@@ -220,6 +234,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "selection": "greedy",
         "threshold": 0.0,
         "consider_unlinked": False,
+        "other_candidates": 0,
         "chunk_tokens": 175,
         "decoder": "auto",
     }

@@ -307,7 +307,7 @@ def test_the_scores_of_all_titles(tokenizer):
             copied = (*chunk.source[:start], tokenizer.open, *chunk.source[start:end])
             linked = (*copied, tokenizer.close, tokenizer.entity)
             for entity, log_prob in zip(
-                scores.entities.tolist(), scores.log_probs, strict=True
+                scores.entities.tolist(), scores.unbiased, strict=True
             ):
                 ids = (*linked, *titles[entity], tokenizer.end)
                 expected = oracle.log_prob(ids, len(linked))
