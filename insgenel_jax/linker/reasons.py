@@ -193,10 +193,12 @@ def _in_chunk(
         for first, _, c in table.mentions
     }
     read = _read_states(table, path)
+    # without rest_of_span nothing is decided after a link in a decision span
+    decisions = [] if settings.rest_of_span else merge_spans(list(on_tokens))
     for candidate in chunk.candidates:
         span = (candidate.start, candidate.end)
         entity = kb.title(int(candidate.entities[0]))
-        winner = _find_winner(span, on_tokens, settings, taken)
+        winner = _find_winner(span, decisions, taken)
         if span not in on_tokens:
             what = "it starts or ends inside a token"
             yield SpanReason(*span, "left out", what, entity)
@@ -208,28 +210,25 @@ def _in_chunk(
             what = f"“{other}” was taken, for {winner.mention.entity}"
             yield SpanReason(*span, "another mention", what, entity)
         else:
-            margin = _margin(read.get(on_tokens[span], 0.0))
+            margin = _margin(read[on_tokens[span]])
             what = f"the generator did not open it, by {margin:.2f}"
             yield SpanReason(*span, "refused", what, entity, margin=margin)
 
 
 def _find_winner(
-    span: Span,
-    candidates: Iterable[Span],
-    settings: Settings,
-    taken: Sequence[ScoredLink],
+    span: Span, decisions: Iterable[Span], taken: Sequence[ScoredLink]
 ) -> ScoredLink | None:
-    """The link that leaves a span no chance: it overlaps it, or ends its decisions."""
+    """The link that leaves a span no chance, if there is one.
+
+    It overlaps the span, or ends the decision span, one of `decisions`, before it.
+    """
     start, end = span
+    reach = next((first for first, last in decisions if first <= start < last), start)
     for link in taken:
-        if link.mention.start < end and start < link.mention.end:
+        if reach <= link.mention.start < start or (
+            link.mention.start < end and start < link.mention.end
+        ):
             return link
-    if settings.rest_of_span:
-        return None
-    for first, last in merge_spans(list(candidates)):
-        if first <= start < last:
-            inside = [x for x in taken if first <= x.mention.start < start]
-            return inside[0] if inside else None
     return None
 
 
