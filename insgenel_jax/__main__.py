@@ -95,6 +95,12 @@ def ask(context: typer.Context) -> None:
 
 
 @app.command(context_settings=UNPARSED)
+def convert(context: typer.Context) -> None:
+    """Convert a file of documents: JSONL, NIF, ELEVANT, AIDA-CoNLL, PubTator."""
+    run_module(context)
+
+
+@app.command(context_settings=UNPARSED)
 def evaluate(context: typer.Context) -> None:
     """Score linkers on labelled documents."""
     run_module(context)

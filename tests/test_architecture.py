@@ -37,7 +37,7 @@ MAY_IMPORT = {
     "cli": "linker text artifact stopping",
 }
 ENTRY_POINTS = {"prepare", "base", "train", "index", "link", "evaluate"}
-ENTRY_POINTS |= {"study", "tune", "ask", "set", "explain"}
+ENTRY_POINTS |= {"study", "tune", "ask", "set", "explain", "convert"}
 ROOT_FILES = {
     "__init__",
     "__main__",

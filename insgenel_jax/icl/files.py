@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from typing import Literal
 
 from insgenel_jax.icl.linker import IclLinker
 from insgenel_jax.text.document import Document
-from insgenel_jax.text.formats.documents import read_documents, write_documents
+from insgenel_jax.text.formats.documents import (
+    FormatName,
+    read_documents,
+    write_documents,
+)
 from insgenel_jax.text.formats.rejects import Rejects
 
 
@@ -18,10 +21,10 @@ def link_file(
     output: str | os.PathLike,
     rejects: Rejects,
     *,
-    format: Literal["jsonl", "text"] | None = None,
+    format: FormatName | None = None,
     watch: Callable[[Document], None] | None = None,
 ) -> int:
-    """Link every document of a file, in order, into a JSONL file; their number.
+    """Link every document of a file, in order, into another file; their number.
 
     input, output, format, watch: as in `linker.files.link_file`. A document with a part
     that got no answer is written without the links of that part, and goes to the

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from insgenel_jax.text.document import Document, Mention, check, check_string
-from insgenel_jax.text.formats.documents import write_lines
-from insgenel_jax.text.formats.lines import decode_lines
+from insgenel_jax.text.formats.lines import decode_lines, write_lines
+from insgenel_jax.text.formats.names import Names
 from insgenel_jax.text.formats.rejects import Rejects
 
 NIL = "<NIL>"
@@ -149,6 +149,47 @@ def with_links(
             )
         )
     return dataclasses.replace(article, links=tuple(links))
+
+
+def read_elevant(
+    path: str | os.PathLike, rejects: Rejects, names: Names
+) -> Iterator[Document]:
+    """Yield the articles of a file as documents: with their links where the file has
+    any, as linked articles do, else with their labels as `to_document` takes them.
+
+    A link whose id is null or NIL is NIL. names.title_of: Wikidata id -> title; else
+    the entity is the id. Raises FileNotFoundError for a missing file.
+    """
+    articles = list(read_articles(path, rejects))
+    if not any(article.links for article in articles):
+        yield from (to_document(article, names.title_of) for article in articles)
+        return
+    for article in articles:
+        mentions = [
+            Mention(link.start, link.end, None)
+            if link.entity_id is None or link.entity_id in UNKNOWN
+            else Mention(
+                link.start,
+                link.end,
+                names.title_of(link.entity_id) or link.entity_id,
+                link.entity_id,
+            )
+            for link in article.links
+            if link.start < link.end
+        ]
+        yield Document(article.id, article.text, article.title, tuple(mentions))
+
+
+def write_elevant(documents: Iterable[Document]) -> Iterator[str]:
+    """Yield the linked article of each document, a line each.
+
+    A mention without an `external_id` is NIL there; see `with_links`.
+    """
+    for document in documents:
+        whole = (0, len(document.text))
+        article = Article(document.id, document.text, whole, title=document.title)
+        linked = with_links(article, document.mentions, "insgenel")
+        yield json.dumps(article_to_json(linked), ensure_ascii=False)
 
 
 def article_to_json(article: Article) -> dict[str, Any]:
