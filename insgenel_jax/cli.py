@@ -290,15 +290,20 @@ def parse_settings(settings: Iterable[str]) -> dict[str, Any]:
 
 
 def check_settings(
-    settings: dict[str, Any], linker: str | os.PathLike, *, new: bool = False
+    settings: dict[str, Any],
+    linker: str | os.PathLike,
+    *,
+    new: bool = False,
+    given: bool = False,
 ) -> dict[str, str]:
     """Refuse settings that the linker cannot be opened with.
 
     These are unknown names, bad values, and values that do not go with the settings
     kept in the linker's directory. new: the linker is about to be written,
-    so the settings of a linker that is already at that path are ignored. Returns those
-    that have no effect beside the others: name -> what it would need. Raises
-    InputError, or ArtifactError where the kept settings are damaged.
+    so the settings of a linker that is already at that path are ignored. given: the
+    command links given mentions. Returns those that have no effect beside the others:
+    name -> what it would need. Raises InputError, or ArtifactError where the kept
+    settings are damaged.
     """
     from insgenel_jax.linker.settings import (
         make_settings,
@@ -313,8 +318,8 @@ def check_settings(
         else:
             checked = read_settings(linker, **settings)
         useless = without_effect(settings, checked)
-        if settings.get("titles") == "all":
-            useless["titles"] = "given mentions, which only Python calls can pass"
+        if settings.get("titles") == "all" and not given:
+            useless["titles"] = "given mentions; give --given where a command has it"
         return useless
     except ArtifactError:
         raise
@@ -322,9 +327,11 @@ def check_settings(
         raise InputError(f"{error}; fix --set") from error
 
 
-def check_effect(settings: dict[str, Any], linker: str | os.PathLike) -> None:
+def check_effect(
+    settings: dict[str, Any], linker: str | os.PathLike, *, given: bool = False
+) -> None:
     """`check_settings`, and refuse those without effect as well. Raises InputError."""
-    for setting, needs in check_settings(settings, linker).items():
+    for setting, needs in check_settings(settings, linker, given=given).items():
         raise InputError(
             f"--set {setting}: no effect, it needs {needs}; leave it out or set what "
             "it needs"

@@ -72,6 +72,10 @@ Format = Annotated[
 Verify = Annotated[
     bool, typer.Option("--verify", help="Compare the hash of every file first.")
 ]
+Given = Annotated[
+    bool,
+    typer.Option("--given", help="Link the mentions that each document has already."),
+]
 Show = Annotated[int, typer.Option(help="Linked documents of the input to print.")]
 
 
@@ -85,6 +89,7 @@ def main(
     rejects: RejectsPath = None,
     format: Format = None,
     verify: Verify = False,
+    given: Given = False,
     show: Show = 0,
 ) -> None:
     """Link texts and show their links, or link every document of a file.
@@ -93,6 +98,7 @@ def main(
     rejected; 130 or 143 when told to stop, and no output file is written.
     """
     of_a_file = {"--rejects": rejects, "--format": format, "--show": show}
+    of_a_file["--given"] = given
     check_options(texts, input, output, [o for o, v in of_a_file.items() if v])
     documents = read_texts(texts or [])
     linker = locate(linker)
@@ -102,7 +108,7 @@ def main(
     settings = cli.parse_settings(set_ or [])
     artifact.read(linker)  # before the slow imports
     cli.keep_compiled()
-    cli.check_effect(settings, linker)
+    cli.check_effect(settings, linker, given=given)
 
     from insgenel_jax.linker import Linker
     from insgenel_jax.linker.files import link_file
@@ -124,6 +130,7 @@ def main(
                     output,
                     rejected,
                     format=format,
+                    given=given,
                     watch=watch,
                     stop=stop,
                 )

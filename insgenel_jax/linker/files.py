@@ -36,6 +36,7 @@ def link_file(
     rejects: Rejects,
     *,
     format: Literal["jsonl", "text"] | None = None,
+    given: bool = False,
     watch: Callable[[Document], None] | None = None,
     stop: StopRequests | None = None,
 ) -> Summary:
@@ -43,16 +44,17 @@ def link_file(
 
     input: JSONL or text (see `read_documents` for `format`), also packed with gzip or
     bzip2; "-" is standard input. output: appears when it is complete; "-" is standard
-    output. rejects: takes the lines that cannot be read. watch: called with each linked
-    document. stop: where it got a signal, the group at hand is linked, and Stopped is
-    raised; a file is then not written. The documents are linked in groups, so that a
-    file of any size fits in memory. Raises FileNotFoundError for a missing input.
+    output. rejects: takes the lines that cannot be read. given: link the mentions that
+    each document has. watch: called with each linked document. stop: where it got a
+    signal, the group at hand is linked, and Stopped is raised; a file is then not
+    written. The documents are linked in groups, so that a file of any size fits in
+    memory. Raises FileNotFoundError for a missing input.
     """
     before = linker.stats.copy()
     began = time.perf_counter()
     documents = read_documents(input, rejects, format=format)
     stop = stop or StopRequests()
-    linked = linker.stream(stop.inputs(documents))
+    linked = linker.stream(stop.inputs(documents), given=given)
     if watch is not None:
         linked = _show(linked, watch)
     count = write_documents(output, stop.results(linked))

@@ -51,6 +51,15 @@ def as_document(kind: str, number: int, text: Text) -> Document:
     return text if isinstance(text, Document) else Document(str(number), text)
 
 
+def own_mentions(documents: Sequence[Document]) -> list[list[Span]]:
+    """The mentions that documents have, as given ones: each span once.
+
+    Raises ValueError that names the document and the mention at fault.
+    """
+    spans = [dict.fromkeys((m.start, m.end) for m in d.mentions) for d in documents]
+    return check_given(documents, spans)
+
+
 def check_given(documents: Sequence[Document], mentions: object) -> list[list[Span]]:
     """Given mentions as pairs of integers that lie within their texts.
 

@@ -38,7 +38,13 @@ from insgenel_jax.linker.decide import (
 )
 from insgenel_jax.linker.directory import BESIDE, VERSION, check_parts, open_retrieval
 from insgenel_jax.linker.features import ScoredLink
-from insgenel_jax.linker.inputs import Text, as_documents, check_given, each_document
+from insgenel_jax.linker.inputs import (
+    Text,
+    as_documents,
+    check_given,
+    each_document,
+    own_mentions,
+)
 from insgenel_jax.linker.scores import score_links
 from insgenel_jax.linker.settings import (
     Settings,
@@ -221,19 +227,24 @@ class Linker:
         given = None if mentions is None else check_given(documents, mentions)
         return self._link(documents, given)
 
-    def stream(self, documents: Iterable[Text], group: int = 256) -> Iterator[Document]:
+    def stream(
+        self, documents: Iterable[Text], group: int = 256, *, given: bool = False
+    ) -> Iterator[Document]:
         """Link documents as they come, `group` at a time, in order.
 
+        given: link the mentions that each document has, in place of the dictionary's.
         Raises TypeError and ValueError that name the document at fault by its number,
         and at once where `documents` is a single one or `group` is below 1.
         """
         if group < 1:
             raise ValueError(f"group: expected at least 1, found {group}")
-        return self._stream(each_document("document", documents), group)
+        return self._stream(each_document("document", documents), group, given)
 
-    def _stream(self, checked: Iterator[Document], group: int) -> Iterator[Document]:
+    def _stream(
+        self, checked: Iterator[Document], group: int, given: bool
+    ) -> Iterator[Document]:
         while batch := list(itertools.islice(checked, group)):
-            yield from self._link(batch, None)
+            yield from self._link(batch, own_mentions(batch) if given else None)
 
     @overload
     def explain(  # type: ignore[overload-overlap]
@@ -290,10 +301,16 @@ class Linker:
             links.sort(key=lambda link: (link.mention.start, link.mention.end))
         return scored
 
-    def candidates(self, documents: Sequence[Document]) -> list[list[CandidateMention]]:
-        """The candidate mentions of each document, in its characters."""
+    def candidates(
+        self, documents: Sequence[Document], *, given: bool = False
+    ) -> list[list[CandidateMention]]:
+        """The candidate mentions of each document, in its characters.
+
+        given: of the mentions that it has, in place of the dictionary's.
+        """
         candidates: list[list[CandidateMention]] = [[] for _ in documents]
-        for chunk in self.chunks(documents):
+        spans = own_mentions(documents) if given else None
+        for chunk in self.chunks(documents, spans):
             for _, _, inside in chunk.chunk.table.mentions:
                 start, end = inside.start + chunk.start, inside.end + chunk.start
                 candidates[chunk.document].append(

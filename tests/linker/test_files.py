@@ -84,7 +84,7 @@ def test_a_pipe_is_written_to_and_not_replaced(linker, tmp_path):
     reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
     with Rejects(None) as rejects:
         link_file(linker, source, pipe, rejects)
-    assert json.loads(os.read(reader, 1000))["id"] == "1"
+    assert json.loads(os.read(reader, 1000))["id"] == 1
     os.close(reader)
     assert pipe.is_fifo()
 

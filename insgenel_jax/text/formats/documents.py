@@ -29,8 +29,8 @@ def read_documents(
 
     `format` is "jsonl", "text", or None to go by the file's ending: .txt and .text are
     text, all others JSONL. In a text file each paragraph between blank lines is a
-    document with the id "<stem>:<n>", n from 1. Raises FileNotFoundError for a missing
-    file, ValueError for an unknown format.
+    document with the id "<stem>:<n>", n from 1, or "<n>" from standard input. Raises
+    FileNotFoundError for a missing file, ValueError for an unknown format.
     """
     if format not in (None, "jsonl", "text"):
         raise ValueError(f"format: expected 'jsonl' or 'text', found {format!r}")
@@ -39,7 +39,8 @@ def read_documents(
         format = "text" if name.endswith(_TEXT_ENDINGS) else "jsonl"
     lines = decode_lines(path, rejects)
     if format == "text":
-        yield from _read_text(lines, Path(name).stem)
+        prefix = "" if str(path) == "-" else f"{Path(name).stem}:"
+        yield from _read_text(lines, prefix)
         return
     for number, line in lines:
         if not line.strip():
@@ -104,7 +105,7 @@ def _write(write: Callable[[str], object], lines: Iterable[str]) -> int:
     return count
 
 
-def _read_text(lines: Iterable[tuple[int, str]], stem: str) -> Iterator[Document]:
+def _read_text(lines: Iterable[tuple[int, str]], prefix: str) -> Iterator[Document]:
     paragraph: list[str] = []
     count = 0
     for _, line in lines:
@@ -112,7 +113,7 @@ def _read_text(lines: Iterable[tuple[int, str]], stem: str) -> Iterator[Document
             paragraph.append(line)
         elif paragraph:
             count += 1
-            yield Document(f"{stem}:{count}", "\n".join(paragraph))
+            yield Document(f"{prefix}{count}", "\n".join(paragraph))
             paragraph = []
     if paragraph:
-        yield Document(f"{stem}:{count + 1}", "\n".join(paragraph))
+        yield Document(f"{prefix}{count + 1}", "\n".join(paragraph))
