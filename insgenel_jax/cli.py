@@ -10,18 +10,28 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import dataclasses
 import errno
 import io
 import os
 import platform
 import sys
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import typer
 from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
 from rich.text import Text
 
 from insgenel_jax.artifact import ArtifactError, check_replaceable
@@ -338,14 +348,72 @@ def check_effect(
         )
 
 
-def make_progress(console: Console) -> Progress:
-    """A line with the number of documents so far, which goes away at the end."""
-    progress = Progress(
-        SpinnerColumn(),
-        TextColumn("{task.completed} documents"),
-        TimeElapsedColumn(),
-        console=console,
-        transient=True,
+def settings_option(
+    explain: Callable[[], tuple[dict[str, Any], dict[str, str]]],
+) -> Any:
+    """The option --set of a command, of which `--set help` lists all settings.
+
+    explain: gives the defaults and the meanings, by name; called for that list alone.
+    """
+
+    def list_settings(given: list[str] | None) -> list[str] | None:
+        if given and "help" in given:
+            defaults, meanings = explain()
+            table = Table("setting", "default", "meaning", show_lines=True)
+            for name, default in defaults.items():
+                table.add_row(*map(Text, (name, str(default), meanings[name])))
+            Console().print(table)
+            raise typer.Exit
+        return given
+
+    return typer.Option(
+        "--set",
+        help="Setting, key=value; repeatable. --set help lists all, and what they do.",
+        callback=list_settings,
+        is_eager=True,
     )
-    progress.add_task("documents", total=None)
-    return progress
+
+
+def linker_settings() -> tuple[dict[str, Any], dict[str, str]]:
+    """The defaults and the meanings of a linker's settings, by name."""
+    from insgenel_jax.linker.settings import Settings, explain_settings
+
+    preset = 'no setting: "paper" gives many of them the values of the paper'
+    defaults = {"preset": None} | dataclasses.asdict(Settings())
+    return defaults, {"preset": preset} | explain_settings()
+
+
+def input_size(path: str | os.PathLike) -> int | None:
+    """The bytes of an input file; None where they are not known beforehand."""
+    return os.stat(path).st_size if str(path) != "-" and Path(path).is_file() else None
+
+
+@contextlib.contextmanager
+def show_progress(
+    console: Console, total: int | None, what: str = "documents"
+) -> Iterator[Progress]:
+    """A line that goes away at the end: how many of `what`, and how long it takes.
+
+    total: bytes to read in all, if known; with it the line has a bar and the time that
+    is left. Set the task's `completed` to the bytes read, and its field `count`.
+    """
+    columns = (SpinnerColumn(), TextColumn("{task.fields[count]:,} " + what))
+    if total is not None:
+        columns += (BarColumn(), TextColumn("{task.percentage:.0f} %"))
+    columns += (TimeElapsedColumn(),)
+    if total is not None:
+        columns += (TextColumn("left:"), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        progress.add_task(what, total=total, count=0)
+        yield progress
+
+
+def count_document(progress: Progress, read: int | None = None) -> int:
+    """Count a document in the line of progress; how many came before it.
+
+    read: bytes of the input read up to it, if known.
+    """
+    (task,) = progress.tasks
+    count = task.fields["count"]
+    progress.update(task.id, count=count + 1, completed=read)
+    return count

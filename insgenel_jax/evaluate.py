@@ -54,7 +54,7 @@ Redirects = Annotated[
 Titles = Annotated[Path | None, typer.Option(help="All titles that exist, one a line.")]
 Settings = Annotated[
     list[str] | None,
-    typer.Option("--set", help="Linker setting, key=value; repeatable."),
+    cli.settings_option(cli.linker_settings),
 ]
 Verify = Annotated[
     bool, typer.Option("--verify", help="Compare the hash of every file first.")

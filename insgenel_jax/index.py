@@ -32,7 +32,10 @@ Out = Annotated[
 
 Texts = Annotated[
     Path | None,
-    typer.Option(help="knowledge base whose texts of the entities are embedded [--kb]"),
+    typer.Option(
+        help="knowledge base whose texts of the entities are embedded",
+        show_default="--kb",
+    ),
 ]
 
 
@@ -43,12 +46,17 @@ def main(
     out: Out = None,
     exact: Annotated[
         bool | None,
-        typer.Option("--exact/--scann", help="how to search [by the entities' number]"),
+        typer.Option(
+            "--exact/--scann",
+            help="how to search",
+            show_default="by the entities' number",
+        ),
     ] = None,
     vector_bytes: Annotated[
         int | None,
         typer.Option(
-            help="most bytes of a vector, searched exactly [2 for each dimension]"
+            help="most bytes of a vector, searched exactly",
+            show_default="2 for each dimension",
         ),
     ] = None,
     texts: Texts = None,
@@ -61,7 +69,7 @@ def main(
     ] = None,
     set: Annotated[
         list[str] | None,
-        typer.Option(help="setting that --linker keeps, key=value; repeatable"),
+        cli.settings_option(cli.linker_settings),
     ] = None,
     verify: Annotated[
         bool, typer.Option("--verify", help="compare the hash of every file first")

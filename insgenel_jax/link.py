@@ -53,7 +53,7 @@ Output = Annotated[
 ]
 Settings = Annotated[
     list[str] | None,
-    typer.Option("--set", help="Linker setting, key=value; repeatable."),
+    cli.settings_option(cli.linker_settings),
 ]
 RejectsPath = Annotated[
     Path | None,
@@ -122,8 +122,8 @@ def main(
             stop.check()
             return
         with cli.rejecting(rejects, console) as rejected:
-            with cli.make_progress(console) as progress:
-                watch = functools.partial(show_progress, progress, show)
+            with cli.show_progress(console, cli.input_size(input or "-")) as line:
+                watch = functools.partial(show_progress, line, show)
                 summary = link_file(
                     opened,
                     input,
@@ -197,21 +197,28 @@ def name_rejects(output: str) -> Path:
     return Path(f"{output if is_file else 'link'}.rejects.jsonl")
 
 
-def show_progress(progress: Progress, show: int, document: Document) -> None:
-    """Count a linked document, and print it if it is among the first `show`."""
-    (task,) = progress.tasks
-    if task.completed < show:
+def show_progress(progress: Progress, show: int, document: Document, read: int) -> None:
+    """Count a linked document, and print it if it is among the first `show`.
+
+    read: bytes of the input read up to it.
+    """
+    if cli.count_document(progress, read) < show:
         progress.console.print(highlight(document), end="\n\n")
-    progress.advance(task.id)
 
 
 def print_summary(
     console: Console, documents: int, stats: Mapping[str, int], seconds: float
 ) -> None:
-    """Print what was linked, and what had to be left out."""
+    """Print what was linked, and what was not or had to be left out."""
+    refused = stats["decided"] - stats["links"]
     console.print(
         f"{documents} documents, {stats['links']} links, {stats['calls']} generator "
         f"calls, {seconds:.1f} s"
+    )
+    console.print(
+        f"{stats['mentions']} candidate mentions, {stats['decided']} of them with an "
+        f"entity to choose (INSGENEL-R: that was retrieved), in {stats['chunks']} "
+        f"chunks: {stats['links']} linked, {refused} refused"
     )
     if lost := stats["dropped"] + stats["cut"]:
         console.print(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, get_args
 
@@ -25,6 +25,7 @@ from insgenel_jax.kb.build.entity_list import build_from_entity_list
 from insgenel_jax.kb.build.labels import PAPER, LabelRule
 from insgenel_jax.kb.build.name_rules import FORM_RULES, FormRule
 from insgenel_jax.kb.build.subset import write_subset
+from insgenel_jax.kb.build.wikiextractor import find_files
 from insgenel_jax.kb.build.wikipedia import build_from_wikipedia
 from insgenel_jax.kb.knowledge_base import Case
 from insgenel_jax.text.formats.rejects import InputError, Rejects
@@ -114,19 +115,21 @@ def wikipedia(
     for path in files:
         cli.check_input(path)
     with _writing(out, [input, *files], HELD_BACK) as rejects:
-        counts = build_from_wikipedia(
-            input,
-            out,
-            rejects,
-            leads=leads,
-            case=case,
-            dev_share=dev_share,
-            workers=workers,
-            dictionaries=DictionaryFiles(redirects, aliases, titles, alias_format),
-            label_rules=labels,
-            abstracts_only=abstracts_only,
-            form_rules=rules,
-        )
+        with _files_read(input) as tell:
+            counts = build_from_wikipedia(
+                input,
+                out,
+                rejects,
+                leads=leads,
+                case=case,
+                dev_share=dev_share,
+                workers=workers,
+                dictionaries=DictionaryFiles(redirects, aliases, titles, alias_format),
+                label_rules=labels,
+                abstracts_only=abstracts_only,
+                form_rules=rules,
+                tell=tell,
+            )
         _train_tokenizers(out, vocabulary)
         _report(out, counts, rejects, begin)
 
@@ -301,6 +304,20 @@ def _writing(
     cli.check_apart(outputs, [path for path in inputs if path is not None])
     with cli.rejecting(out / "rejects.jsonl", rich.get_console()) as rejects:
         yield rejects
+
+
+@contextlib.contextmanager
+def _files_read(source: Path) -> Iterator[Callable[[Path], None]]:
+    """A line of progress; the function takes each file of `source`, twice in all."""
+    total = 2 * sum(file.stat().st_size for file in find_files(source))
+    with cli.show_progress(rich.get_console(), total, "files read") as progress:
+        (task,) = progress.tasks
+
+        def tell(file: Path) -> None:
+            progress.advance(task.id, file.stat().st_size)
+            progress.update(task.id, count=task.fields["count"] + 1)
+
+        yield tell
 
 
 def _train_tokenizers(out: Path, vocabulary: int) -> None:

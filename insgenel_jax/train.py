@@ -15,7 +15,7 @@ from rich.markup import escape
 
 from insgenel_jax import cli
 from insgenel_jax.training import run
-from insgenel_jax.training.config import ConfigError, load
+from insgenel_jax.training.config import ConfigError, explain_settings, load
 from insgenel_jax.training.metrics import CONSOLE, NotFinite
 from insgenel_jax.training.signals import Preempted
 
@@ -27,9 +27,7 @@ NOT_FINITE = 86  # exit status: NaN or infinity
 def main(
     config: Annotated[str, typer.Option(help="config file, path.py or path.py:arg")],
     workdir: Annotated[Path, typer.Option(help="checkpoints, metrics and the model")],
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", help="key=value, any number of times")
-    ] = None,
+    set_: Annotated[list[str] | None, cli.settings_option(explain_settings)] = None,
 ) -> None:
     """Train, or go on where WORKDIR stands; WORKDIR/model is the trained model.
 

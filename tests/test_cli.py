@@ -1,6 +1,7 @@
 """What the entry points share: errors in one line, paths and settings checked."""
 
 import contextlib
+import io
 import json
 import os
 import subprocess
@@ -207,6 +208,24 @@ def test_outputs_are_apart_from_inputs_and_each_other(tmp_path, monkeypatch):
     ):
         with pytest.raises(InputError, match="expected an output apart from"):
             cli.check_apart(outputs, inputs)
+
+
+def test_progress_has_a_total_and_the_time_left():
+    """Where the size of the input is known, which that of a pipe is not."""
+    stream = io.StringIO()
+    console = Console(file=stream, force_terminal=True, width=100)
+    for total in (100, None):
+        with cli.show_progress(console, total) as progress:
+            assert [cli.count_document(progress, read) for read in (25, 75)] == [0, 1]
+            (task,) = progress.tasks
+            assert (task.total, task.completed) == (total, 75)
+            progress.refresh()
+        shown = stream.getvalue()
+        assert "2 documents" in shown
+        assert ("75 %" in shown and "left:" in shown) == (total is not None)
+        stream.seek(0)
+        stream.truncate()
+    assert cli.input_size("-") is None and cli.input_size("/dev/null") is None
 
 
 def test_settings():

@@ -36,6 +36,10 @@ def test_good_documents_are_written_and_bad_lines_rejected(linker_path):
     assert json.loads(Path("out.jsonl").read_text())["id"] == 1
     assert json.loads(Path("out.jsonl.rejects.jsonl").read_text())["line"] == 2
     assert "1 documents, " in result.output and "Paris" in result.output
+    linked = Linker.from_pretrained(linker_path)
+    linked("Paris")
+    counted = "{mentions} candidate mentions, {decided} of them".format(**linked.stats)
+    assert counted in result.output
     assert "1 rejected, see out.jsonl.rejects.jsonl" in result.output
 
 

@@ -13,6 +13,7 @@ from insgenel_jax.linker.linker import Linker
 from insgenel_jax.stopping import StopRequests
 from insgenel_jax.text.document import Document
 from insgenel_jax.text.formats.documents import read_documents, write_documents
+from insgenel_jax.text.formats.lines import Place
 from insgenel_jax.text.formats.rejects import Rejects
 
 
@@ -37,7 +38,7 @@ def link_file(
     *,
     format: Literal["jsonl", "text"] | None = None,
     given: bool = False,
-    watch: Callable[[Document], None] | None = None,
+    watch: Callable[[Document, int], None] | None = None,
     stop: StopRequests | None = None,
 ) -> Summary:
     """Link every document of a file, in order, into a JSONL file.
@@ -45,18 +46,21 @@ def link_file(
     input: JSONL or text (see `read_documents` for `format`), also packed with gzip or
     bzip2; "-" is standard input. output: appears when it is complete; "-" is standard
     output. rejects: takes the lines that cannot be read. given: link the mentions that
-    each document has. watch: called with each linked document. stop: where it got a
-    signal, the group at hand is linked, and Stopped is raised; a file is then not
-    written. The documents are linked in groups, so that a file of any size fits in
-    memory. Raises FileNotFoundError for a missing input.
+    each document has. watch: called with each linked document, and with the bytes of
+    the input read up to it (0 for a pipe). stop: where it got a signal, the group at
+    hand is linked, and Stopped is raised; a file is then not written. The documents are
+    linked in groups, so that a file of any size fits in memory. Raises
+    FileNotFoundError for a missing input.
     """
     before = linker.stats.copy()
     began = time.perf_counter()
-    documents = read_documents(input, rejects, format=format)
+    place, places = Place(), collections.deque[int]()
+    read = read_documents(input, rejects, format=format, place=place)
     stop = stop or StopRequests()
-    linked = linker.stream(stop.inputs(documents), given=given)
+    documents = note_places(stop.inputs(read), place, places)
+    linked = linker.stream(documents, given=given)
     if watch is not None:
-        linked = _show(linked, watch)
+        linked = show(linked, watch, places)
     count = write_documents(output, stop.results(linked))
     seconds = time.perf_counter() - began
     stats = collections.Counter(linker.stats)
@@ -64,9 +68,21 @@ def link_file(
     return Summary(count, stats, seconds)
 
 
-def _show(
-    documents: Iterable[Document], watch: Callable[[Document], None]
+def note_places(
+    documents: Iterable[Document], place: Place, places: collections.deque[int]
 ) -> Iterator[Document]:
+    """The documents; `places` gets the bytes read up to each of them."""
     for document in documents:
-        watch(document)
+        places.append(place.bytes)
+        yield document
+
+
+def show(
+    documents: Iterable[Document],
+    watch: Callable[[Document, int], None],
+    places: collections.deque[int],
+) -> Iterator[Document]:
+    """The documents, each shown to `watch` with the next of `places`."""
+    for document in documents:
+        watch(document, places.popleft())
         yield document

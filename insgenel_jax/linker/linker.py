@@ -77,11 +77,12 @@ class Linker:
 
     `stats` counts, since the linker was opened: documents, chunks, calls of the
     generator, tokens run in them, links, and chunks with a decision too close to call
-    ("ties"); candidate mentions lost because they start or end inside a token
-    ("dropped") or because a chunk has no room for them ("cut"); chunks whose beams all
-    ended in dead ends ("dead"); entities left out because the tokenizer has no tokens
-    for their titles ("untokenised") or because no chunk holds the title after some
-    mention ("overlong").
+    ("ties"); candidate mentions found or given ("mentions"), and those of them with an
+    entity that the generator could choose ("decided"); candidate mentions lost because
+    they start or end inside a token ("dropped") or because a chunk has no room for them
+    ("cut"); chunks whose beams all ended in dead ends ("dead"); entities left out
+    because the tokenizer has no tokens for their titles ("untokenised") or because no
+    chunk holds the title after some mention ("overlong").
 
     `known`: where it is a `decide.Known`, a chunk that was decoded before is not
     decoded again, nor a text searched again, nor by a linker that `with_settings`
@@ -324,7 +325,11 @@ class Linker:
         mentions: Sequence[Sequence[Span]] | None = None,
     ) -> list[DocumentChunk]:
         """The chunks that linking documents would decode. mentions: given ones."""
-        parts = dataclasses.replace(self._parts(self.settings), left_out=LeftOut())
+        parts = dataclasses.replace(
+            self._parts(self.settings),
+            left_out=LeftOut(),
+            stats=collections.Counter(),
+        )
         return find_chunks(parts, documents, mentions)
 
     def decode(self, chunks: Sequence[DocumentChunk]) -> list[DecodedPath]:
@@ -401,6 +406,7 @@ class Linker:
         stats = self.stats
         stats["documents"] += documents
         for chunk, path in decided:
+            stats["decided"] += len(chunk.chunk.table.mentions)
             stats["chunks"] += bool(chunk.chunk.table.mentions)
             stats["dropped"] += chunk.chunk.table.dropped
             stats["ties"] += path.margin < TIE

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from insgenel_jax import aside
 from insgenel_jax.text.document import Document, dumps, loads
-from insgenel_jax.text.formats.lines import decode_lines, unpacked_name
+from insgenel_jax.text.formats.lines import Place, decode_lines, unpacked_name
 from insgenel_jax.text.formats.rejects import Rejects
 
 _TEXT_ENDINGS = (".txt", ".text")
@@ -24,8 +24,11 @@ def read_documents(
     rejects: Rejects,
     *,
     format: str | None = None,
+    place: Place | None = None,
 ) -> Iterator[Document]:
     """Yield the documents of a file in order; what cannot be read goes to `rejects`.
+
+    place: the bytes read so far, kept up to date.
 
     `format` is "jsonl", "text", or None to go by the file's ending: .txt and .text are
     text, all others JSONL. In a text file each paragraph between blank lines is a
@@ -37,7 +40,7 @@ def read_documents(
     name = unpacked_name(path)
     if format is None:
         format = "text" if name.endswith(_TEXT_ENDINGS) else "jsonl"
-    lines = decode_lines(path, rejects)
+    lines = decode_lines(path, rejects, place)
     if format == "text":
         prefix = "" if str(path) == "-" else f"{Path(name).stem}:"
         yield from _read_text(lines, prefix)
