@@ -17,7 +17,7 @@ import rich.table
 import typer
 from rich.text import Text
 
-from insgenel_jax import cli, mini_world
+from insgenel_jax import cli, lock, mini_world
 from insgenel_jax.kb import knowledge_base
 from insgenel_jax.kb.build import dbpedia_ent, training_documents
 from insgenel_jax.kb.build.dictionaries import AliasFormat, DictionaryFiles
@@ -293,7 +293,7 @@ def _writing(
     """Open the rejects file of a command that writes to OUT.
 
     Before any work, refuse an OUT that cannot take every one of `files` and the
-    artifacts `parts`, or that lies over an input.
+    artifacts `parts`, or that lies over an input, or that another process writes to.
     """
     outputs = [out / name for name in (*files, "rejects.jsonl")]
     for path in outputs:
@@ -302,7 +302,10 @@ def _writing(
         cli.check_target(out / name, PARTS[name])
         outputs.append(out / name)
     cli.check_apart(outputs, [path for path in inputs if path is not None])
-    with cli.rejecting(out / "rejects.jsonl", rich.get_console()) as rejects:
+    with (
+        lock.hold(out),
+        cli.rejecting(out / "rejects.jsonl", rich.get_console()) as rejects,
+    ):
         yield rejects
 
 

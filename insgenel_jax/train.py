@@ -5,6 +5,7 @@ python -m insgenel_jax.train --config=FILE --workdir=DIR [--set KEY=VALUE ...]
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -13,7 +14,7 @@ import jax
 import typer
 from rich.markup import escape
 
-from insgenel_jax import cli
+from insgenel_jax import cli, lock
 from insgenel_jax.training import run
 from insgenel_jax.training.config import ConfigError, explain_settings, load
 from insgenel_jax.training.metrics import CONSOLE, NotFinite
@@ -35,10 +36,14 @@ def main(
     WORKDIR/rejects.jsonl; 85 when told to stop, the same command goes on; 86 for NaN.
     """
     settings = load(config, set_ or [])
-    made_from = run.begin(settings, workdir)
-    path = None if jax.process_index() else workdir / "rejects.jsonl"
+    first = jax.process_index() == 0  # of the processes of this run
+    path = workdir / "rejects.jsonl" if first else None
     try:
-        with cli.rejecting(path, CONSOLE) as rejects:
+        with contextlib.ExitStack() as stack:
+            if first:
+                stack.enter_context(lock.hold(workdir))
+            made_from = run.begin(settings, workdir)
+            rejects = stack.enter_context(cli.rejecting(path, CONSOLE))
             counts = run.train(settings, workdir, made_from, rejects)
             for name, count in sorted(counts.items()):
                 CONSOLE.print(f"{name}: {count:,}")
