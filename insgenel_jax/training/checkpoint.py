@@ -22,6 +22,7 @@ from insgenel_jax.training.config import ConfigError
 
 KEPT = 2
 RECORD = "training.json"  # in a workdir: what it was begun with
+STEPS = "loop.steps"  # the setting that may grow
 HASHES = "hashes.json"  # in a workdir: checkpoint -> file of it -> sha256
 OLD_RECORD = "config.json"  # its name up to version 0.2, that of a model's config, too
 FORGET_BEST = "delete this folder: the best so far is forgotten, training goes on"
@@ -239,14 +240,16 @@ def check_same_config(file: Path, record: dict[str, Any]) -> None:
 
     record: the settings and the identities of the data, as nested dicts of JSON values.
     A workdir without checkpoints is new, whatever was tried in it, so that a first
-    start that failed can be fixed and started again.
+    start that failed can be fixed and started again. A run that has finished may be
+    given more steps: the learning rate goes on as if it had been begun with these.
     Raises ConfigError that names every setting that differs.
     """
     record = json.loads(json.dumps(record))  # as it is read back: no tuples
     saved = (
         p for name in ("checkpoints", "best") for p in file.parent.glob(f"{name}/*")
     )
-    if not (file.is_file() and any(path.name.isdigit() for path in saved)):
+    steps = {int(path.name) for path in saved if path.name.isdigit()}
+    if not (file.is_file() and steps):
         if jax.process_index() == 0:
             _write_json(file, record)
         return
@@ -262,6 +265,11 @@ def check_same_config(file: Path, record: dict[str, Any]) -> None:
         for name in {**before, **now}
         if before.get(name) != now.get(name)
     ]
+    more = [STEPS] == [n for n in {**before, **now} if before.get(n) != now.get(n)]
+    if more and before[STEPS] < now[STEPS] and before[STEPS] in steps:
+        if jax.process_index() == 0:
+            _write_json(file, record)
+        return
     if changed:
         raise ConfigError(
             f"{file}: this workdir was begun with other settings or data "

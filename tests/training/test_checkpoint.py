@@ -146,6 +146,23 @@ def test_a_workdir_remembers_what_it_was_begun_with(tmp_path):
         checkpoint.check_same_config(file, record)
 
 
+def test_a_finished_run_may_be_given_more_steps(tmp_path):
+    file = tmp_path / checkpoint.RECORD
+    record = {"seed": 0, "loop": {"steps": 4, "data": 1}}
+    more = {"seed": 0, "loop": {"steps": 6, "data": 1}}
+    checkpoint.check_same_config(file, record)
+    (tmp_path / "checkpoints" / "2").mkdir(parents=True)
+    with pytest.raises(ConfigError, match="loop.steps: 4 -> 6"):  # not finished
+        checkpoint.check_same_config(file, more)
+    (tmp_path / "checkpoints" / "4").mkdir()
+    with pytest.raises(ConfigError, match="seed: 0 -> 1"):
+        checkpoint.check_same_config(file, more | {"seed": 1})
+    checkpoint.check_same_config(file, more)
+    assert json.loads(file.read_text()) == more
+    with pytest.raises(ConfigError, match="loop.steps: 6 -> 4"):
+        checkpoint.check_same_config(file, record)
+
+
 def test_a_workdir_is_new_or_empty_or_of_a_run(tmp_path):
     """A model's config.json stays; the record of an older version gets its new name."""
     workdir = tmp_path / "new" / "workdir"
