@@ -104,7 +104,6 @@ def main(
     check_paths(linker, input, [output, cache, rejects])
     settings = read_settings(cli.parse_settings(set_ or []))
     artifact.read(linker)  # before the slow imports
-    cli.keep_compiled()
     patience: dict[str, Any] = {"per_minute": per_minute, "concurrency": concurrency}
     patience |= {"timeout": timeout, "tries": tries, "key_variable": key_variable}
     source = open_source(endpoint, model, patience)

@@ -53,9 +53,11 @@ def user_errors(*others: type[Exception]) -> Iterator[None]:
 
     These are InputError, ArtifactError, OSError and `others`; the line goes to standard
     error. Any other exception is a bug of ours and keeps its traceback. A warning is
-    one line too. Standard output and error are UTF-8, whatever the locale.
+    one line too. Standard output and error are UTF-8, whatever the locale. Compiled
+    programs are kept, see `keep_compiled`.
     """
     write_utf8()
+    keep_compiled()
     fixable: tuple[type[Exception], ...]
     fixable = (InputError, ArtifactError, OSError, *others)
     try:
@@ -129,8 +131,8 @@ def describe(error: BaseException) -> str:
 def keep_compiled() -> None:
     """Let JAX keep compiled programs in the user's cache folder, for the next process.
 
-    It has to be called before JAX is imported. Where JAX_COMPILATION_CACHE_DIR is set,
-    or the folder cannot be written to, nothing is changed.
+    Where JAX_COMPILATION_CACHE_DIR is set, or the folder cannot be written to, nothing
+    is changed.
     """
     if "JAX_COMPILATION_CACHE_DIR" in os.environ:
         return
@@ -146,6 +148,12 @@ def keep_compiled() -> None:
         os.environ["JAX_COMPILATION_CACHE_DIR"] = str(folder)
         # JAX would keep none that compiled in less than a second
         os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
+        if "jax" in sys.modules:  # which has read the environment already
+            import jax
+
+            jax.config.update("jax_compilation_cache_dir", str(folder))
+            least = float(os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"])
+            jax.config.update("jax_persistent_cache_min_compile_time_secs", least)
 
 
 @contextlib.contextmanager

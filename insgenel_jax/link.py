@@ -107,7 +107,6 @@ def main(
     check_paths(linker, input, [path for path in (output, rejects) if path])
     settings = cli.parse_settings(set_ or [])
     artifact.read(linker)  # before the slow imports
-    cli.keep_compiled()
     cli.check_effect(settings, linker, given=given)
 
     from insgenel_jax.linker import Linker

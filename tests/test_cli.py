@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import pytest
 import typer
 from rich.console import Console
@@ -33,6 +34,8 @@ def run(error: BaseException, *others):
 def test_compiled_programs_are_kept(tmp_path, monkeypatch):
     """In the user's cache folder, unless the user names another; none where none is."""
     name = "JAX_COMPILATION_CACHE_DIR"
+    used, least = jax.config.jax_compilation_cache_dir, 0.1
+    monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", str(least))
     monkeypatch.setenv(name, "mine")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     cli.keep_compiled()
@@ -41,6 +44,8 @@ def test_compiled_programs_are_kept(tmp_path, monkeypatch):
     cli.keep_compiled()
     assert Path(os.environ[name]).is_dir()
     assert Path(os.environ[name]).is_relative_to(tmp_path / "cache/insgenel_jax")
+    assert jax.config.jax_compilation_cache_dir == os.environ[name]  # loaded before
+    jax.config.update("jax_compilation_cache_dir", used)
     (tmp_path / "file").write_text("")
     monkeypatch.delenv(name)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
