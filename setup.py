@@ -40,6 +40,7 @@ setup(
         "ml_collections>=1.0,<2",  # experiment configs
         "jaxtyping>=0.3,<0.4",  # shapes in signatures
         "ml_dtypes>=0.5",  # bfloat16 in numpy
+        "filelock>=4.2,<5",  # one process at a time writes to a folder
         "absl-py>=2.1",  # grain's workers read its flags
         "typer>=0.19,<1",  # command lines
         "rich>=13.7",  # tables, progress and highlighted mentions in the terminal

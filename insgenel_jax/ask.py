@@ -6,6 +6,7 @@ python -m insgenel_jax.ask --linker DIR --input FILE --output FILE \\
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,6 +18,7 @@ from rich.progress import Progress
 from insgenel_jax import artifact, cli
 from insgenel_jax.icl.settings import IclSettings
 from insgenel_jax.linker.bundled import locate
+from insgenel_jax.models.fields import meanings
 from insgenel_jax.text.document import Document
 from insgenel_jax.text.formats.documents import FormatName
 from insgenel_jax.text.formats.rejects import InputError
@@ -43,10 +45,8 @@ Url = Annotated[
 ]
 Settings = Annotated[
     list[str] | None,
-    typer.Option(
-        "--set",
-        help="k, bad_cases, contexts, descriptions, prompt_tokens, part_tokens or "
-        "max_new_tokens, key=value; repeatable.",
+    cli.settings_option(
+        lambda: (dataclasses.asdict(IclSettings()), meanings(IclSettings))
     ),
 ]
 CachePath = Annotated[
@@ -105,7 +105,6 @@ def main(
     check_paths(linker, input, [output, cache, rejects])
     settings = read_settings(cli.parse_settings(set_ or []))
     artifact.read(linker)  # before the slow imports
-    cli.keep_compiled()
     patience: dict[str, Any] = {"per_minute": per_minute, "concurrency": concurrency}
     patience |= {"timeout": timeout, "tries": tries, "key_variable": key_variable}
     source = open_source(endpoint, model, patience)
@@ -123,7 +122,7 @@ def main(
         raise InputError(f"{error}; fix --set or --model") from error
     with cli.rejecting(rejects, console) as rejected:
         try:
-            with cli.make_progress(console) as progress:
+            with cli.show_progress(console, cli.input_size(input)) as progress:
                 watch = functools.partial(advance, progress)
                 link_file(opened, input, output, rejected, format=format, watch=watch)
         finally:
@@ -176,9 +175,9 @@ def open_source(endpoint: str | None, model: str, options: dict[str, Any]) -> An
         raise InputError(f"{error}; fix the option") from error
 
 
-def advance(progress: Progress, document: Document) -> None:
-    """Count a linked document."""
-    progress.advance(progress.tasks[0].id)
+def advance(progress: Progress, document: Document, read: int) -> None:
+    """Count a linked document. read: bytes of the input read up to it."""
+    cli.count_document(progress, read)
 
 
 def print_summary(console: Console, stats: Any, failures: Any) -> None:

@@ -10,18 +10,28 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import dataclasses
 import errno
 import io
 import os
 import platform
 import sys
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import typer
 from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
 from rich.text import Text
 
 from insgenel_jax.artifact import ArtifactError, check_replaceable
@@ -43,9 +53,11 @@ def user_errors(*others: type[Exception]) -> Iterator[None]:
 
     These are InputError, ArtifactError, OSError and `others`; the line goes to standard
     error. Any other exception is a bug of ours and keeps its traceback. A warning is
-    one line too. Standard output and error are UTF-8, whatever the locale.
+    one line too. Standard output and error are UTF-8, whatever the locale. Compiled
+    programs are kept, see `keep_compiled`.
     """
     write_utf8()
+    keep_compiled()
     fixable: tuple[type[Exception], ...]
     fixable = (InputError, ArtifactError, OSError, *others)
     try:
@@ -119,8 +131,8 @@ def describe(error: BaseException) -> str:
 def keep_compiled() -> None:
     """Let JAX keep compiled programs in the user's cache folder, for the next process.
 
-    It has to be called before JAX is imported. Where JAX_COMPILATION_CACHE_DIR is set,
-    or the folder cannot be written to, nothing is changed.
+    Where JAX_COMPILATION_CACHE_DIR is set, or the folder cannot be written to, nothing
+    is changed.
     """
     if "JAX_COMPILATION_CACHE_DIR" in os.environ:
         return
@@ -136,6 +148,12 @@ def keep_compiled() -> None:
         os.environ["JAX_COMPILATION_CACHE_DIR"] = str(folder)
         # JAX would keep none that compiled in less than a second
         os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
+        if "jax" in sys.modules:  # which has read the environment already
+            import jax
+
+            jax.config.update("jax_compilation_cache_dir", str(folder))
+            least = float(os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"])
+            jax.config.update("jax_persistent_cache_min_compile_time_secs", least)
 
 
 @contextlib.contextmanager
@@ -290,15 +308,20 @@ def parse_settings(settings: Iterable[str]) -> dict[str, Any]:
 
 
 def check_settings(
-    settings: dict[str, Any], linker: str | os.PathLike, *, new: bool = False
+    settings: dict[str, Any],
+    linker: str | os.PathLike,
+    *,
+    new: bool = False,
+    given: bool = False,
 ) -> dict[str, str]:
     """Refuse settings that the linker cannot be opened with.
 
     These are unknown names, bad values, and values that do not go with the settings
     kept in the linker's directory. new: the linker is about to be written,
-    so the settings of a linker that is already at that path are ignored. Returns those
-    that have no effect beside the others: name -> what it would need. Raises
-    InputError, or ArtifactError where the kept settings are damaged.
+    so the settings of a linker that is already at that path are ignored. given: the
+    command links given mentions. Returns those that have no effect beside the others:
+    name -> what it would need. Raises InputError, or ArtifactError where the kept
+    settings are damaged.
     """
     from insgenel_jax.linker.settings import (
         make_settings,
@@ -313,8 +336,8 @@ def check_settings(
         else:
             checked = read_settings(linker, **settings)
         useless = without_effect(settings, checked)
-        if settings.get("titles") == "all":
-            useless["titles"] = "given mentions, which only Python calls can pass"
+        if settings.get("titles") == "all" and not given:
+            useless["titles"] = "given mentions; give --given where a command has it"
         return useless
     except ArtifactError:
         raise
@@ -322,23 +345,83 @@ def check_settings(
         raise InputError(f"{error}; fix --set") from error
 
 
-def check_effect(settings: dict[str, Any], linker: str | os.PathLike) -> None:
+def check_effect(
+    settings: dict[str, Any], linker: str | os.PathLike, *, given: bool = False
+) -> None:
     """`check_settings`, and refuse those without effect as well. Raises InputError."""
-    for setting, needs in check_settings(settings, linker).items():
+    for setting, needs in check_settings(settings, linker, given=given).items():
         raise InputError(
             f"--set {setting}: no effect, it needs {needs}; leave it out or set what "
             "it needs"
         )
 
 
-def make_progress(console: Console) -> Progress:
-    """A line with the number of documents so far, which goes away at the end."""
-    progress = Progress(
-        SpinnerColumn(),
-        TextColumn("{task.completed} documents"),
-        TimeElapsedColumn(),
-        console=console,
-        transient=True,
+def settings_option(
+    explain: Callable[[], tuple[dict[str, Any], dict[str, str]]],
+) -> Any:
+    """The option --set of a command, of which `--set help` lists all settings.
+
+    explain: gives the defaults and the meanings, by name; called for that list alone.
+    """
+
+    def list_settings(given: list[str] | None) -> list[str] | None:
+        if given and "help" in given:
+            defaults, meanings = explain()
+            table = Table("setting", "default", "meaning", show_lines=True)
+            for name, default in defaults.items():
+                table.add_row(*map(Text, (name, str(default), meanings[name])))
+            Console().print(table)
+            raise typer.Exit
+        return given
+
+    return typer.Option(
+        "--set",
+        help="Setting, key=value; repeatable. --set help lists all, and what they do.",
+        callback=list_settings,
+        is_eager=True,
     )
-    progress.add_task("documents", total=None)
-    return progress
+
+
+def linker_settings() -> tuple[dict[str, Any], dict[str, str]]:
+    """The defaults and the meanings of a linker's settings, by name."""
+    from insgenel_jax.linker.settings import Settings, explain_settings
+
+    preset = 'no setting: "paper" gives many of them the values of the paper'
+    defaults = {"preset": None} | dataclasses.asdict(Settings())
+    return defaults, {"preset": preset} | explain_settings()
+
+
+def input_size(path: str | os.PathLike) -> int | None:
+    """The bytes of an input file; None where they are not known beforehand."""
+    return os.stat(path).st_size if str(path) != "-" and Path(path).is_file() else None
+
+
+@contextlib.contextmanager
+def show_progress(
+    console: Console, total: int | None, what: str = "documents"
+) -> Iterator[Progress]:
+    """A line that goes away at the end: how many of `what`, and how long it takes.
+
+    total: bytes to read in all, if known; with it the line has a bar and the time that
+    is left. Set the task's `completed` to the bytes read, and its field `count`.
+    """
+    columns = (SpinnerColumn(), TextColumn("{task.fields[count]:,} " + what))
+    if total is not None:
+        columns += (BarColumn(), TextColumn("{task.percentage:.0f} %"))
+    columns += (TimeElapsedColumn(),)
+    if total is not None:
+        columns += (TextColumn("left:"), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        progress.add_task(what, total=total, count=0)
+        yield progress
+
+
+def count_document(progress: Progress, read: int | None = None) -> int:
+    """Count a document in the line of progress; how many came before it.
+
+    read: bytes of the input read up to it, if known.
+    """
+    (task,) = progress.tasks
+    count = task.fields["count"]
+    progress.update(task.id, count=count + 1, completed=read)
+    return count

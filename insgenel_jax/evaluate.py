@@ -54,10 +54,16 @@ Redirects = Annotated[
 Titles = Annotated[Path | None, typer.Option(help="All titles that exist, one a line.")]
 Settings = Annotated[
     list[str] | None,
-    typer.Option("--set", help="Linker setting, key=value; repeatable."),
+    cli.settings_option(cli.linker_settings),
 ]
 Verify = Annotated[
     bool, typer.Option("--verify", help="Compare the hash of every file first.")
+]
+Given = Annotated[
+    bool,
+    typer.Option(
+        "--given", help="The linker gets the gold spans: entities are scored."
+    ),
 ]
 Json = Annotated[Path | None, typer.Option(help="File to write all numbers to.")]
 RejectsPath = Annotated[
@@ -81,6 +87,7 @@ def main(
     titles: Titles = None,
     set_: Settings = None,
     verify: Verify = False,
+    given: Given = False,
     json: Json = None,
     rejects: RejectsPath = None,
 ) -> None:
@@ -96,7 +103,7 @@ def main(
         rejects = Path(f"{json or 'evaluate'}.rejects.jsonl")
     inputs = [*documents, *predictions, *tune, redirects, titles]
     check_paths(inputs, [linker, kb], [json, rejects])
-    settings = check_settings(linker, names, set_ or [])
+    settings = check_settings(linker, names, set_ or [], given)
 
     console = Console()
     if not console.is_terminal:
@@ -116,7 +123,7 @@ def main(
             (  # one at a time: each is opened when the one before it has linked all
                 open_prior(opened, dev, resolve, status)
                 if name == PRIOR
-                else open_linker(linker, name, settings[name], verify)
+                else open_linker(linker, name, settings[name], verify, given)
                 for name in names
             ),
             linked,
@@ -156,14 +163,17 @@ def open_kb(path: Path | None, verify: bool) -> KnowledgeBase | None:
 
 
 def open_linker(
-    path: Path, name: str, settings: dict[str, Any], verify: bool
+    path: Path, name: str, settings: dict[str, Any], verify: bool, given: bool
 ) -> System:
-    """INSGENEL or INSGENEL-R from a linker directory; `verify` compares hashes."""
+    """INSGENEL or INSGENEL-R from a linker directory; `verify` compares hashes.
+
+    given: it gets the gold mentions.
+    """
     from insgenel_jax.linker import Linker  # only now: it loads JAX
 
     with cli.opening(path, "linker"):
         linker = Linker.from_pretrained(path, verify=verify, system=name, **settings)
-    return evaluation.linker_system(linker)
+    return evaluation.linker_system(linker, given=given)
 
 
 def open_prior(
@@ -198,15 +208,20 @@ def check_paths(
 
 
 def check_settings(
-    linker: Path | None, names: Sequence[str], given: Sequence[str]
+    linker: Path | None, names: Sequence[str], given: Sequence[str], spans: bool = False
 ) -> dict[str, dict[str, Any]]:
     """The settings of --set that have an effect, for each of the linker's systems.
 
-    Raises InputError for a bad setting, for one that changes none of the systems, and
-    for a bad system.
+    spans: these get the gold mentions. Raises InputError for a bad setting, for one
+    that changes none of the systems, and for a bad system.
     """
     settings = cli.parse_settings(given)
     systems = [name for name in names if name != PRIOR]
+    if spans and not systems:
+        raise InputError(
+            f"--given: expected a linker, which links the gold mentions, found {names};"
+            " give --linker or leave it out"
+        )
     if settings and not systems:
         raise InputError(
             f"--set {given[0]}: expected a system that has settings, found"
@@ -215,7 +230,7 @@ def check_settings(
     if "system" in settings:
         raise InputError("--set system: expected --system, which chooses it")
     useless = {
-        name: cli.check_settings(settings | {"system": name}, linker)
+        name: cli.check_settings(settings | {"system": name}, linker, given=spans)
         for name in systems
     }
     for setting in settings:

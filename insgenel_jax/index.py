@@ -7,7 +7,7 @@ python -m insgenel_jax.index --kb DIR --generator DIR --linker DIR
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from insgenel_jax.retrieval.retriever import Retriever
 
 
+# A share of entities that are found by their titles. The retriever trained on 784,936
+# entities of Wikipedia finds 41 % of them so.
+FEW = 0.1
+
 RetrieverPath = Annotated[
     Path | None,
     typer.Option(help="retriever directory; without one, --linker is INSGENEL"),
@@ -32,7 +36,10 @@ Out = Annotated[
 
 Texts = Annotated[
     Path | None,
-    typer.Option(help="knowledge base whose texts of the entities are embedded [--kb]"),
+    typer.Option(
+        help="knowledge base whose texts of the entities are embedded",
+        show_default="--kb",
+    ),
 ]
 
 
@@ -43,12 +50,17 @@ def main(
     out: Out = None,
     exact: Annotated[
         bool | None,
-        typer.Option("--exact/--scann", help="how to search [by the entities' number]"),
+        typer.Option(
+            "--exact/--scann",
+            help="how to search",
+            show_default="by the entities' number",
+        ),
     ] = None,
     vector_bytes: Annotated[
         int | None,
         typer.Option(
-            help="most bytes of a vector, searched exactly [2 for each dimension]"
+            help="most bytes of a vector, searched exactly",
+            show_default="2 for each dimension",
         ),
     ] = None,
     texts: Texts = None,
@@ -61,7 +73,7 @@ def main(
     ] = None,
     set: Annotated[
         list[str] | None,
-        typer.Option(help="setting that --linker keeps, key=value; repeatable"),
+        cli.settings_option(cli.linker_settings),
     ] = None,
     verify: Annotated[
         bool, typer.Option("--verify", help="compare the hash of every file first")
@@ -88,7 +100,9 @@ def main(
     if out is None:
         _open_parts(read, verify)
     else:
-        _show(console, out, _index(read, out, exact, vector_bytes, verify, console))
+        indexed = _index(read, out, exact, vector_bytes, verify, console)
+        _show(console, out, indexed)
+        settings = _choose_system(indexed.found, settings, console)
     if linker is not None:
         from insgenel_jax.linker import assemble
 
@@ -193,6 +207,28 @@ def _index(
         )
 
 
+def _choose_system(
+    found: float, settings: dict[str, Any], console: Console
+) -> dict[str, Any]:
+    """The settings, with INSGENEL for a retriever that finds almost nothing.
+
+    Then a warning says so. found: see `Indexed`.
+    """
+    if found >= FEW:
+        return settings
+    chosen = {"system": "insgenel"} | settings
+    console.print(
+        Text(
+            f"warning: the retriever finds {found:.0%} of entities by their titles: "
+            "it was trained on others, or hardly at all. INSGENEL-R links only what it "
+            f"finds; a linker here is made with system={chosen['system']}",
+            "yellow",
+        ),
+        soft_wrap=True,
+    )
+    return chosen
+
+
 def _show(console: Console, out: Path, indexed: Indexed) -> None:
     index = indexed.index
     table = Table(title=Text(f"index {out}"), show_header=False)
@@ -200,6 +236,7 @@ def _show(console: Console, out: Path, indexed: Indexed) -> None:
     if index.projection is not None:
         table.add_row("vectors", f"of {index.projection.shape[1]} numbers, rounded")
     table.add_row("search", f"{index.method}, recall {index.recall:.3f} of exact")
+    table.add_row("found by their titles", f"{indexed.found:.0%} of the entities")
     table.add_row("embedding", f"{indexed.embedding_seconds:.1f} s")
     table.add_row("building", f"{indexed.building_seconds:.1f} s")
     console.print(table)

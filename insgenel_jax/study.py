@@ -103,7 +103,7 @@ def given_mentions(
     ] = None,
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", help="Linker setting, key=value; repeatable."),
+        cli.settings_option(cli.linker_settings),
     ] = None,
 ) -> None:
     """How well prior, retriever and generator choose entities of given mentions."""

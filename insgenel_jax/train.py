@@ -5,6 +5,7 @@ python -m insgenel_jax.train --config=FILE --workdir=DIR [--set KEY=VALUE ...]
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -13,9 +14,9 @@ import jax
 import typer
 from rich.markup import escape
 
-from insgenel_jax import cli
+from insgenel_jax import cli, lock
 from insgenel_jax.training import run
-from insgenel_jax.training.config import ConfigError, load
+from insgenel_jax.training.config import ConfigError, explain_settings, load
 from insgenel_jax.training.metrics import CONSOLE, NotFinite
 from insgenel_jax.training.signals import Preempted
 
@@ -27,9 +28,7 @@ NOT_FINITE = 86  # exit status: NaN or infinity
 def main(
     config: Annotated[str, typer.Option(help="config file, path.py or path.py:arg")],
     workdir: Annotated[Path, typer.Option(help="checkpoints, metrics and the model")],
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", help="key=value, any number of times")
-    ] = None,
+    set_: Annotated[list[str] | None, cli.settings_option(explain_settings)] = None,
 ) -> None:
     """Train, or go on where WORKDIR stands; WORKDIR/model is the trained model.
 
@@ -37,10 +36,14 @@ def main(
     WORKDIR/rejects.jsonl; 85 when told to stop, the same command goes on; 86 for NaN.
     """
     settings = load(config, set_ or [])
-    made_from = run.begin(settings, workdir)
-    path = None if jax.process_index() else workdir / "rejects.jsonl"
+    first = jax.process_index() == 0  # of the processes of this run
+    path = workdir / "rejects.jsonl" if first else None
     try:
-        with cli.rejecting(path, CONSOLE) as rejects:
+        with contextlib.ExitStack() as stack:
+            if first:
+                stack.enter_context(lock.hold(workdir))
+            made_from = run.begin(settings, workdir)
+            rejects = stack.enter_context(cli.rejecting(path, CONSOLE))
             counts = run.train(settings, workdir, made_from, rejects)
             for name, count in sorted(counts.items()):
                 CONSOLE.print(f"{name}: {count:,}")

@@ -30,8 +30,8 @@ def main(
     system: Annotated[
         str | None,
         typer.Option(
-            help="insgenel-r or insgenel; the linker keeps it as its system "
-            "[as the linker has it]"
+            help="insgenel-r or insgenel; the linker keeps it as its system.",
+            show_default="as the linker has it",
         ),
     ] = None,
     redirects: Annotated[

@@ -15,6 +15,7 @@ PACKAGE = ROOT / "insgenel_jax"
 MAY_IMPORT = {
     "aside": "",
     "stopping": "",
+    "lock": "text",
     "artifact": "aside",
     "sharding": "",
     "tokenizer": "artifact",
@@ -44,6 +45,7 @@ ROOT_FILES = {
     "artifact",
     "aside",
     "stopping",
+    "lock",
     "sharding",
     "generator",
     "smaller",

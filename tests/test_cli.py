@@ -1,12 +1,14 @@
 """What the entry points share: errors in one line, paths and settings checked."""
 
 import contextlib
+import io
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import pytest
 import typer
 from rich.console import Console
@@ -32,6 +34,8 @@ def run(error: BaseException, *others):
 def test_compiled_programs_are_kept(tmp_path, monkeypatch):
     """In the user's cache folder, unless the user names another; none where none is."""
     name = "JAX_COMPILATION_CACHE_DIR"
+    used, least = jax.config.jax_compilation_cache_dir, 0.1
+    monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", str(least))
     monkeypatch.setenv(name, "mine")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     cli.keep_compiled()
@@ -40,6 +44,8 @@ def test_compiled_programs_are_kept(tmp_path, monkeypatch):
     cli.keep_compiled()
     assert Path(os.environ[name]).is_dir()
     assert Path(os.environ[name]).is_relative_to(tmp_path / "cache/insgenel_jax")
+    assert jax.config.jax_compilation_cache_dir == os.environ[name]  # loaded before
+    jax.config.update("jax_compilation_cache_dir", used)
     (tmp_path / "file").write_text("")
     monkeypatch.delenv(name)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
@@ -207,6 +213,24 @@ def test_outputs_are_apart_from_inputs_and_each_other(tmp_path, monkeypatch):
     ):
         with pytest.raises(InputError, match="expected an output apart from"):
             cli.check_apart(outputs, inputs)
+
+
+def test_progress_has_a_total_and_the_time_left():
+    """Where the size of the input is known, which that of a pipe is not."""
+    stream = io.StringIO()
+    console = Console(file=stream, force_terminal=True, width=100)
+    for total in (100, None):
+        with cli.show_progress(console, total) as progress:
+            assert [cli.count_document(progress, read) for read in (25, 75)] == [0, 1]
+            (task,) = progress.tasks
+            assert (task.total, task.completed) == (total, 75)
+            progress.refresh()
+        shown = stream.getvalue()
+        assert "2 documents" in shown
+        assert ("75 %" in shown and "left:" in shown) == (total is not None)
+        stream.seek(0)
+        stream.truncate()
+    assert cli.input_size("-") is None and cli.input_size("/dev/null") is None
 
 
 def test_settings():

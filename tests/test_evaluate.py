@@ -112,6 +112,23 @@ def test_a_linker_is_opened_with_its_options(files, monkeypatch):
     assert result.exit_code == 2 and "linker: expected a linker" in result.stderr
 
 
+def test_the_linker_gets_the_gold_spans(linker_path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = "Paris and Java and Mercury."
+    golds = (Mention(0, 5, "Paris"), Mention(10, 14, "Java"))
+    write_documents("gold.jsonl", [Document("1", text, None, golds)])
+    result = run(
+        *("--documents", "gold.jsonl", "--linker", linker_path, "--given"),
+        *("--set", "mention_bias=1000.0", "--json", "scores.json"),
+    )
+    assert result.exit_code == 0, (result.output, result.exception)
+    (row,) = json.loads(Path("scores.json").read_text())["results"]
+    assert row["system"] == "insgenel-r, gold spans"
+    assert row["detection"]["precision"] == row["detection"]["recall"] == 1
+    with pytest.raises(InputError, match="--given: expected a linker"):
+        evaluate.check_settings(None, ["prior"], [], True)
+
+
 def test_verify_notices_a_flipped_bit(files):
     content = bytearray(Path("kb/entities.arrow").read_bytes())
     content[-1] ^= 1

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import typer
+from rich.console import Console
 from typer.testing import CliRunner
 
 from insgenel_jax import artifact, index
@@ -169,3 +170,14 @@ def test_verify_finds_a_flipped_bit(linker_path, tmp_path, monkeypatch, part):
     result = run(*arguments)
     assert result.exit_code == 2 and not Path("index").exists()
     assert f"{part}: damaged" in result.stderr and "another sha256" in result.stderr
+
+
+def test_insgenel_is_the_default_where_the_retriever_finds_almost_nothing(capsys):
+    console = Console(width=300)
+    assert index._choose_system(0.4, {"top_k": 7}, console) == {"top_k": 7}
+    assert capsys.readouterr().out == ""
+    chosen = index._choose_system(0.01, {"top_k": 7}, console)
+    assert chosen == {"top_k": 7, "system": "insgenel"}
+    asked = {"system": "insgenel-r"}
+    assert index._choose_system(0.01, asked, console) == asked
+    assert "finds 1% of entities by their titles" in capsys.readouterr().out

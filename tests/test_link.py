@@ -35,9 +35,13 @@ def test_good_documents_are_written_and_bad_lines_rejected(linker_path):
     arguments = ("--input", "in.jsonl", "--output", "out.jsonl", "--show", "1")
     result = run("--linker", linker_path, *arguments)
     assert result.exit_code == 3, (result.output, result.exception)
-    assert json.loads(Path("out.jsonl").read_text())["id"] == "1"
+    assert json.loads(Path("out.jsonl").read_text())["id"] == 1
     assert json.loads(Path("out.jsonl.rejects.jsonl").read_text())["line"] == 2
     assert "1 documents, " in result.output and "Paris" in result.output
+    linked = Linker.from_pretrained(linker_path)
+    linked("Paris")
+    counted = "{mentions} candidate mentions, {decided} of them".format(**linked.stats)
+    assert counted in result.output
     assert "1 rejected, see out.jsonl.rejects.jsonl" in result.output
 
 
@@ -104,6 +108,7 @@ def test_formats_by_their_endings_and_by_their_names(linker_path):
         (["--input", "in.jsonl"], "expects --output"),
         (["--output", "out"], "expected a text"),
         (["Paris", "--show", "2", "--format", "text"], "--format, --show: no effect"),
+        (["Paris", "--given"], "--given: no effect"),
         (["Par\udcffis"], "text 0: a lone surrogate"),
         (["Paris", "--output", "no.bz2"], "no.bz2"),
     ],
@@ -112,6 +117,25 @@ def test_texts_and_options_that_do_not_go_together(linker_path, arguments, named
     result = run("--linker", linker_path, *arguments)
     assert result.exit_code == 2 and named in result.stderr
     assert list(Path().iterdir()) == [Path("in.jsonl")]
+
+
+def test_given_mentions_are_linked(linker_path):
+    """Those of each document and no others; what else its line says comes back."""
+    mentions = [{"start": s, "end": e, "entity": "x"} for s, e in ((6, 10), (0, 5))]
+    record = {"id": 7, "text": "Paris Java Mercury", "mentions": mentions, "year": 1843}
+    Path("in.jsonl").write_text(json.dumps(record))
+    arguments = ("--linker", linker_path, "--input", "in.jsonl", "--output", "-")
+    result = run(*arguments, "--given", "--set", "mention_bias=1000.0")
+    assert result.exit_code == 0, (result.output, result.exception)
+    row = json.loads(result.stdout)
+    assert (row["id"], row["text"], row["year"]) == (7, record["text"], 1843)
+    spans = [(0, 5), (6, 10)]
+    linker = Linker.from_pretrained(linker_path, mention_bias=1000.0)
+    linked = linker(record["text"], spans)
+    assert [(m["start"], m["end"]) for m in row["mentions"]] == spans
+    assert [m["entity"] for m in row["mentions"]] == [m.entity for m in linked.mentions]
+    assert run(*arguments, "--set", "titles=all").exit_code == 2  # needs --given
+    assert run(*arguments, "--set", "titles=all", "--given").exit_code == 0
 
 
 def test_the_rejects_file_of_an_output():

@@ -1,10 +1,13 @@
 """The console script: every entry point as a subcommand; help and version at once."""
 
+import importlib
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from insgenel_jax import __main__, __version__
@@ -35,6 +38,42 @@ def test_a_command_has_the_options_of_its_module(command):
     option = {"prepare": "wikipedia", "train": "--workdir", "index": "--retriever"}
     option |= {"study": "surface-forms", "base": "--dtype", "set": "KEY=VALUE"}
     assert option.get(command, "--linker") in shown.output
+
+
+SUBCOMMANDS = [(name,) for name in COMMANDS if name not in ("prepare", "study")]
+SUBCOMMANDS += [("prepare", name) for name in ("wikipedia", "entities", "subset")]
+SUBCOMMANDS += [("study", name) for name in ("surface-forms", "given-mentions")]
+
+
+@pytest.mark.parametrize("command", SUBCOMMANDS, ids=" ".join)
+def test_help_shows_all_of_each_hint(command):
+    """Also what stands in brackets, which rich would take for markup."""
+    module = importlib.import_module(f"insgenel_jax.{command[0]}")
+    app = getattr(module, "app", None)
+    if app is None:
+        app = typer.Typer(add_completion=False)
+        app.command()(module.main)
+    group = typer.main.get_command(app)
+    found = group.commands[command[1]] if len(command) > 1 else group
+    runner = CliRunner(env={"COLUMNS": "400"})
+    shown = runner.invoke(__main__.app, [*command, "--help"]).output
+    words = re.sub(r"[^\w\[\]]", "", shown)
+    for option in found.params:
+        hint = re.sub(r"[^\w\[\]]", "", getattr(option, "help", None) or "")
+        assert hint in words, option.name
+        told = getattr(option, "show_default", None)
+        assert not isinstance(told, str) or re.sub(r"\W", "", told) in words
+
+
+@pytest.mark.parametrize(
+    ("command", "name"),
+    [("link", "min_link_probability"), ("train", "data.golds"), ("ask", "bad_cases")],
+)
+def test_the_settings_are_listed_with_their_meaning(command, name):
+    shown = run(command, "--set", "help")
+    assert shown.exit_code == 0, (shown.output, shown.exception)
+    assert name in shown.output and "meaning" in shown.output
+    assert "--set help" in run(command, "--help").output
 
 
 def test_a_command_decides_the_exit_status(tmp_path, monkeypatch):

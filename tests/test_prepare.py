@@ -1,6 +1,7 @@
 """The commands of `prepare`: what they write, what they refuse, their exit status."""
 
 import json
+import os
 import re
 import zipfile
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from insgenel_jax import artifact, tokenizer
+from insgenel_jax import artifact, lock, tokenizer
 from insgenel_jax.kb import KnowledgeBase
 from insgenel_jax.kb.build.training_documents import read_training_documents
 from insgenel_jax.prepare import app
@@ -62,6 +63,39 @@ def test_entities(tmp_path):
     (reject,) = map(json.loads, lines)
     assert reject["line"] == 2
     assert "rejected: empty name" in done.output
+
+
+def test_two_processes_do_not_write_to_one_folder(tmp_path):
+    source, out = tmp_path / "list.jsonl", tmp_path / "out"
+    source.write_text('{"title": "Ada"}\n')
+    with lock.hold(out):
+        done = run("entities", "--input", source, "--out", out)
+        assert done.exit_code == 2 and f"{out}: " in done.stderr
+        assert f"in use by process {os.getpid()}" in done.stderr
+        assert not (out / "kb").exists()
+    assert run("entities", "--input", source, "--out", out).exit_code == 0
+    assert [path.name for path in out.iterdir()] == ["kb"]
+
+
+def test_documents(tmp_path):
+    """With tokenizers where they are asked for; a bad line shows in the exit status."""
+    (tmp_path / "list.jsonl").write_text('{"title": "Ada"}\n')
+    done = run("entities", "--input", tmp_path / "list.jsonl", "--out", tmp_path)
+    assert done.exit_code == 0, done.output
+    mention = {"start": 0, "end": 3, "entity": "ada"}
+    line = json.dumps({"id": 1, "text": "Ada.", "mentions": [mention]})
+    source = tmp_path / "own.jsonl"
+    source.write_text(f"{line}\n{{\n")
+    arguments = ("documents", "--input", source, "--kb", tmp_path / "kb")
+    done = run(*arguments, "--out", tmp_path / "a", "--vocabulary", 300)
+    assert done.exit_code == 3, (done.output, done.exception)
+    (document,) = read_training_documents(tmp_path / "a" / "train")
+    assert (document.id, document.mentions[0].entity) == ("1", "Ada")
+    assert tokenizer.load_tokenizer(tmp_path / "a/tokenizers/generator").size >= 256
+    source.write_text(line.replace("ada", "Bo"))
+    done = run(*arguments, "--out", tmp_path / "b")
+    assert done.exit_code == 2 and f"{source}: expected documents" in done.stderr
+    assert not (tmp_path / "b").exists()
 
 
 @pytest.mark.parametrize(("title", "status"), [("Ada", 0), ("", 3)])

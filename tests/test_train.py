@@ -73,8 +73,12 @@ def test_the_generator_command_writes_a_model_directory(prepared, tmp_path):
     # the same command again changes nothing; another config is refused
     train.main(config, tmp_path / "w", values)
     assert artifact.identity(tmp_path / "w" / "model") == manifest.identity
+    train.main(config, tmp_path / "w", [*values, "loop.steps=3"])
+    lines = (tmp_path / "w" / "metrics.jsonl").read_text().splitlines()
+    assert json.loads(lines[-1])["step"] == 3
+    assert artifact.identity(tmp_path / "w" / "model") != manifest.identity
     with pytest.raises(SystemExit) as stopped:
-        train.main(config, tmp_path / "w", [*values, "loop.steps=3"])
+        train.main(config, tmp_path / "w", values)
     assert stopped.value.code == 2
 
 

@@ -46,9 +46,10 @@ class Weights:
     a mention (CandidateMention.link_log_odds), OPEN gets link_weight * max s over the
     mentions that start there, and a token that lengthens a mention gets link_weight *
     (max s over the longer mentions - s of the mention that could be closed).
-    prior_weight, retriever_weight: exponents of p(entity | surface form) and of the
-    retriever's softmax in the mass of title edges. rest_of_span: whether decisions go
-    on after a link, in the rest of its decision span (*release*: no).
+    prior_weight: exponent of p(entity | surface form) in the mass of title edges.
+    retriever_weight: exponent of the retriever's softmax in that mass. rest_of_span:
+    whether decisions go on after a link, in the rest of its decision span (*release*:
+    no).
 
     With greedy selection, a mention_bias, a length_bias and a prior_weight that are
     large make the links those of the lookup baseline: the leftmost longest mentions,

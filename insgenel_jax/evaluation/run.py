@@ -10,7 +10,7 @@ from typing import Any
 import insgenel_jax
 from insgenel_jax.evaluation import losses, scoring, tuning
 from insgenel_jax.kb.knowledge_base import KnowledgeBase
-from insgenel_jax.text.document import Document
+from insgenel_jax.text.document import Document, Mention
 
 PRIOR = "prior"
 
@@ -19,7 +19,8 @@ PRIOR = "prior"
 class System:
     """Something that links documents.
 
-    link: documents without mentions in, the same documents with its mentions out.
+    link: documents without mentions in, the same documents with its mentions out; where
+    it is `given` the gold mentions, their spans come in, without entities.
     candidates: for each document, the entities it may choose from, by span. calls: the
     number of generator calls it has made so far. settings: what it runs with, for the
     record.
@@ -32,6 +33,7 @@ class System:
     )
     calls: Callable[[], int] | None = None
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    given: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,21 +147,31 @@ def run(
     )
 
 
-def linker_system(linker: insgenel_jax.Linker, name: str | None = None) -> System:
-    """A linker as a system; its name is that of the linker's system, unless given."""
+def linker_system(
+    linker: insgenel_jax.Linker, name: str | None = None, *, given: bool = False
+) -> System:
+    """A linker as a system; its name is that of the linker's system, unless given.
+
+    given: it links the gold mentions, whose entities alone are then to be found.
+    """
 
     def list_candidates(documents: Sequence[Document]) -> list[losses.Candidates]:
         return [
             {(m.start, m.end): frozenset(m.entities.tolist()) for m in mentions}
-            for mentions in linker.candidates(documents)
+            for mentions in linker.candidates(documents, given=given)
         ]
 
+    def link_given(documents: Sequence[Document]) -> list[Document]:
+        return list(linker.stream(documents, max(len(documents), 1), given=True))
+
+    name = name or linker.settings.system
     return System(
-        name or linker.settings.system,
-        linker,
+        f"{name}, gold spans" if given else name,
+        link_given if given else linker,
         list_candidates,
         lambda: linker.stats["calls"],
         dataclasses.asdict(linker.settings),
+        given,
     )
 
 
@@ -181,8 +193,16 @@ def prior_system(
 def _link(
     system: System, golds: Sequence[Document], *, want_candidates: bool
 ) -> _Linked:
-    """Link the documents without their labels."""
-    bare = [dataclasses.replace(document, mentions=()) for document in golds]
+    """Link the documents without their labels, or with the spans of these alone."""
+    bare = [
+        dataclasses.replace(
+            document,
+            mentions=tuple(
+                Mention(m.start, m.end, None) for m in document.mentions if system.given
+            ),
+        )
+        for document in golds
+    ]
     calls_before = system.calls() if system.calls else 0
     began = time.perf_counter()
     documents = system.link(bare)

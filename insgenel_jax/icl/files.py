@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import collections
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from insgenel_jax.icl.linker import IclLinker
+from insgenel_jax.linker.files import note_places, show
 from insgenel_jax.text.document import Document
 from insgenel_jax.text.formats.documents import (
     FormatName,
     read_documents,
     write_documents,
 )
+from insgenel_jax.text.formats.lines import Place
 from insgenel_jax.text.formats.rejects import Rejects
 
 
@@ -22,7 +25,7 @@ def link_file(
     rejects: Rejects,
     *,
     format: FormatName | None = None,
-    watch: Callable[[Document], None] | None = None,
+    watch: Callable[[Document, int], None] | None = None,
 ) -> int:
     """Link every document of a file, in order, into another file; their number.
 
@@ -32,14 +35,13 @@ def link_file(
     the linker has a cache. Raises EndpointError where the endpoint refuses all.
     """
 
-    def linked() -> Iterator[Document]:
-        for document in linker.stream(read_documents(input, rejects, format=format)):
-            if watch is not None:
-                watch(document)
-            yield document
-
+    place, places = Place(), collections.deque[int]()
+    read = read_documents(input, rejects, format=format, place=place)
+    linked = linker.stream(note_places(read, place, places))
+    if watch is not None:
+        linked = show(linked, watch, places)
     reported = len(linker.unanswered)
-    count = write_documents(output, linked())
+    count = write_documents(output, linked)
     for identifier, reason in linker.unanswered[reported:]:
         rejects.add(str(input), None, f"no answer: {reason}", identifier)
     return count

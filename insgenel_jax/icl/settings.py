@@ -16,7 +16,9 @@ class IclSettings:
 
     prompt_tokens: the most tokens of a prompt (*paper*: about 3,000). part_tokens: the
     most tokens of the text in it. A longer text is asked about in parts of whole
-    sentences, so that the lines for a part fit in `max_new_tokens` (*paper*: 300).
+    sentences. max_new_tokens: the most tokens of an answer, which the lines for a part
+    have to fit in (*paper*: 300).
+
     Without the model's own tokenizer, a token is reckoned as three bytes of UTF-8,
     which is more tokens than most texts have.
     """

@@ -1,18 +1,26 @@
 """Titles and surface forms in; the keys under which they are compared and stored out.
 
 A surface form is folded (normalised and lowercased) one character for one, so that
-offsets in the folded text are offsets in the text. A title keeps its letter case. Only
-the case of its first letter is not significant, as in Wikipedia.
+offsets in the folded text are offsets in the text. Where letters and their marks are
+composed (NFC), a map leads back to the text's own offsets. A title keeps its letter
+case. Only the case of its first letter is not significant, as in Wikipedia.
 """
 
 from __future__ import annotations
 
+import array
 import functools
+import unicodedata
+from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import UInt32
+import regex
+from jaxtyping import Int32, UInt32
 
 from insgenel_jax.text.document import normalise
+
+# Runs of ASCII and grapheme clusters: no character composes with one of another part.
+_PART = regex.compile(r"[ -~]+(?=[ -~]|$)|\X")
 
 
 def fold(text: str) -> str:
@@ -27,8 +35,8 @@ def fold(text: str) -> str:
 
 
 def form_key(surface: str) -> str:
-    """The key of a surface form: folded, without spaces at its ends."""
-    return fold(surface).strip()
+    """The key of a surface form: composed (NFC), folded, without spaces at its ends."""
+    return fold(unicodedata.normalize("NFC", surface)).strip()
 
 
 def title_key(title: str) -> str:
@@ -92,3 +100,33 @@ def _fold_table() -> UInt32[np.ndarray, " N"]:
     table = code_points(lower).copy()
     table[0x03A3] = 0x03C3
     return table
+
+
+class Composed(NamedTuple):
+    """A text in NFC, and where each of its N characters lies in the text it is of."""
+
+    text: str
+    starts: Int32[np.ndarray, " N"]
+    ends: Int32[np.ndarray, " N"]
+
+
+def compose(text: str) -> Composed | None:
+    """A text in NFC; None where it is in NFC already.
+
+    "e" with a mark becomes one letter, for example. A lone surrogate stays.
+    """
+    if text.isascii() or unicodedata.is_normalized("NFC", text):
+        return None
+    pieces: list[str] = []
+    starts, ends = array.array("i"), array.array("i")
+    for match in _PART.finditer(text):
+        start, end = match.span()
+        piece = unicodedata.normalize("NFC", match[0])
+        if piece == match[0]:
+            starts.extend(range(start, end))
+            ends.extend(range(start + 1, end + 1))
+        else:
+            starts.extend([start] * len(piece))
+            ends.extend([end] * len(piece))
+        pieces.append(piece)
+    return Composed("".join(pieces), *(np.array(c, np.int32) for c in (starts, ends)))

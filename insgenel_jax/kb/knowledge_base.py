@@ -11,6 +11,7 @@ import dataclasses
 import json
 import os
 import tokenize
+import unicodedata
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
@@ -21,7 +22,7 @@ import pyarrow as pa
 from jaxtyping import Float32, Float64, Int, Int32
 
 from insgenel_jax import artifact
-from insgenel_jax.kb.folding import form_key, title_variants
+from insgenel_jax.kb.folding import fold, form_key, title_variants
 from insgenel_jax.kb.matcher import Matcher, Matches, trie_id
 
 KIND = "knowledge-base"
@@ -215,8 +216,14 @@ class KnowledgeBase:
         return self._matcher.match(text)
 
     def form(self, surface: str) -> int | None:
-        """The number of a surface form, whatever its case; None if unknown."""
-        return trie_id(self._form_trie, form_key(surface))
+        """The number of a surface form, whatever its case; None if unknown.
+
+        It is looked up composed (NFC), and as it is, for older directories.
+        """
+        form = trie_id(self._form_trie, form_key(surface))
+        if form is None and not unicodedata.is_normalized("NFC", surface):
+            return trie_id(self._form_trie, fold(surface).strip())
+        return form
 
     def candidates(
         self, form: int

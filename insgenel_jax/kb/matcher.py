@@ -56,8 +56,23 @@ class Matcher:
         """Find every form in a text, whatever its case.
 
         A match starts where a word starts, or at punctuation that follows a space, an
-        opening bracket or nothing. It does not end inside a word.
+        opening bracket or nothing. It does not end inside a word. A text whose letters
+        and marks are apart (NFD) is also matched in NFC, as most forms are; the offsets
+        are its own.
         """
+        matches = self._match(text)
+        composed = folding.compose(text)
+        if composed is None:
+            return matches
+        more = self._match(composed.text)
+        starts, ends = composed.starts[more.starts], composed.ends[more.ends - 1]
+        columns = zip(matches, (starts, ends, more.forms), strict=True)
+        both = Matches(*(np.concatenate(pair) for pair in columns))
+        _, first = np.unique(np.stack(both[:2]), axis=1, return_index=True)
+        return Matches(*(column[first] for column in both))
+
+    def _match(self, text: str) -> Matches:
+        """`match`, of the text's characters as they are."""
         codes = folding.code_points(text)
         folded_codes = folding.fold_codes(codes)
         # The space at the end has every word followed by a character.

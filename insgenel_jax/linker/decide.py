@@ -63,8 +63,8 @@ class Parts:
     """The open parts of a linker, the settings to decide by, and what is counted.
 
     titles: on the device; None unless `settings` ask for all titles. known: see
-    `Linker`. left_out, stats: what is left out, and the generator's calls and tokens,
-    are added to them.
+    `Linker`. left_out, stats: what is left out, candidate mentions, and the generator's
+    calls and tokens are added to them.
     """
 
     generator: Generator
@@ -113,6 +113,7 @@ def find_chunks(
     mentions = find_mentions(
         parts.kb, parts.retriever, parts.index, texts, given, settings, known
     )
+    parts.stats["mentions"] += sum(found.count for found in mentions)
     keep_empty = settings.name_parts != "off" and given is None
     return make_chunks(
         parts.chunk_maker, texts, mentions, parts.left_out, keep_empty=keep_empty

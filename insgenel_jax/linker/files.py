@@ -17,6 +17,7 @@ from insgenel_jax.text.formats.documents import (
     read_documents,
     write_documents,
 )
+from insgenel_jax.text.formats.lines import Place
 from insgenel_jax.text.formats.rejects import Rejects
 
 
@@ -41,7 +42,8 @@ def link_file(
     *,
     format: FormatName | None = None,
     output_format: WrittenName | None = None,
-    watch: Callable[[Document], None] | None = None,
+    given: bool = False,
+    watch: Callable[[Document, int], None] | None = None,
     stop: StopRequests | None = None,
 ) -> Summary:
     """Link every document of a file, in order, into another file.
@@ -49,18 +51,21 @@ def link_file(
     input: in any format (see `read_documents` for `format`), also packed with gzip or
     bzip2; "-" is standard input. output: appears when it is complete; "-" is standard
     output; see `write_documents` for `output_format`. rejects: takes the lines that
-    cannot be read. watch: called with each linked document. stop: where it got a
-    signal, the group at hand is linked, and Stopped is raised; a file is then not
-    written. The documents are linked in groups, so that a file of any size fits in
-    memory. Raises FileNotFoundError for a missing input.
+    cannot be read. given: link the mentions that each document has. watch: called with
+    each linked document, and with the bytes of the input read up to it (0 for a pipe).
+    stop: where it got a signal, the group at hand is linked, and Stopped is raised; a
+    file is then not written. The documents are linked in groups, so that a file of any
+    size fits in memory. Raises FileNotFoundError for a missing input.
     """
     before = linker.stats.copy()
     began = time.perf_counter()
-    documents = read_documents(input, rejects, format=format)
+    place, places = Place(), collections.deque[int]()
+    read = read_documents(input, rejects, format=format, place=place)
     stop = stop or StopRequests()
-    linked = linker.stream(stop.inputs(documents))
+    documents = note_places(stop.inputs(read), place, places)
+    linked = linker.stream(documents, given=given)
     if watch is not None:
-        linked = _show(linked, watch)
+        linked = show(linked, watch, places)
     count = write_documents(output, stop.results(linked), format=output_format)
     seconds = time.perf_counter() - began
     stats = collections.Counter(linker.stats)
@@ -68,9 +73,21 @@ def link_file(
     return Summary(count, stats, seconds)
 
 
-def _show(
-    documents: Iterable[Document], watch: Callable[[Document], None]
+def note_places(
+    documents: Iterable[Document], place: Place, places: collections.deque[int]
 ) -> Iterator[Document]:
+    """The documents; `places` gets the bytes read up to each of them."""
     for document in documents:
-        watch(document)
+        places.append(place.bytes)
+        yield document
+
+
+def show(
+    documents: Iterable[Document],
+    watch: Callable[[Document, int], None],
+    places: collections.deque[int],
+) -> Iterator[Document]:
+    """The documents, each shown to `watch` with the next of `places`."""
+    for document in documents:
+        watch(document, places.popleft())
         yield document

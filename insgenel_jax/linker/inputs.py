@@ -6,6 +6,7 @@ import operator
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from insgenel_jax.linker.sections import TOGETHER
 from insgenel_jax.text.document import Document, check_text, document_from_json
 
 Span = tuple[int, int]
@@ -49,6 +50,28 @@ def as_document(kind: str, number: int, text: Text) -> Document:
         )
     check_text(own, f"{kind} {number}")
     return text if isinstance(text, Document) else Document(str(number), text)
+
+
+def take_group(documents: Iterator[Document], most: int) -> list[Document]:
+    """The next documents: `most`, or fewer where they are long."""
+    group: list[Document] = []
+    size = 0
+    while len(group) < most and size < TOGETHER:
+        document = next(documents, None)
+        if document is None:
+            break
+        group.append(document)
+        size += len(document.text)
+    return group
+
+
+def own_mentions(documents: Sequence[Document]) -> list[list[Span]]:
+    """The mentions that documents have, as given ones: each span once.
+
+    Raises ValueError that names the document and the mention at fault.
+    """
+    spans = [dict.fromkeys((m.start, m.end) for m in d.mentions) for d in documents]
+    return check_given(documents, spans)
 
 
 def check_given(documents: Sequence[Document], mentions: object) -> list[list[Span]]:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import collections
 import dataclasses
 import functools
-import itertools
 import math
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -38,9 +37,17 @@ from insgenel_jax.linker.decide import (
 )
 from insgenel_jax.linker.directory import BESIDE, VERSION, check_parts, open_retrieval
 from insgenel_jax.linker.features import ScoredLink
-from insgenel_jax.linker.inputs import Text, as_documents, check_given, each_document
+from insgenel_jax.linker.inputs import (
+    Text,
+    as_documents,
+    check_given,
+    each_document,
+    own_mentions,
+    take_group,
+)
 from insgenel_jax.linker.reasons import WordReason, explain_spans, explain_words
 from insgenel_jax.linker.scores import score_links
+from insgenel_jax.linker.sections import group_sections
 from insgenel_jax.linker.settings import (
     Settings,
     check_effect,
@@ -56,6 +63,7 @@ from insgenel_jax.linker.tuned import (
     settle,
     uncalibrated,
 )
+from insgenel_jax.linker.warm_up import make_texts
 from insgenel_jax.retrieval.index import Index
 from insgenel_jax.retrieval.retriever import Retriever
 from insgenel_jax.text.document import Document, Mention
@@ -65,18 +73,28 @@ Span = tuple[int, int]
 # A decision with a smaller margin may come out differently on other hardware or in
 # another batch, where rounding differs.
 TIE = 1e-4
+FORKED = (
+    "this linker was opened in process {}, of which this one is a fork: JAX's threads "
+    "are not in it, and linking would wait for them for ever. Open the linker in each "
+    'process, and start processes with multiprocessing.get_context("spawn")'
+)
 
 
 class Linker:
     """Links texts against a knowledge base. `Linker.from_pretrained` opens one.
 
+    A text of more than `sections.LONGEST` characters is linked in sections, as if each
+    were a document. Where a linker is used in a fork of the process that opened it,
+    RuntimeError is raised.
+
     `stats` counts, since the linker was opened: documents, chunks, calls of the
     generator, tokens run in them, links, and chunks with a decision too close to call
-    ("ties"); candidate mentions lost because they start or end inside a token
-    ("dropped") or because a chunk has no room for them ("cut"); chunks whose beams all
-    ended in dead ends ("dead"); entities left out because the tokenizer has no tokens
-    for their titles ("untokenised") or because no chunk holds the title after some
-    mention ("overlong").
+    ("ties"); candidate mentions found or given ("mentions"), and those of them with an
+    entity that the generator could choose ("decided"); candidate mentions lost because
+    they start or end inside a token ("dropped") or because a chunk has no room for them
+    ("cut"); chunks whose beams all ended in dead ends ("dead"); entities left out
+    because the tokenizer has no tokens for their titles ("untokenised") or because no
+    chunk holds the title after some mention ("overlong").
 
     `known`: where it is a `decide.Known`, a chunk that was decoded before is not
     decoded again, nor a text searched again, nor by a linker that `with_settings`
@@ -111,6 +129,7 @@ class Linker:
         self.title_tokens = TitleTokens(kb, generator.tokenizer)
         self.stats: collections.Counter[str] = collections.Counter()
         self._left_out = LeftOut()
+        self._process = os.getpid()
 
     @classmethod
     def from_pretrained(
@@ -185,6 +204,7 @@ class Linker:
             self.calibration,
         )
         other.known = self.known
+        other._process = self._process
         other.title_tokens = dataclasses.replace(self.title_tokens, untokenised=set())
         return other
 
@@ -222,19 +242,47 @@ class Linker:
         given = None if mentions is None else check_given(documents, mentions)
         return self._link(documents, given)
 
-    def stream(self, documents: Iterable[Text], group: int = 256) -> Iterator[Document]:
-        """Link documents as they come, `group` at a time, in order.
+    def __repr__(self) -> str:
+        settings, config = self.settings, self.generator.config
+        weights = sum(leaf.size for leaf in jax.tree.leaves(self.generator.params))
+        return (
+            f"<Linker {settings.system}: {len(self.kb):,} entities, a generator of "
+            f"{weights:,} parameters ({config.family}, {settings.dtype}), decoder "
+            f"{settings.decoder_name}>"
+        )
 
+    def warm_up(self, texts: Sequence[Text] | None = None) -> None:
+        """Compile what linking needs, before the first text comes.
+
+        A program is compiled for each length of texts, and for few and many of them.
+        texts: like those to come; by default they are made of titles of the knowledge
+        base, from short ones to such as fill a chunk. Counts nothing in `stats`.
+        """
+        before, left_out = self.stats.copy(), self._left_out
+        self._left_out = LeftOut()
+        for text in make_texts(self) if texts is None else texts:
+            for count in {1, self.settings.batch}:
+                self([text] * count)
+        self.stats, self._left_out = before, left_out
+
+    def stream(
+        self, documents: Iterable[Text], group: int = 256, *, given: bool = False
+    ) -> Iterator[Document]:
+        """Link documents as they come, `group` at a time or fewer long ones, in order.
+
+        given: link the mentions that each document has, in place of the dictionary's.
         Raises TypeError and ValueError that name the document at fault by its number,
         and at once where `documents` is a single one or `group` is below 1.
         """
         if group < 1:
             raise ValueError(f"group: expected at least 1, found {group}")
-        return self._stream(each_document("document", documents), group)
+        return self._stream(each_document("document", documents), group, given)
 
-    def _stream(self, checked: Iterator[Document], group: int) -> Iterator[Document]:
-        while batch := list(itertools.islice(checked, group)):
-            yield from self._link(batch, None)
+    def _stream(
+        self, checked: Iterator[Document], group: int, given: bool
+    ) -> Iterator[Document]:
+        while batch := take_group(checked, group):
+            yield from self._link(batch, own_mentions(batch) if given else None)
 
     @overload
     def score(  # type: ignore[overload-overlap]
@@ -285,8 +333,9 @@ class Linker:
                 'vocabulary_scores: the setting titles = "all" takes the step decoder '
                 'for given mentions, which has none; set titles = "candidates"'
             )
-        decided = self._decide(documents, given, settings, vocabulary_scores)
-        scored = self._score(documents, decided, unlinked=True)
+        scored = self._scored(
+            documents, given, settings, unlinked=True, vocabulary=vocabulary_scores
+        )
         for links in scored:
             links.sort(key=lambda link: (link.mention.start, link.mention.end))
         return scored
@@ -308,10 +357,16 @@ class Linker:
         spans = explain_spans(self.kb, whole, settings, decided, stages, links)
         return explain_words(whole, spans)
 
-    def candidates(self, documents: Sequence[Document]) -> list[list[CandidateMention]]:
-        """The candidate mentions of each document, in its characters."""
+    def candidates(
+        self, documents: Sequence[Document], *, given: bool = False
+    ) -> list[list[CandidateMention]]:
+        """The candidate mentions of each document, in its characters.
+
+        given: of the mentions that it has, in place of the dictionary's.
+        """
         candidates: list[list[CandidateMention]] = [[] for _ in documents]
-        for chunk in self.chunks(documents):
+        spans = own_mentions(documents) if given else None
+        for chunk in self.chunks(documents, spans):
             for _, _, inside in chunk.chunk.table.mentions:
                 start, end = inside.start + chunk.start, inside.end + chunk.start
                 candidates[chunk.document].append(
@@ -325,7 +380,11 @@ class Linker:
         mentions: Sequence[Sequence[Span]] | None = None,
     ) -> list[DocumentChunk]:
         """The chunks that linking documents would decode. mentions: given ones."""
-        parts = dataclasses.replace(self._parts(self.settings), left_out=LeftOut())
+        parts = dataclasses.replace(
+            self._parts(self.settings),
+            left_out=LeftOut(),
+            stats=collections.Counter(),
+        )
         return find_chunks(parts, documents, mentions)
 
     def decode(self, chunks: Sequence[DocumentChunk]) -> list[DecodedPath]:
@@ -355,9 +414,15 @@ class Linker:
         settings = self.settings
         if given is None:  # then every candidate mention has candidates
             settings = dataclasses.replace(settings, titles="candidates")
-        decided = self._decide(documents, given, settings)
+        unlinked = settings.consider_unlinked
+        scored = self._scored(documents, given, settings, unlinked)
         linked = []
-        for number, mentions in enumerate(self._collect(documents, decided)):
+        for number, links in enumerate(scored):
+            mentions = [
+                link.mention
+                for link in links
+                if (link.mention.score or 0.0) >= settings.threshold
+            ]
             self.stats["links"] += len(mentions)
             if given is not None:
                 by_span = {(m.start, m.end): m for m in mentions}
@@ -386,22 +451,36 @@ class Linker:
             stats=self.stats,
         )
 
-    def _decide(
+    def _scored(
         self,
         documents: Sequence[Document],
         given: list[list[Span]] | None,
         settings: Settings,
+        unlinked: bool,
         vocabulary: bool = False,
-    ) -> list[Decided]:
-        """The chunks of documents, and what was decided for them; all is counted."""
-        decided = decide(self._parts(settings), documents, given, vocabulary)
-        self._count(len(documents), decided)
-        return decided
+    ) -> list[list[ScoredLink]]:
+        """The links of each document, with their scores; all is counted.
 
-    def _count(self, documents: int, decided: list[Decided]) -> None:
+        unlinked, vocabulary: give those passed over too, and vocabulary scores.
+        """
+        if os.getpid() != self._process:
+            raise RuntimeError(FORKED.format(self._process))
+        scored: list[list[ScoredLink]] = [[] for _ in documents]
+        for group in group_sections(documents, given):
+            texts = [section.document for section in group]
+            spans = None if given is None else [section.given for section in group]
+            decided = decide(self._parts(settings), texts, spans, vocabulary)
+            self._count(decided)
+            links = self._score(texts, decided, unlinked)
+            for section, found in zip(group, links, strict=True):
+                scored[section.number] += section.place(found)
+        self.stats["documents"] += len(documents)
+        return scored
+
+    def _count(self, decided: list[Decided]) -> None:
         stats = self.stats
-        stats["documents"] += documents
         for chunk, path in decided:
+            stats["decided"] += len(chunk.chunk.table.mentions)
             stats["chunks"] += bool(chunk.chunk.table.mentions)
             stats["dropped"] += chunk.chunk.table.dropped
             stats["ties"] += path.margin < TIE
@@ -409,20 +488,6 @@ class Linker:
         stats["cut"] = self._left_out.cut
         stats["overlong"] = len(self._left_out.overlong)
         stats["untokenised"] = len(self.title_tokens.untokenised)
-
-    def _collect(
-        self, documents: Sequence[Document], decided: list[Decided]
-    ) -> list[list[Mention]]:
-        """The mentions of each document whose score reaches the threshold."""
-        unlinked = self.settings.consider_unlinked
-        return [
-            [
-                link.mention
-                for link in links
-                if (link.mention.score or 0.0) >= self.settings.threshold
-            ]
-            for links in self._score(documents, decided, unlinked)
-        ]
 
     def _score(
         self, documents: Sequence[Document], decided: list[Decided], unlinked: bool

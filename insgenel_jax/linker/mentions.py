@@ -36,6 +36,7 @@ class DocumentMentions:
     (INSGENEL). index: of all entities, which scores the candidates of "rank". scope,
     retrieval, max_candidates: see linker.settings. any_title: whether a given mention
     may take any title of the knowledge base where none of its entities is allowed.
+    count: of the spans that were found or given, with those that have no candidates.
     """
 
     candidates: list[CandidateMention]
@@ -45,6 +46,7 @@ class DocumentMentions:
     retrieval: str = "limit"
     max_candidates: int | None = None
     any_title: bool = False
+    count: int = 0
 
     def allowed_in(
         self, chunk: Span, candidates: Sequence[CandidateMention]
@@ -141,6 +143,7 @@ def find_mentions(
             settings.retrieval,
             settings.max_candidates,
             any_title,
+            len(found),
         )
         for found, windows in zip(spans, retrieved, strict=True)
     ]

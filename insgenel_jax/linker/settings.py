@@ -11,13 +11,15 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
+
 from insgenel_jax import artifact
 from insgenel_jax.decoding import beam, speculative, step, tree
 from insgenel_jax.decoding.options import OPENINGS
 from insgenel_jax.decoding.table import LARGEST_BIAS, Weights
 from insgenel_jax.kb.occurrences import CAPITALISED_RUNS, CASES, NAME_PARTS
 from insgenel_jax.models.config import DTYPES
-from insgenel_jax.models.fields import expected_type
+from insgenel_jax.models.fields import expected_type, meanings
 
 DECODERS: dict[str, ModuleType] = {
     "tree": tree,
@@ -55,29 +57,33 @@ class Settings:
     most entities of a mention, those of highest prior; None is no limit. "limit" counts
     only those retrieved; "rank" allows those retrieved beyond the limit too.
 
-    case, min_link_probability, capitalised_run: filters of candidate mentions, see
-    kb.occurrences.passes. name_parts: once a name is linked (whatever its score), its
-    unambiguous words mean its entity in the rest of the document, where no candidate
-    mention stands ("new") or also where one does ("override"), see
-    kb.occurrences.find_name_parts. mention_bias, length_bias, link_weight,
-    prior_weight, retriever_weight, rest_of_span: see decoding.table.Weights.
+    case: with "capitalised", what begins in lower case is no candidate mention.
+    min_link_probability: what is linked in a smaller share of the documents that it
+    occurs in is none. capitalised_run: with "whole", what lies inside a longer run of
+    capitalised words is none; for all three see kb.occurrences.passes. name_parts: once
+    a name is linked (whatever its score), its unambiguous words mean its entity in the
+    rest of the document, where no candidate mention stands ("new") or also where one
+    does ("override"), see kb.occurrences.find_name_parts. mention_bias, length_bias,
+    link_weight, prior_weight, retriever_weight, rest_of_span: see
+    decoding.table.Weights, which `explain_settings` quotes.
 
     titles: with "all" a given mention that has no candidates may take any title of the
     knowledge base (this needs the `step` decoder); with "candidates" it stays NIL.
 
     decoder: "tree", "speculative" and "step" give the same answer, and "auto" takes the
-    fastest of them; "beam" is beam search over whole targets with `beams` beams
-    (openings: see decoding.whole_target). selection: "greedy" or "marginal", see
-    decoding.selection; "marginal" needs the tree decoder. threshold: a link whose score
-    (calibrated where the linker has a calibrator) is below this is left out,
-    at the very end. consider_unlinked: the best link that each block passed over is a
-    result too, so that the threshold can move both ways (this needs the tree decoder).
+    fastest of them; "beam" is beam search over whole targets. beams: how many beam
+    search keeps. openings: how beam search begins titles, see decoding.whole_target.
+    selection: "greedy" or "marginal", see decoding.selection; "marginal" needs the tree
+    decoder. threshold: a link whose score (calibrated where the linker has a
+    calibrator) is below this is left out, at the very end; from 0 to 1.
+    consider_unlinked: the best link that each block passed over is a result too, so
+    that the threshold can move both ways (this needs the tree decoder).
     other_candidates: the most other candidates that a mention comes with, the most
     probable ones, each with its probability; with them comes the probability that the
     mention is none (this needs the tree decoder). 0 gives neither.
 
     chunk_tokens: source tokens of a chunk; None takes what the generator was trained
-    with. batch: chunks that are decoded together; batch_tokens: the most slots of the
+    with. batch: chunks that are decoded together. batch_tokens: the most slots of the
     KV cache that they may take together. dtype: what the generator computes in and
     keeps its weights and its KV cache in.
     """
@@ -114,6 +120,9 @@ class Settings:
         hints = typing.get_type_hints(type(self))
         for name, hint in hints.items():
             value = getattr(self, name)
+            if isinstance(value, np.generic):  # a number of NumPy's is a number
+                value = value.item()
+                object.__setattr__(self, name, value)
             if expected := expected_type(value, hint):
                 raise ValueError(f"{name}: expected {expected}, found {value!r}")
             if name in CHOICES and value not in CHOICES[name]:
@@ -133,6 +142,11 @@ class Settings:
                     f"{name}: expected at most {LARGEST_BIAS:,.0f} either way, found "
                     f"{value}"
                 )
+        if self.threshold > 1:
+            raise ValueError(
+                f"threshold: expected at most 1, found {self.threshold}: no score is "
+                "higher, and nothing would be linked"
+            )
         self._check_decoder()
 
     def _check_decoder(self) -> None:
@@ -239,6 +253,12 @@ PRESETS: dict[str, dict[str, Any]] = {
         "decoder": "auto",
     }
 }
+
+
+def explain_settings() -> dict[str, str]:
+    """Setting -> its meaning, for users of the command line."""
+    of_weights = meanings(Weights)
+    return {n: of_weights.get(n, told) for n, told in meanings(Settings).items()}
 
 
 def make_settings(record: Mapping[str, Any], path: str | os.PathLike) -> Settings:

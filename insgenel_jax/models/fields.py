@@ -1,8 +1,11 @@
-"""A value against the type hint of a dataclass field."""
+"""A field of a dataclass: a value against its type hint, its meaning in words."""
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 import math
+import re
 import types
 import typing
 from typing import Any
@@ -26,3 +29,23 @@ def expected_type(value: Any, hint: Any) -> str | None:
         "None" if kind is types.NoneType else getattr(kind, "__name__", str(kind))
         for kind in allowed
     )
+
+
+def meanings(cls: type) -> dict[str, str]:
+    """Field -> what the docstring of a dataclass says of it, in one line.
+
+    The docstring says it after the field's name and a colon, or after the names of
+    several fields; a remark in parentheses may stand before the colon.
+    """
+    names = "|".join(field.name for field in dataclasses.fields(cls))
+    head = re.compile(rf"(?<!\S)((?:{names})(?:,\s(?:{names}))*)((?:\s\([^)]*\))?):\s")
+    text = inspect.cleandoc(cls.__doc__ or "")
+    found = list(head.finditer(text))
+    told = {}
+    for match, after in zip(found, [*found[1:], None], strict=True):
+        end = len(text) if after is None else after.start()
+        # a paragraph without a name at its beginning is about no field
+        meaning = text[match.end() : end].split("\n\n")[0]
+        meaning = " ".join(f"{match[2]} {meaning}".split())
+        told.update(dict.fromkeys(re.split(r",\s", match[1]), meaning))
+    return told

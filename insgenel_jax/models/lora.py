@@ -38,8 +38,10 @@ class Lora:
     """Which projections get additions, and of what rank.
 
     The defaults are those of the code that the paper's authors published (*release*).
-    dropout: applied to the input of A alone, and wherever a dropout key is given, that
-    is in training, whatever the rest of the model drops.
+    rank: of the two matrices of an addition. alpha: an addition is multiplied by alpha
+    / rank. targets: the projections, query, key, value and others. dropout: applied to
+    the input of A alone, and wherever a dropout key is given, that is in training,
+    whatever the rest of the model drops.
 
     Raises ValueError that names every setting that is wrong.
     """

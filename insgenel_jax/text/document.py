@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 import regex
@@ -15,6 +16,9 @@ import regex
 # A word: a run of letters, digits and combining marks. Every other character that is
 # not a space is punctuation. Word boundaries and the cuts of a target rest on this.
 WORD = regex.compile(r"[\p{L}\p{M}\p{N}]+")
+
+FIELDS = ("id", "text", "title", "mentions")  # of a document in JSON
+DEEPEST = 100  # levels of objects and lists within any other field
 
 _NORMALISE = str.maketrans(
     {
@@ -56,12 +60,19 @@ class Mention:
 
 @dataclasses.dataclass(frozen=True)
 class Document:
-    """A text with an id and its mentions."""
+    """A text with an id and its mentions.
+
+    extra: the fields of its JSON that we have no use for; they go back to JSON as they
+    came. numbered: whether the id is an integer in JSON. Documents that differ in
+    these alone are equal.
+    """
 
     id: str
     text: str
     title: str | None = None
     mentions: tuple[Mention, ...] = ()
+    extra: Mapping[str, Any] = dataclasses.field(default_factory=dict, compare=False)
+    numbered: bool = dataclasses.field(default=False, compare=False)
 
 
 def normalise(text: str) -> str:
@@ -79,11 +90,14 @@ def document_to_json(document: Document) -> dict[str, Any]:
     Optional fields without a value are left out. A mention always has its `entity`,
     since null means NIL there.
     """
-    record: dict[str, Any] = {"id": document.id, "text": document.text}
+    identifier: str | int = document.id
+    if document.numbered and document.id.removeprefix("-").isdecimal():
+        identifier = int(document.id)
+    record: dict[str, Any] = {"id": identifier, "text": document.text}
     if document.title is not None:
         record["title"] = document.title
     record["mentions"] = [_mention_to_json(mention) for mention in document.mentions]
-    return record
+    return record | document.extra
 
 
 def document_from_json(record: Any) -> Document:
@@ -93,7 +107,8 @@ def document_from_json(record: Any) -> Document:
     """
     check(isinstance(record, dict), "document", "an object", record)
     identifier, text = record.get("id"), record.get("text")
-    if type(identifier) is int:
+    numbered = type(identifier) is int
+    if numbered:
         identifier = str(identifier)
     check_string(identifier, "id")
     check_string(text, "text")
@@ -103,6 +118,8 @@ def document_from_json(record: Any) -> Document:
     mentions = record.get("mentions")
     mentions = [] if mentions is None else mentions
     check(isinstance(mentions, list), "mentions", "a list", mentions)
+    extra = {name: value for name, value in record.items() if name not in FIELDS}
+    _check_nesting(extra)
     return Document(
         id=identifier,
         text=text,
@@ -111,12 +128,21 @@ def document_from_json(record: Any) -> Document:
             _mention_from_json(mention, f"mentions[{i}]", len(text))
             for i, mention in enumerate(mentions)
         ),
+        extra=extra,
+        numbered=numbered,
     )
 
 
 def dumps(document: Document) -> str:
     """The document as one line of JSON."""
-    return json.dumps(document_to_json(document), ensure_ascii=False)
+    record = document_to_json(document)
+    line = json.dumps(record, ensure_ascii=False)
+    if document.extra:
+        try:
+            line.encode()
+        except UnicodeEncodeError:  # a lone surrogate, which an escape can hold
+            return json.dumps(record)
+    return line
 
 
 def loads(line: str | bytes) -> Document:
@@ -203,6 +229,21 @@ def check_text(value: str, where: str) -> None:
             f"{where}: a lone surrogate at character {error.start}, which no encoding "
             "can hold; replace it before linking"
         ) from None
+
+
+def _check_nesting(extra: Mapping[str, Any]) -> None:
+    """Raise ValueError for fields nested so deep that writing them could fail."""
+    level: list[Any] = [extra]
+    for _ in range(DEEPEST):
+        level = [
+            inner
+            for outer in level
+            for inner in (outer.values() if isinstance(outer, Mapping) else outer)
+            if isinstance(inner, Mapping | list)
+        ]
+        if not level:
+            return
+    raise ValueError(f"expected fields nested at most {DEEPEST} deep, found deeper")
 
 
 def _is_number(value: Any) -> bool:

@@ -1,4 +1,8 @@
-"""Checkpoints by orbax: train state and data iterator together, committed whole."""
+"""Checkpoints by orbax: train state and data iterator together, committed whole.
+
+The workdir's `hashes.json` has the sha256 of each file of each checkpoint: orbax does
+not notice a flipped bit.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +17,13 @@ import grain
 import jax
 from orbax.checkpoint import v1 as ocp
 
-from insgenel_jax.artifact import ArtifactError
+from insgenel_jax.artifact import ArtifactError, hash_file
 from insgenel_jax.training.config import ConfigError
 
 KEPT = 2
 RECORD = "training.json"  # in a workdir: what it was begun with
+STEPS = "loop.steps"  # the setting that may grow
+HASHES = "hashes.json"  # in a workdir: checkpoint -> file of it -> sha256
 OLD_RECORD = "config.json"  # its name up to version 0.2, that of a model's config, too
 FORGET_BEST = "delete this folder: the best so far is forgotten, training goes on"
 
@@ -80,6 +86,7 @@ def save(
         checkpoints.save_checkpointables(
             step, {"state": state, "data": data}, force=True
         )
+        _note_hashes(checkpoints)
 
 
 def restore(
@@ -97,6 +104,7 @@ def restore(
     *before, latest = checkpoints.checkpoints
     goes_on = f"from step {before[-1].step}" if before else "from the beginning"
     with _readable(latest.path, f"delete this folder and the run goes on {goes_on}"):
+        _check_hashes(latest.path)
         loaded = checkpoints.load_checkpointables(
             latest.step, {"state": abstract_state, "data": data}
         )
@@ -110,6 +118,7 @@ def save_best(
     best.save_checkpointables(
         step, {"params": params}, force=True, overwrite=True, metrics={"loss": loss}
     )
+    _note_hashes(best)
 
 
 def best_loss(best: ocp.training.Checkpointer) -> float:
@@ -123,9 +132,60 @@ def best_loss(best: ocp.training.Checkpointer) -> float:
 def restore_best(best: ocp.training.Checkpointer, abstract_params: dict) -> dict:
     """The parameters kept as best."""
     with _readable(best.latest.path, FORGET_BEST):
+        _check_hashes(best.latest.path)
         abstract = {"params": abstract_params}
         loaded = best.load_checkpointables(best.latest.step, abstract)
     return loaded["params"]
+
+
+def _note_hashes(checkpoints: ocp.training.Checkpointer) -> None:
+    """Note the hashes of the files of the checkpoint just saved, and forget others.
+
+    Those of checkpoints that are no more are forgotten.
+    """
+    if jax.process_index() or checkpoints.latest is None:
+        return
+    folder = Path(checkpoints.latest.path)
+    workdir = folder.parent.parent
+    noted = {
+        name: hashes
+        for name, hashes in _read_hashes(workdir).items()
+        if (workdir / name).is_dir()
+    }
+    noted[f"{folder.parent.name}/{folder.name}"] = {
+        file.relative_to(folder).as_posix(): hash_file(file)
+        for file in sorted(folder.rglob("*"))
+        if file.is_file()
+    }
+    _write_json(workdir / HASHES, noted)
+
+
+def _check_hashes(path: os.PathLike) -> None:
+    """Raise ValueError for the first file of a checkpoint that is not as it was saved.
+
+    One without noted hashes passes: its process was killed before it noted them, or it
+    is of an older version.
+    """
+    folder = Path(path)
+    noted = _read_hashes(folder.parent.parent)
+    for name, sha256 in noted.get(f"{folder.parent.name}/{folder.name}", {}).items():
+        if hash_file(folder / name) != sha256:
+            raise ValueError(f"{name} has another sha256 than when it was saved")
+
+
+def _read_hashes(workdir: Path) -> dict[str, dict[str, str]]:
+    """The noted hashes of a workdir; none where they cannot be read."""
+    try:
+        return json.loads((workdir / HASHES).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+
+
+def _write_json(file: Path, record: dict[str, Any]) -> None:
+    """Write JSON aside, and move it to the file."""
+    aside = file.with_name(f".{file.name}")
+    aside.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    aside.rename(file)
 
 
 @contextlib.contextmanager
@@ -180,18 +240,18 @@ def check_same_config(file: Path, record: dict[str, Any]) -> None:
 
     record: the settings and the identities of the data, as nested dicts of JSON values.
     A workdir without checkpoints is new, whatever was tried in it, so that a first
-    start that failed can be fixed and started again.
+    start that failed can be fixed and started again. A run that has finished may be
+    given more steps: the learning rate goes on as if it had been begun with these.
     Raises ConfigError that names every setting that differs.
     """
     record = json.loads(json.dumps(record))  # as it is read back: no tuples
     saved = (
         p for name in ("checkpoints", "best") for p in file.parent.glob(f"{name}/*")
     )
-    if not (file.is_file() and any(path.name.isdigit() for path in saved)):
+    steps = {int(path.name) for path in saved if path.name.isdigit()}
+    if not (file.is_file() and steps):
         if jax.process_index() == 0:
-            aside = file.with_name(f".{file.name}")
-            aside.write_text(json.dumps(record, indent=1) + "\n")
-            aside.rename(file)
+            _write_json(file, record)
         return
     try:
         before = dict(_leaves(json.loads(file.read_text())))
@@ -205,6 +265,11 @@ def check_same_config(file: Path, record: dict[str, Any]) -> None:
         for name in {**before, **now}
         if before.get(name) != now.get(name)
     ]
+    more = [STEPS] == [n for n in {**before, **now} if before.get(n) != now.get(n)]
+    if more and before[STEPS] < now[STEPS] and before[STEPS] in steps:
+        if jax.process_index() == 0:
+            _write_json(file, record)
+        return
     if changed:
         raise ConfigError(
             f"{file}: this workdir was begun with other settings or data "

@@ -19,7 +19,8 @@ from typing import Any
 
 import ml_collections
 
-from insgenel_jax.models.fields import expected_type
+from insgenel_jax.models.config import ModelConfig
+from insgenel_jax.models.fields import expected_type, meanings
 from insgenel_jax.models.lora import Lora
 from insgenel_jax.text.linked_text import INSTRUCTION
 
@@ -35,9 +36,9 @@ class ConfigError(ValueError):
 class ModelSettings:
     """The model (for a retriever: each of its encoders), from scratch or pretrained.
 
-    From scratch: family, dim, layers, heads and ffn give its shape; kv_heads,
-    tie_embeddings and init_std (of fresh weights) are optional. tokenizer: the
-    directory of its tokenizer, whose size is the size of the vocabulary.
+    family, dim, layers, heads, ffn: the shape of a model from scratch, which needs all
+    of these. kv_heads, tie_embeddings, init_std: of a model from scratch too, optional.
+    tokenizer: the directory of its tokenizer, whose size is the size of the vocabulary.
 
     pretrained: a model directory as Hugging Face writes it; both encoders of a
     retriever begin with it. It gives the shape, and the tokenizer if none is named.
@@ -89,8 +90,9 @@ class GeneratorData:
     """What the generator reads.
 
     documents: a training-documents artifact. kb: the knowledge base. dev: Document JSON
-    lines to evaluate on; "" evaluates nothing, and the last parameters are kept. batch:
-    rows of max_length tokens, each packed with examples.
+    lines to evaluate on; "" evaluates nothing, and the last parameters are kept.
+    dev_documents: how many of them, at most. batch: rows of a batch, each packed with
+    examples. max_length: tokens of a row. instruction: what each prompt begins with.
 
     copy_loss_weight, open_loss_weight, span_loss_weight, title_loss_weight: weights of
     the loss at forced tokens, where a mention may begin, where it may end, and where
@@ -132,15 +134,16 @@ class RetrieverData:
 
     batch: windows, which share one table of golds + negatives entities. golds: the most
     entities that mentions of a batch may name; further golds are left out and counted.
-    negatives: mined_per_window hard negatives of each window, mined with the current
-    parameters before the first step and every refresh_steps; all others are drawn
-    evenly from the knowledge base (*paper*: 10 % are mined). There must be room for the
-    hard negatives of a whole batch. mined_per_window = 0 mines nothing. mining_pool:
-    mine among the golds of the coming windows and other entities by chance, so many
-    together, instead of all; 0 for all. confusable_per_window (*paper*: 0): so many
-    negatives of each window are other entities of its mentions' surface forms, those
-    linked most; there must be room for them too. in_batch_negatives (*paper*: off): the
-    golds of other windows are negatives too.
+    negatives: of a batch. Some are hard negatives of its windows, mined with the
+    current parameters before the first step and every refresh_steps; the rest is drawn
+    evenly from the knowledge base (*paper*: 10 % are mined). mined_per_window: there
+    must be room for the hard negatives of a whole batch; 0 mines nothing.
+    refresh_steps: steps after which they are mined anew. mining_pool: mine among the
+    golds of the coming windows and other entities by chance, so many together, instead
+    of all; 0 for all. confusable_per_window (*paper*: 0): so many negatives of each
+    window are other entities of its mentions' surface forms, those linked most; there
+    must be room for them too. in_batch_negatives (*paper*: off): the golds of other
+    windows are negatives too.
 
     window_length, stride: of windows, in words. window_tokens, entity_tokens: where the
     encoders' inputs are cut.
@@ -168,7 +171,9 @@ class RetrieverData:
 class OptimizerSettings:
     """AdamW: linear warm-up to learning_rate, then linear decay to 0.
 
-    clip: the largest global norm of a gradient; 0 clips nothing.
+    learning_rate: the highest, after warming up. warmup_steps: of the linear warm-up.
+    clip: the largest global norm of a gradient; 0 clips nothing. weight_decay, b1, b2,
+    eps: those of AdamW.
     """
 
     learning_rate: float
@@ -186,7 +191,8 @@ class LoopSettings:
 
     steps: of the optimizer. microbatches: parts of a batch that are run one after the
     other (gradient accumulation). log_steps, evaluate_steps, checkpoint_steps: after
-    how many steps each is done again.
+    how many steps each is done again. data, fsdp, tensor: devices along each axis of
+    the mesh.
     """
 
     steps: int
@@ -209,6 +215,32 @@ class Config:
     optimizer: OptimizerSettings
     loop: LoopSettings
     seed: int = 0
+
+
+def explain_settings() -> tuple[dict[str, Any], dict[str, str]]:
+    """The defaults and the meanings of all settings, by their keys in a config.
+
+    "needed" stands for the default of a setting that has none.
+    """
+    sections = {
+        "model": (ModelSettings,),
+        "model.lora": (Lora,),
+        "data": (GeneratorData, RetrieverData),
+        "optimizer": (OptimizerSettings,),
+        "loop": (LoopSettings,),
+    }
+    beside = {"model": meanings(ModelConfig), "data": meanings(GeneratorData)}
+    defaults: dict[str, Any] = {"task": "needed", "seed": 0}
+    told = {"task": f"one of {TASKS}", "seed": "of fresh weights, data and dropout"}
+    for section, classes in sections.items():
+        for cls in classes:
+            known = beside.get(section, {}) | meanings(cls)
+            for field in dataclasses.fields(cls):
+                key, needed = f"{section}.{field.name}", dataclasses.MISSING
+                default = "needed" if field.default is needed else field.default
+                defaults.setdefault(key, default)
+                told.setdefault(key, known.get(field.name, ""))
+    return defaults, told
 
 
 def load(config: str, overrides: Iterable[str] = ()) -> Config:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
+import functools
 import json
 import math
 import time
@@ -52,7 +54,13 @@ class MetricsLog:
 def show_progress(
     step: int, steps: int
 ) -> Iterator[Callable[[int, float, float], None]]:
-    """A bar with loss, tokens/s and ETA; yields update(step, loss, tokens a second)."""
+    """A bar with loss, tokens/s and ETA; yields update(step, loss, tokens a second).
+
+    Where no terminal is, each update is a line, written at once.
+    """
+    if not CONSOLE.is_terminal:
+        yield functools.partial(_print_progress, time.perf_counter(), step, steps)
+        return
     columns = (
         rich.progress.TextColumn("step {task.completed}/{task.total}"),
         rich.progress.BarColumn(),
@@ -71,6 +79,20 @@ def show_progress(
             progress.update(bar, completed=step, loss=loss, rate=rate)
 
         yield update
+
+
+def _print_progress(
+    began: float, first: int, steps: int, step: int, loss: float, rate: float
+) -> None:
+    """Print one line about a step. began: when the steps after `first` did."""
+    if jax.process_index() == 0:
+        each = (time.perf_counter() - began) / max(step - first, 1)
+        left = datetime.timedelta(seconds=round(each * (steps - step)))
+        CONSOLE.print(
+            f"step {step}/{steps}  loss {loss:.4f}  {rate:,.0f} tokens/s  ETA {left}",
+            highlight=False,
+            soft_wrap=True,
+        )
 
 
 class Rate:

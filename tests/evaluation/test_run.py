@@ -37,7 +37,7 @@ class StandIn(Linker):
             for d in documents
         ]
 
-    def candidates(self, documents):
+    def candidates(self, documents, given=False):
         entities = np.array([2], np.int32)
         return [[SimpleNamespace(start=0, end=3, entities=entities)], []]
 

@@ -1,6 +1,11 @@
 """Keys of surface forms and titles."""
 
-from insgenel_jax.kb.folding import fold, fold_title, form_key, title_key
+import unicodedata
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from insgenel_jax.kb.folding import compose, fold, fold_title, form_key, title_key
 from insgenel_jax.text.document import normalise
 
 
@@ -18,7 +23,25 @@ def test_fold_is_one_character_for_one_everywhere():
     assert fold("ABC") == fold("abc") == "abc"
 
 
+LETTERS = "ab \u00e9e\u0301\u0323\u0308\u1100\u1161\u11a8\u212b\u0958\n"
+
+
+@given(st.text(st.sampled_from(LETTERS)))
+def test_a_map_leads_from_composed_letters_to_the_text(text):
+    composed = compose(text)
+    if composed is None:
+        assert unicodedata.is_normalized("NFC", text)
+        return
+    assert composed.text == unicodedata.normalize("NFC", text)
+    for i in range(len(composed.text)):
+        start, end = composed.starts[i], composed.ends[i]
+        assert composed.text[i] in unicodedata.normalize("NFC", text[start:end])
+    assert composed.starts[0] == 0 and composed.ends[-1] == len(text)
+    assert (composed.starts[1:] <= composed.ends[:-1]).all()
+
+
 def test_keys():
+    assert form_key("Zoe\u0308") == form_key("Zo\u00eb") == "zo\u00eb"
     assert form_key(" New\xa0YORK ") == "new york"
     assert title_key(" new_York [city] ") == "new York (city)"
 

@@ -1,5 +1,7 @@
 """Dictionary matches against brute force over all substrings."""
 
+import unicodedata
+
 import marisa_trie
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -26,8 +28,13 @@ def brute_force(forms, text):
         (start, end, text[start:end])
         for start in sorted(starts)
         for end in range(start + 1, len(text) + 1)
-        if end not in inside and fold(text[start:end]) in forms
+        if end not in inside and keys(text[start:end]) & forms
     ]
+
+
+def keys(surface):
+    """A string as it is, and composed."""
+    return {fold(surface), fold(unicodedata.normalize("NFC", surface))}
 
 
 @settings(max_examples=500, deadline=None)
@@ -50,9 +57,10 @@ def test_matches_against_brute_force(surfaces, texts, data):
             )
         ]
         assert rows == brute_force(forms, text)
-        assert [trie.restore_key(i) for i in matches.forms.tolist()] == [
-            fold(surface) for _, _, surface in rows
-        ]
+        assert all(
+            trie.restore_key(i) in keys(surface)
+            for i, (_, _, surface) in zip(matches.forms.tolist(), rows, strict=True)
+        )
 
 
 def test_the_first_words_remembered_are_bounded(monkeypatch):
@@ -62,3 +70,12 @@ def test_the_first_words_remembered_are_bounded(monkeypatch):
         matches = matcher.match("one hermes two hg three four hermes")
         assert matches.starts.tolist() == [4, 15, 29]
     assert len(matcher._first_words) <= 3
+
+
+def test_letters_apart_from_their_marks_are_matched_at_their_own_offsets():
+    matcher = Matcher(marisa_trie.Trie(["zo\u00eb", "\u1e69", "\uac01 x"]), 4)
+    text = "Is Zoe\u0308 (s\u0323\u0307) \u1100\u1161\u11a8 x?"
+    matches = matcher.match(text)
+    spans = zip(matches.starts.tolist(), matches.ends.tolist(), strict=True)
+    found = [text[start:end] for start, end in spans]
+    assert found == ["Zoe\u0308", "s\u0323\u0307", "\u1100\u1161\u11a8 x"]

@@ -68,13 +68,32 @@ def test_the_summary_is_of_this_file_alone(linker, tmp_path):
     for _ in range(2):
         with Rejects(None) as rejects:
             summary = link_file(
-                linker, source, tmp_path / "out", rejects, watch=watched.append
+                linker,
+                source,
+                tmp_path / "out",
+                rejects,
+                watch=lambda document, read: watched.append((document.text, read)),
             )
         summaries.append(summary)
     assert summaries[0].stats["calls"] > 0
     assert summaries[0].stats == summaries[1].stats
-    assert summaries[0].stats["documents"] == 2
-    assert [document.text for document in watched] == ["Paris and Java.", "Mercury"] * 2
+    stats = summaries[0].stats
+    assert stats["documents"] == 2
+    assert stats["mentions"] == 3 >= stats["decided"] >= stats["links"]
+    # a paragraph ends where the blank line after it has been read, or the file ends
+    assert watched == [("Paris and Java.", 17), ("Mercury", 25)] * 2
+
+
+def test_what_the_retriever_leaves_is_decided_and_the_rest_counted(linker):
+    """Nothing is retrieved for a text without words; then nothing can be chosen."""
+    paris = Document("1", "Paris")
+    for top_k in (1, 100):
+        one = linker.with_settings(top_k=top_k)
+        list(one.stream([paris] * 3))
+        candidates = [c for found in one.candidates([paris] * 3) for c in found]
+        assert one.stats["mentions"] == 3
+        assert one.stats["decided"] == len(candidates)
+    assert linker.with_settings(top_k=100).candidates([paris])[0]
 
 
 def test_a_pipe_is_written_to_and_not_replaced(linker, tmp_path):
@@ -84,7 +103,7 @@ def test_a_pipe_is_written_to_and_not_replaced(linker, tmp_path):
     reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
     with Rejects(None) as rejects:
         link_file(linker, source, pipe, rejects)
-    assert json.loads(os.read(reader, 1000))["id"] == "1"
+    assert json.loads(os.read(reader, 1000))["id"] == 1
     os.close(reader)
     assert pipe.is_fifo()
 
@@ -104,7 +123,7 @@ def test_a_job_that_is_told_to_stop_ends_as_stopped(linker, tmp_path):
             tmp_path / "in.jsonl",
             tmp_path / "out.jsonl",
             Rejects(),
-            watch=lambda document: seen or watch(document),
+            watch=lambda document, read: seen or watch(document),
             stop=stop,
         )
     assert stop.signal == signal.SIGINT and len(seen) == 1

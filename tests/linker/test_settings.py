@@ -5,6 +5,7 @@ import itertools
 import json
 import shutil
 
+import numpy as np
 import pytest
 
 from insgenel_jax import artifact
@@ -17,6 +18,13 @@ from insgenel_jax.linker.settings import (
     read_settings,
     without_effect,
 )
+
+
+def test_numbers_of_numpy_are_numbers():
+    settings = Settings(threshold=np.float32(0.5), top_k=np.int64(3))
+    assert settings == Settings(threshold=0.5, top_k=3)
+    assert type(settings.threshold) is float and type(settings.top_k) is int
+
 
 NAMES = [field.name for field in dataclasses.fields(Settings)]
 # what a setting needs to change anything; every other setting always has an effect
@@ -166,6 +174,9 @@ def test_the_papers_preset(linker_path):
         ({"rest_of_span": "false"}, "rest_of_span: expected bool, found 'false'"),
         ({"top_k": True}, "top_k: expected int, found True"),
         ({"threshold": float("nan")}, "threshold: expected float, found nan"),
+        ({"threshold": np.float32("nan")}, "threshold: expected float, found nan"),
+        ({"threshold": 1.1}, "threshold: expected at most 1, found 1.1"),
+        ({"top_k": np.float32(3)}, "top_k: expected int, found 3.0"),
         ({"mention_bias": -float("inf")}, "mention_bias: expected float, found -inf"),
         ({"prior_weight": 1e308}, "prior_weight: expected at most 1,000,000 eit"),
         ({"preset": ["paper"]}, "preset: expected one of"),

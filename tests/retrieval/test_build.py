@@ -7,7 +7,7 @@ import pytest
 
 from insgenel_jax.kb import Entity, KnowledgeBase
 from insgenel_jax.kb.build.entity_list import build_from_entities
-from insgenel_jax.retrieval.build import index_entities, sample_windows
+from insgenel_jax.retrieval.build import index_entities, sample_windows, share_found
 from insgenel_jax.retrieval.retriever import Retriever
 from insgenel_jax.text.formats.rejects import Rejects
 from tests.helpers.retrievers import write_retriever
@@ -40,6 +40,11 @@ def test_the_index_finds_what_the_two_encoders_say(kb, tmp_path):
     entities = np.asarray(retriever.embed_entities(kb)).astype(np.float32)
     ids, _ = index.search(queries, 3)
     assert ids.tolist() == (-queries @ entities.T).argsort(1).tolist()
+    titles = retriever.embed_windows([kb.title(i) for i in range(3)])
+    nearest = (titles @ entities.T).argmax(1).tolist()
+    hits = sum(row == i for i, row in enumerate(nearest))
+    assert share_found(kb, retriever, index, top_k=1) == hits / 3
+    assert indexed.found == 1  # as many are retrieved as there are
 
 
 def test_bytes_of_a_vector(kb, tmp_path):

@@ -1,5 +1,6 @@
 """JSON gives back the document; a bad field is named; normalising keeps offsets."""
 
+import dataclasses
 import json
 
 import pytest
@@ -60,6 +61,29 @@ def test_absent_fields_are_left_out_but_never_the_entity():
 def test_lenient_forms_are_read():
     record = {"id": 7, "text": "Ada", "mentions": None, "unknown": 1}
     assert document_from_json(record) == Document("7", "Ada")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"id": 7, "text": "Ada", "mentions": [], "year": 1843, "tags": ["a", null]}',
+        '{"id": -7, "text": "", "mentions": [], "more": {"id": {"text": 1.5}}}',
+        '{"id": "7", "text": "Ada", "mentions": [], "half": "\\ud800"}',
+    ],
+)
+def test_other_fields_and_integer_ids_come_back(line):
+    document = loads(line)
+    assert dumps(document).encode() and json.loads(dumps(document)) == json.loads(line)
+    renamed = dataclasses.replace(document, id="x7")
+    assert json.loads(dumps(renamed))["id"] == "x7"
+    assert renamed == loads(dumps(renamed))
+
+
+def test_fields_nested_too_deep_to_be_written_are_refused():
+    deep = {"id": "1", "text": "", "x": json.loads("[" * 100 + "]" * 100)}
+    with pytest.raises(ValueError, match="at most 100 deep"):
+        document_from_json(deep)
+    assert dumps(document_from_json(deep | {"x": deep["x"][0]}))
 
 
 GOOD = {"start": 0, "end": 2, "entity": "E"}

@@ -79,6 +79,35 @@ def test_a_damaged_checkpoint_is_named_with_what_to_do(saved, damage):
         restore(saved)
 
 
+def flip(file, at):
+    content = bytearray(file.read_bytes())
+    content[at] ^= 1
+    file.write_bytes(content)
+
+
+def test_a_flipped_bit_is_found_wherever_it_is(saved):
+    """Of any file of a checkpoint; one whose hashes were not noted is loaded."""
+    folder = saved / "checkpoints" / "4"
+    files = [file for file in folder.rglob("*") if file.is_file()]
+    assert len(files) > 3
+    for file in files:
+        whole = file.read_bytes()
+        for at in {0, len(whole) // 2, len(whole) - 1} if whole else ():
+            flip(file, at)
+            told = f"{folder}: this checkpoint is damaged.* delete this folder"
+            with pytest.raises(ArtifactError, match=told):
+                restore(saved)
+            file.write_bytes(whole)
+    assert restore(saved) == (4, {"read": 4})
+    best = largest(saved / "best" / "2" / "params")
+    flip(best, best.stat().st_size // 2)
+    flipped = pytest.raises(ArtifactError, match="best/2: .* has another sha256")
+    with checkpoint.open_checkpoints(saved / "best", 1) as opened, flipped:
+        checkpoint.restore_best(opened, state(0))
+    (saved / checkpoint.HASHES).write_text("{")
+    assert restore(saved) == (4, {"read": 4})
+
+
 def test_a_damaged_best_is_named(saved):
     with checkpoint.open_checkpoints(saved / "best", 1) as best:
         assert checkpoint.best_loss(best) == 0.5
@@ -114,6 +143,23 @@ def test_a_workdir_remembers_what_it_was_begun_with(tmp_path):
         checkpoint.check_same_config(file, other)
     halve(file)
     with pytest.raises(ConfigError, match="training.json: not a readable record"):
+        checkpoint.check_same_config(file, record)
+
+
+def test_a_finished_run_may_be_given_more_steps(tmp_path):
+    file = tmp_path / checkpoint.RECORD
+    record = {"seed": 0, "loop": {"steps": 4, "data": 1}}
+    more = {"seed": 0, "loop": {"steps": 6, "data": 1}}
+    checkpoint.check_same_config(file, record)
+    (tmp_path / "checkpoints" / "2").mkdir(parents=True)
+    with pytest.raises(ConfigError, match="loop.steps: 4 -> 6"):  # not finished
+        checkpoint.check_same_config(file, more)
+    (tmp_path / "checkpoints" / "4").mkdir()
+    with pytest.raises(ConfigError, match="seed: 0 -> 1"):
+        checkpoint.check_same_config(file, more | {"seed": 1})
+    checkpoint.check_same_config(file, more)
+    assert json.loads(file.read_text()) == more
+    with pytest.raises(ConfigError, match="loop.steps: 6 -> 4"):
         checkpoint.check_same_config(file, record)
 
 

@@ -101,20 +101,21 @@ def second_pass(
     workers: int,
     written: Written,
     train: Path,
+    tell: Callable[[Path], None],
     matcher: Matcher,
     trie: Path,
 ) -> DocumentCounts:
     """In how many articles of all files each form is linked and seen.
 
     Articles held back are left out. The training documents are written to `train`; all
-    else goes into `written`. Other processes cannot take the matcher; they map the file
-    of its trie.
+    else goes into `written`. tell: called with each file that is done. Other processes
+    cannot take the matcher; they map the file of its trie.
     """
     read = functools.partial(
         _read_part, reading=reading, trie=str(trie), longest=matcher.longest
     )
     written.counts.update(dict.fromkeys(count_names(reading.rules), 0))
-    records = _gather(ordered_map(read, parts, workers), written)
+    records = _gather(ordered_map(read, parts, workers), parts, written, tell)
     documents = training_documents.write_shards(train, records)
     written.counts["training documents"] = documents
     return add_counts(written.documents)
@@ -162,11 +163,14 @@ def label_pages(
 
 
 def _gather(
-    results: Iterator[tuple[DocumentCounts, Labelled]], written: Written
+    results: Iterator[tuple[DocumentCounts, Labelled]],
+    parts: Sequence[Part],
+    written: Written,
+    tell: Callable[[Path], None],
 ) -> Iterator[bytes]:
     """The training documents of all files, one by one; all else goes into `written`."""
     total = written.documents
-    for counts, labelled in results:
+    for part, (counts, labelled) in zip(parts, results, strict=True):
         total.append(counts)
         if sum(len(part.forms) for part in total) > _COMPACT:
             total[:] = [add_counts(total)]
@@ -174,6 +178,7 @@ def _gather(
         written.linked.extend(labelled.linked)
         written.counts.update(labelled.counts)
         yield from labelled.training
+        tell(part.file)
 
 
 def _read_part(

@@ -16,7 +16,7 @@ import json
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -107,6 +107,7 @@ def build_from_wikipedia(
     label_rules: Sequence[LabelRule] = PAPER,
     abstracts_only: bool = False,
     form_rules: Sequence[FormRule] = (),
+    tell: Callable[[Path], None] = lambda file: None,
 ) -> dict[str, int]:
     """Write OUT/kb, OUT/train, OUT/dev.jsonl and OUT/heldout.jsonl; return counts.
 
@@ -121,7 +122,8 @@ def build_from_wikipedia(
     A title that has no page in `source` becomes an entity.
     label_rules: which labels documents have beside the links, see kb/build/labels.py;
     they count as links nowhere. abstracts_only: only leads become documents.
-    form_rules: see `build_from_tables`.
+    form_rules: see `build_from_tables`. tell: called with each file of `source` when it
+    is read, twice, because it is read twice.
     """
     out = Path(out)
     files = find_files(source)
@@ -132,7 +134,7 @@ def build_from_wikipedia(
         artifact.create(out / "train", *artifact_kind) as draft,
         tempfile.TemporaryDirectory() as scratch,
     ):
-        _first_pass(files, totals, rejects, dev_share, workers)
+        _first_pass(files, totals, rejects, dev_share, workers, tell)
         tables = _make_tables(totals, given, rejects)
         redirects = write_redirects(tables.redirects, Path(scratch))
         reading = Reading(case, dev_share, label_rules, abstracts_only, redirects)
@@ -145,7 +147,7 @@ def build_from_wikipedia(
             form_rules=form_rules,
             case=case,
             count_documents=functools.partial(
-                second_pass, totals.parts, reading, workers, written, draft.path
+                second_pass, totals.parts, reading, workers, written, draft.path, tell
             ),
         )
         number = written.counts["training documents"]
@@ -184,6 +186,7 @@ def _first_pass(
     rejects: Rejects,
     dev_share: float,
     workers: int,
+    tell: Callable[[Path], None],
 ) -> None:
     """Put the links and leads of all files into `totals`."""
     extract = functools.partial(extract_file, dev_share=dev_share)
@@ -204,6 +207,7 @@ def _first_pass(
         if sum(map(len, totals.sentences)) > _COMPACT:
             totals.sentences[:] = [first_sentences(totals.sentences)]
         totals.held_back_targets.update(extracted.held_back_targets)
+        tell(file)
 
 
 def _read_given(

@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterator
 
 from insgenel_jax.text.document import Document, Mention
-from insgenel_jax.text.formats.lines import decode_lines
+from insgenel_jax.text.formats.lines import Place, decode_lines
 from insgenel_jax.text.formats.names import Names, decode_title, title_of_uri
 from insgenel_jax.text.formats.rejects import Rejects
 
@@ -46,7 +46,10 @@ class _Growing:
 
 
 def read_aida(
-    path: str | os.PathLike, rejects: Rejects, names: Names
+    path: str | os.PathLike,
+    rejects: Rejects,
+    names: Names,
+    place: Place | None = None,
 ) -> Iterator[Document]:
     """Yield the documents of a file in order; what cannot be read goes to `rejects`.
 
@@ -54,7 +57,7 @@ def read_aida(
     id of a title. Raises FileNotFoundError for a missing file.
     """
     growing: _Growing | None = None
-    for number, line in decode_lines(path, rejects):
+    for number, line in decode_lines(path, rejects, place):
         if begins := _START.fullmatch(line):
             if growing is not None:
                 yield growing.finish()

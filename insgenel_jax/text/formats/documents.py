@@ -16,7 +16,12 @@ from typing import Literal
 from insgenel_jax.text.document import Document, dumps, loads
 from insgenel_jax.text.formats.aida import read_aida
 from insgenel_jax.text.formats.elevant import read_elevant, write_elevant
-from insgenel_jax.text.formats.lines import decode_lines, unpacked_name, write_lines
+from insgenel_jax.text.formats.lines import (
+    Place,
+    decode_lines,
+    unpacked_name,
+    write_lines,
+)
 from insgenel_jax.text.formats.names import Names, add_ids
 from insgenel_jax.text.formats.nif import read_nif, write_nif
 from insgenel_jax.text.formats.pubtator import read_pubtator
@@ -32,19 +37,21 @@ def read_documents(
     *,
     format: str | None = None,
     names: Names | None = None,
+    place: Place | None = None,
 ) -> Iterator[Document]:
     """Yield the documents of a file in order; what cannot be read goes to `rejects`.
 
     format: None goes by the file's ending, see `FORMATS`, and takes any other file for
     JSONL. In a text file each paragraph between blank lines is a document with the id
-    "<stem>:<n>", n from 1. names: titles of ids, and ids of titles, for formats that
-    have only one of the two. Raises FileNotFoundError for a missing file, ValueError
-    for an unknown format.
+    "<stem>:<n>", n from 1, or "<n>" from standard input. names: titles of ids, and ids
+    of titles, for formats that have only one of the two. place: the bytes read so far,
+    kept up to date. Raises FileNotFoundError for a missing file, ValueError for an
+    unknown format.
     """
     how = FORMATS.get(format or find_format(path))
     if how is None:
         raise ValueError(f"format: expected one of {(*FORMATS,)}, found {format!r}")
-    yield from how.read(path, rejects, names or Names())
+    yield from how.read(path, rejects, names or Names(), place)
 
 
 def write_documents(
@@ -82,9 +89,9 @@ def find_format(path: str | os.PathLike, *, written: bool = False) -> str:
 
 
 def _read_jsonl(
-    path: str | os.PathLike, rejects: Rejects, names: Names
+    path: str | os.PathLike, rejects: Rejects, names: Names, place: Place | None
 ) -> Iterator[Document]:
-    for number, line in decode_lines(path, rejects):
+    for number, line in decode_lines(path, rejects, place):
         if not line.strip():
             continue
         try:
@@ -102,20 +109,20 @@ def _write_jsonl(documents: Iterable[Document]) -> Iterator[str]:
 
 
 def _read_text(
-    path: str | os.PathLike, rejects: Rejects, names: Names
+    path: str | os.PathLike, rejects: Rejects, names: Names, place: Place | None
 ) -> Iterator[Document]:
-    stem = Path(unpacked_name(path)).stem
+    prefix = "" if str(path) == "-" else f"{Path(unpacked_name(path)).stem}:"
     paragraph: list[str] = []
     count = 0
-    for _, line in decode_lines(path, rejects):
+    for _, line in decode_lines(path, rejects, place):
         if line.strip():
             paragraph.append(line)
         elif paragraph:
             count += 1
-            yield Document(f"{stem}:{count}", "\n".join(paragraph))
+            yield Document(f"{prefix}{count}", "\n".join(paragraph))
             paragraph = []
     if paragraph:
-        yield Document(f"{stem}:{count + 1}", "\n".join(paragraph))
+        yield Document(f"{prefix}{count + 1}", "\n".join(paragraph))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,7 +132,9 @@ class Format:
     write: documents -> lines; None where we only read the format.
     """
 
-    read: Callable[[str | os.PathLike, Rejects, Names], Iterator[Document]]
+    read: Callable[
+        [str | os.PathLike, Rejects, Names, Place | None], Iterator[Document]
+    ]
     write: Callable[[Iterable[Document]], Iterator[str]] | None
     endings: tuple[str, ...]
 

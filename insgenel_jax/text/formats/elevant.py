@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from insgenel_jax.text.document import Document, Mention, check, check_string
-from insgenel_jax.text.formats.lines import decode_lines, write_lines
+from insgenel_jax.text.formats.lines import Place, decode_lines, write_lines
 from insgenel_jax.text.formats.names import Names
 from insgenel_jax.text.formats.rejects import Rejects
 
@@ -74,12 +74,14 @@ class Article:
     other: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
-def read_articles(path: str | os.PathLike, rejects: Rejects) -> Iterator[Article]:
+def read_articles(
+    path: str | os.PathLike, rejects: Rejects, place: Place | None = None
+) -> Iterator[Article]:
     """Yield the articles of a file in order; what cannot be read goes to `rejects`.
 
     Raises FileNotFoundError for a missing file.
     """
-    for number, line in decode_lines(path, rejects):
+    for number, line in decode_lines(path, rejects, place):
         if not line.strip():
             continue
         try:
@@ -152,7 +154,10 @@ def with_links(
 
 
 def read_elevant(
-    path: str | os.PathLike, rejects: Rejects, names: Names
+    path: str | os.PathLike,
+    rejects: Rejects,
+    names: Names,
+    place: Place | None = None,
 ) -> Iterator[Document]:
     """Yield the articles of a file as documents: with their links where the file has
     any, as linked articles do, else with their labels as `to_document` takes them.
@@ -160,7 +165,7 @@ def read_elevant(
     A link whose id is null or NIL is NIL. names.title_of: Wikidata id -> title; else
     the entity is the id. Raises FileNotFoundError for a missing file.
     """
-    articles = list(read_articles(path, rejects))
+    articles = list(read_articles(path, rejects, place))
     if not any(article.links for article in articles):
         yield from (to_document(article, names.title_of) for article in articles)
         return

@@ -1,12 +1,16 @@
 """A file in; its numbered lines out, unpacked (`.bz2`, `.gz`) and decoded from UTF-8.
 
-And lines in; a file out. The path `-` is standard input or output.
+And lines in; a file out. The path `-` is standard input, which may be packed with
+gzip, or standard output.
 """
 
 from __future__ import annotations
 
 import bz2
+import dataclasses
 import gzip
+import io
+import itertools
 import os
 import sys
 import zlib
@@ -18,19 +22,28 @@ from insgenel_jax.text.formats.rejects import Rejects
 
 _OPENERS: dict[str, Callable] = {".bz2": bz2.open, ".gz": gzip.open}
 PACKED_ENDINGS = tuple(_OPENERS)
+_GZIP = b"\x1f\x8b"  # how a file of gzip begins, and no text in UTF-8
+
+
+@dataclasses.dataclass
+class Place:
+    """How many bytes of a file have been read, packed ones where it is packed."""
+
+    bytes: int = 0
 
 
 def read_lines(
-    path: str | os.PathLike, *, breaks: bool = False
+    path: str | os.PathLike, place: Place | None = None, *, breaks: bool = False
 ) -> Iterator[tuple[int, bytes]]:
     """Yield (line number from 1, line without its line break) of a file.
 
-    breaks: keep the line breaks. Raises FileNotFoundError for a missing file. Where a
-    packed file is cut short or damaged, the lines before that place come first, then
-    EOFError, OSError or zlib.error is raised.
+    place: kept up to date, unless the file is a pipe. breaks: keep the line breaks.
+    Raises FileNotFoundError for a missing file. Where a packed file is cut short or
+    damaged, the lines before that place come first, then EOFError, OSError or
+    zlib.error is raised.
     """
     if str(path) == "-":
-        yield from _number(sys.stdin.buffer, breaks)
+        yield from _number(_unpack(sys.stdin.buffer), breaks)
         return
     path = Path(path)
     if path.is_dir() or not path.exists():  # is_file() would refuse a named pipe
@@ -39,21 +52,30 @@ def read_lines(
             f"{'a directory' if path.is_dir() else 'nothing'}; check the path, or give "
             "- for standard input"
         )
-    with _OPENERS.get(path.suffix, open)(path, "rb") as stream:
-        yield from _number(stream, breaks)
+    with path.open("rb") as file:
+        place = place if file.seekable() else None
+        unpack = _OPENERS.get(path.suffix)
+        for line in _number(file if unpack is None else unpack(file), breaks):
+            if place is not None:
+                place.bytes = file.tell()
+            yield line
 
 
 def decode_lines(
-    path: str | os.PathLike, rejects: Rejects, *, breaks: bool = False
+    path: str | os.PathLike,
+    rejects: Rejects,
+    place: Place | None = None,
+    *,
+    breaks: bool = False,
 ) -> Iterator[tuple[int, str]]:
-    """Yield (line number from 1, line) of a UTF-8 file; breaks: with line breaks.
+    """Yield (line number from 1, line) of a UTF-8 file; see `read_lines`.
 
     A line that is not UTF-8 goes to `rejects`, and so does the end of a packed file
     that is cut short or damaged. Raises FileNotFoundError for a missing file.
     """
     number = 0
     try:
-        for number, line in read_lines(path, breaks=breaks):
+        for number, line in read_lines(path, place, breaks=breaks):
             try:
                 yield number, line.decode("utf-8-sig" if number == 1 else "utf-8")
             except UnicodeDecodeError as error:
@@ -67,14 +89,16 @@ def decode_lines(
         rejects.add(str(path), number + 1, f"file cut short or damaged: {error}", "")
 
 
-def read_whole(path: str | os.PathLike, rejects: Rejects) -> str | None:
+def read_whole(
+    path: str | os.PathLike, rejects: Rejects, place: Place | None = None
+) -> str | None:
     """The text of a UTF-8 file, with its line breaks as they are.
 
     A file that is not UTF-8, or a packed one that is cut short or damaged, goes to
     `rejects`, and is None. Raises FileNotFoundError for a missing file.
     """
     before = rejects.count
-    lines = list(decode_lines(path, rejects, breaks=True))
+    lines = list(decode_lines(path, rejects, place, breaks=True))
     return "".join(line for _, line in lines) if rejects.count == before else None
 
 
@@ -84,6 +108,28 @@ def unpacked_name(path: str | os.PathLike) -> str:
     for ending in PACKED_ENDINGS:
         name = name.removesuffix(ending)
     return name
+
+
+class _Rest:
+    """What was read of a stream already, then the rest of it: a file for gzip."""
+
+    def __init__(self, before: bytes, stream: io.BufferedIOBase):
+        self._before, self._stream = before, stream
+
+    def read(self, size: int = -1) -> bytes:
+        if not self._before:
+            return self._stream.read(size)
+        cut = len(self._before) if size < 0 else size
+        part, self._before = self._before[:cut], self._before[cut:]
+        return part
+
+
+def _unpack(stream: io.BufferedIOBase) -> Iterable[bytes]:
+    """The lines of a stream that may be packed with gzip."""
+    first = stream.readline()
+    if first.startswith(_GZIP):
+        return gzip.GzipFile(fileobj=_Rest(first, stream), mode="rb")
+    return itertools.chain([first] if first else [], stream)
 
 
 def _number(stream: Iterable[bytes], breaks: bool) -> Iterator[tuple[int, bytes]]:

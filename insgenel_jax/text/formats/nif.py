@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from insgenel_jax.text.document import Document, Mention, check, check_text
-from insgenel_jax.text.formats.lines import read_whole
+from insgenel_jax.text.formats.lines import Place, read_whole
 from insgenel_jax.text.formats.names import (
     Names,
     id_of_uri,
@@ -42,7 +42,10 @@ _URI = re.compile(r"[a-z][a-z0-9+.-]*://[!$&'()*+,./0-9:;=?@A-Z_a-z~%-]+")
 
 
 def read_nif(
-    path: str | os.PathLike, rejects: Rejects, names: Names
+    path: str | os.PathLike,
+    rejects: Rejects,
+    names: Names,
+    place: Place | None = None,
 ) -> Iterator[Document]:
     """Yield the documents of a file, each with its mentions in order.
 
@@ -51,7 +54,7 @@ def read_nif(
     no Turtle. Raises FileNotFoundError for a missing file.
     """
     rdflib = _import_rdflib()
-    text = read_whole(path, rejects)
+    text = read_whole(path, rejects, place)
     if text is None:
         return
     graph = rdflib.Graph()

@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterator
 
 from insgenel_jax.text.document import Document, Mention
-from insgenel_jax.text.formats.lines import decode_lines
+from insgenel_jax.text.formats.lines import Place, decode_lines
 from insgenel_jax.text.formats.names import Names
 from insgenel_jax.text.formats.offsets import find_misplaced
 from insgenel_jax.text.formats.rejects import Rejects
@@ -34,7 +34,10 @@ class _Growing:
 
 
 def read_pubtator(
-    path: str | os.PathLike, rejects: Rejects, names: Names
+    path: str | os.PathLike,
+    rejects: Rejects,
+    names: Names,
+    place: Place | None = None,
 ) -> Iterator[Document]:
     """Yield the documents of a file in order; what cannot be read goes to `rejects`.
 
@@ -45,7 +48,7 @@ def read_pubtator(
     file.
     """
     growing: _Growing | None = None
-    for number, line in decode_lines(path, rejects):
+    for number, line in decode_lines(path, rejects, place):
         part = _PART.fullmatch(line)
         if part is not None and (growing is None or growing.id != part["id"]):
             if growing is not None:

@@ -35,6 +35,20 @@ She liked <a href="Cat">cat</a>s, <a href="Bo%20%28dog%29">Bo</a> {FILLER}.""",
 }
 
 
+def test_each_file_is_told_when_it_is_read(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / "in").mkdir(exist_ok=True)
+        (tmp_path / "in" / name).write_text(dump(PAGES).replace('id="', f'id="{name}'))
+    told = []
+    build_from_wikipedia(
+        tmp_path / "in",
+        tmp_path / "out",
+        Rejects(),
+        tell=lambda file: told.append(file.name),
+    )
+    assert told == ["a", "b", "a", "b"]
+
+
 def dump(pages):
     return "".join(
         f'<doc id="{name.split()[0]}" url="u" title="{name.split(maxsplit=1)[1]}">\n'

@@ -96,3 +96,6 @@ def test_standard_streams(monkeypatch, capsys):
     assert list(read_documents("-", Rejects())) == DOCUMENTS[:1]
     write_documents("-", DOCUMENTS[:1])
     assert capsys.readouterr().out.encode() == line + b"\n"
+    stdin.buffer = io.BytesIO(b"One\n\nTwo\n\n")
+    found = list(read_documents("-", Rejects(), format="text"))
+    assert found == [Document("1", "One"), Document("2", "Two")]

@@ -2,13 +2,16 @@
 
 import bz2
 import gzip
+import io
 import json
+import sys
+from types import SimpleNamespace
 
 import pytest
 
 from insgenel_jax.text.document import Document, dumps
 from insgenel_jax.text.formats.documents import read_documents
-from insgenel_jax.text.formats.lines import read_lines
+from insgenel_jax.text.formats.lines import Place, read_lines
 from insgenel_jax.text.formats.rejects import Rejects
 
 
@@ -20,6 +23,25 @@ def test_packed_files_are_unpacked(tmp_path, ending, pack):
     path.write_bytes(pack(b"One\n\nTwo"))
     assert list(read_lines(path)) == [(1, b"One"), (2, b""), (3, b"Two")]
     assert [d.id for d in read_documents(path, Rejects())] == ["story:1", "story:2"]
+
+
+@pytest.mark.parametrize("size", [0, 3, 100_000])
+def test_standard_input_may_be_packed_with_gzip(monkeypatch, size):
+    lines = [b"%d" % (i * 7919) for i in range(size)]
+    whole = b"".join(line + b"\n" for line in lines)
+    half = len(whole) // 2
+    for sent in (whole, gzip.compress(whole[:half]) + gzip.compress(whole[half:])):
+        monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(sent)))
+        assert [line for _, line in read_lines("-")] == lines
+
+
+def test_the_place_in_a_file_is_known(tmp_path):
+    path, packed = tmp_path / "a", tmp_path / "a.gz"
+    path.write_bytes(b"One\nTwo\n")
+    packed.write_bytes(gzip.compress(b"One\nTwo\n"))
+    place = Place()
+    assert [place.bytes for _ in read_lines(path, place)] == [4, 8]
+    assert [place.bytes for _ in read_lines(packed, place)][-1] == packed.stat().st_size
 
 
 @pytest.mark.parametrize("ending", [".bz2", ".gz"])

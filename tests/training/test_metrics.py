@@ -1,0 +1,19 @@
+"""What training tells where no terminal is."""
+
+import io
+
+from rich.console import Console
+
+from insgenel_jax.training import metrics
+
+
+def test_a_log_gets_a_line_for_each_update_at_once(monkeypatch):
+    stream = io.StringIO()
+    monkeypatch.setattr(metrics, "CONSOLE", Console(file=stream, width=20))
+    with metrics.show_progress(10, 40) as update:
+        update(20, 1.25, 3000.0)
+        first, end = stream.getvalue().split("\n")
+        assert first.startswith("step 20/40  loss 1.2500  3,000 tokens/s  ETA 0:00:0")
+        assert end == ""
+        update(30, 1.0, 3000.0)
+    assert stream.getvalue().count("\n") == 2
