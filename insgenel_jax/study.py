@@ -218,7 +218,7 @@ def decoding(
     redirects: Redirects = None,
     set_: Settings = None,
 ) -> None:
-    """Greedy, marginal, two and six beams, the tree of all titles: F1 and what it costs."""
+    """Greedy, marginal, 2 and 6 beams, the tree of all titles: F1, calls, seconds."""
     with _begin("decoding", documents, [linker], out, redirects) as begun:
         from insgenel_jax.studies.decoding import study_decoding
 

@@ -1,4 +1,4 @@
-"""The studies of the paper as commands: each runs on tiny models, and draws a figure."""
+"""The paper's studies as commands: each runs on tiny models, and draws a figure."""
 
 import json
 

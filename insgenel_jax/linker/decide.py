@@ -130,6 +130,7 @@ def decode(
         vocabulary=vocabulary,
         beams=settings.beams,
         openings=settings.openings,
+        early_stopping=settings.early_stopping,
         titles=parts.titles,
     )
     decode_them = decode_chunks

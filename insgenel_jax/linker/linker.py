@@ -26,6 +26,7 @@ from insgenel_jax.decoding.path import DecodedPath
 from insgenel_jax.decoding.title_trie import TitleTrie
 from insgenel_jax.generator import Generator, load_generator
 from insgenel_jax.kb.knowledge_base import KnowledgeBase
+from insgenel_jax.linker import spacing
 from insgenel_jax.linker.bundled import locate
 from insgenel_jax.linker.chunks import ChunkMaker, DocumentChunk, LeftOut
 from insgenel_jax.linker.decide import (
@@ -293,9 +294,12 @@ class Linker:
     def candidates(self, documents: Sequence[Document]) -> list[list[CandidateMention]]:
         """The candidate mentions of each document, in its characters."""
         candidates: list[list[CandidateMention]] = [[] for _ in documents]
+        places = self._places(documents)
         for chunk in self.chunks(documents):
             for _, _, inside in chunk.chunk.table.mentions:
                 start, end = inside.start + chunk.start, inside.end + chunk.start
+                if places is not None:
+                    start, end = spacing.original(places[chunk.document], start, end)
                 candidates[chunk.document].append(
                     dataclasses.replace(inside, start=start, end=end)
                 )
@@ -306,7 +310,11 @@ class Linker:
         documents: Sequence[Document],
         mentions: Sequence[Sequence[Span]] | None = None,
     ) -> list[DocumentChunk]:
-        """The chunks that linking documents would decode. mentions: given ones."""
+        """The chunks that linking documents would decode. mentions: given ones.
+
+        With punctuation="spaced", characters are those of the spaced text.
+        """
+        documents, mentions = self._spaced(documents, mentions)
         parts = dataclasses.replace(self._parts(self.settings), left_out=LeftOut())
         return find_chunks(parts, documents, mentions)
 
@@ -376,9 +384,27 @@ class Linker:
         vocabulary: bool = False,
     ) -> list[Decided]:
         """The chunks of documents, and what was decided for them; all is counted."""
+        documents, given = self._spaced(documents, given)
         decided = decide(self._parts(settings), documents, given, vocabulary)
         self._count(len(documents), decided)
         return decided
+
+    def _spaced(
+        self,
+        documents: Sequence[Document],
+        given: Sequence[Sequence[Span]] | None,
+    ) -> tuple[Sequence[Document], Sequence[Sequence[Span]] | None]:
+        """The documents, and mentions given for them, as the generator reads them."""
+        if self.settings.punctuation == "as_is":
+            return documents, given
+        return spacing.space_documents(documents, given)
+
+    def _places(self, documents: Sequence[Document]) -> list[Any] | None:
+        """Where each character that the generator reads stands in the text; None where
+        it reads the text as it is."""
+        if self.settings.punctuation == "as_is":
+            return None
+        return [spacing.space_punctuation(document.text)[1] for document in documents]
 
     def _count(self, documents: int, decided: list[Decided]) -> None:
         stats = self.stats
@@ -415,6 +441,11 @@ class Linker:
             scored[chunk.document] += score_links(
                 self.kb, chunk, path, unlinked=unlinked
             )
+        if (places := self._places(documents)) is not None:
+            scored = [
+                [spacing.move_back(link, of_text) for link in links]
+                for links, of_text in zip(scored, places, strict=True)
+            ]
         if self.calibrator is None:
             return scored
         return [
