@@ -24,9 +24,9 @@ class Options:
     `whole_target.extend`. early_stopping: when beam search ends, once so many
     hypotheses have finished as there are beams: at once ("always"), where no running
     one would get among them if it ended now ("heuristic"), or where none ever can
-    ("never"). These are True, False and "never" of transformers. titles: the prefix tree of
-    all titles, on the devices, for mentions that may take any title of the knowledge
-    base.
+    ("never"). These are True, False and "never" of transformers. titles: the prefix
+    tree of all titles, on the devices, for mentions that may take any title of the
+    knowledge base.
 
     Raises ValueError for a value that is none of those, and for beams below 1.
     """
