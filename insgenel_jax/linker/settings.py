@@ -244,6 +244,7 @@ _PAPER: dict[str, Any] = {
 }
 _RELEASE = {
     **_PAPER,
+    "scope": "chunk",
     "matches": "substrings",
     "punctuation": "spaced",
     "rest_of_span": False,
