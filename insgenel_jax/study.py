@@ -214,17 +214,23 @@ def decoding(
     linker: OneLinker,
     documents: Documents,
     out: Out,
+    way: Annotated[
+        list[str] | None, typer.Option(help="A way to decode; repeatable. Else all.")
+    ] = None,
     repeats: Repeats = 3,
     redirects: Redirects = None,
     set_: Settings = None,
 ) -> None:
     """Greedy, marginal, 2 and 6 beams, the tree of all titles: F1, calls, seconds."""
     with begin("decoding", documents, [linker], out, redirects) as study:
-        from insgenel_jax.studies.decoding import study_decoding
+        from insgenel_jax.studies.decoding import WAYS, WHOLE, study_decoding
 
         opened = study.open(linker, set_, calibrated=False)
         resolve = study.resolve(opened.kb)
-        rows = study_decoding(opened, study.sets, resolve, repeats, study.progress)
+        rows = study_decoding(
+            *(opened, study.sets, resolve),
+            *(way or (*WAYS, WHOLE), repeats, study.progress),
+        )
         study.write(rows, "decoding", ("F1, %", "calls", "seconds"), "documents")
 
 

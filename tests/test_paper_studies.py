@@ -69,6 +69,8 @@ def test_decoding(tmp_path, linker_path, labelled):
     assert list(rows) == ["greedy", "marginal", "2 beams", "6 beams", "whole trie"]
     assert rows["greedy"]["calls"] < rows["2 beams"]["calls"]
     assert all(row["calls"] > 0 and row["seconds"] > 0 for row in rows.values())
+    refused = run("decoding", *arguments, "--way", "7 beams")
+    assert refused.exit_code == 2 and "expected one of ('greedy'," in refused.stderr
 
 
 def test_errors(tmp_path, linker_path, labelled):

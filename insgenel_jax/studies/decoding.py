@@ -26,6 +26,7 @@ from insgenel_jax.linker.titles import SHARE, make_titles
 from insgenel_jax.studies.rows import Progress, Row, silent
 from insgenel_jax.studies.runtime import REPEATS, Timed, bare, time_linker
 from insgenel_jax.text.document import Document
+from insgenel_jax.text.formats.rejects import InputError
 
 GREEDY = {"selection": "greedy", "decoder": "auto"}
 WAYS: dict[str, dict[str, Any]] = {
@@ -44,24 +45,29 @@ def study_decoding(
     linker: Linker,
     sets: Mapping[str, Sequence[Document]],
     resolve: Resolve,
+    ways: Sequence[str] = (*WAYS, WHOLE),
     repeats: int = REPEATS,
     progress: Progress = silent,
 ) -> list[Row]:
-    """For each set, a row for each way to decode. linker: without a calibrator."""
+    """For each way to decode, a row for each set. linker: without a calibrator.
+
+    Raises InputError for a way that there is not.
+    """
     same, rows = same_entity(resolve), []
-    for name, documents in sets.items():
-        for way, settings in WAYS.items():
+    for way in ways:
+        if way not in (*WAYS, WHOLE):
+            raise InputError(f"--way {way}: expected one of {(*WAYS, WHOLE)}")
+    for way in ways:
+        progress(f"opening the linker: {way}")
+        if way == WHOLE:
+            opened, time_way = allow_all_titles(linker), time_whole
+        else:
+            opened = linker.with_settings(**ALIKE, **WAYS[way])
+            time_way = time_linker
+        for name, documents in sets.items():
             progress(f"decoding {name}: {way}")
-            timed = time_linker(
-                linker.with_settings(**ALIKE, **settings), documents, repeats
-            )
+            timed = time_way(opened, documents, repeats)
             rows.append(make_row(name, way, documents, timed, same))
-    progress("making the prefix tree of all titles")
-    whole = allow_all_titles(linker)
-    for name, documents in sets.items():
-        progress(f"decoding {name}: {WHOLE}")
-        timed = time_whole(whole, documents, repeats)
-        rows.append(make_row(name, WHOLE, documents, timed, same))
     return rows
 
 
@@ -96,13 +102,14 @@ def allow_all_titles(linker: Linker) -> Linker:
 
 def time_whole(linker: Linker, documents: Sequence[Document], repeats: int) -> Timed:
     """Link as `time_linker` does, with any title for each candidate mention."""
+    before = linker.stats.copy()
     linked, seconds = link_whole(linker, documents), []
-    calls, tokens = linker.stats["calls"], linker.stats["tokens"]
+    spent = linker.stats - before
     for _ in range(repeats):
         began = time.perf_counter()
         link_whole(linker, documents)
         seconds.append(time.perf_counter() - began)
-    return Timed(linked, calls, tokens, statistics.median(seconds))
+    return Timed(linked, spent["calls"], spent["tokens"], statistics.median(seconds))
 
 
 def link_whole(linker: Linker, documents: Sequence[Document]) -> list[Document]:
