@@ -384,8 +384,8 @@ class Linker:
         vocabulary: bool = False,
     ) -> list[Decided]:
         """The chunks of documents, and what was decided for them; all is counted."""
-        documents, given = self._spaced(documents, given)
-        decided = decide(self._parts(settings), documents, given, vocabulary)
+        read, places = self._spaced(documents, given)
+        decided = decide(self._parts(settings), read, places, vocabulary)
         self._count(len(documents), decided)
         return decided
 
