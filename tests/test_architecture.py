@@ -34,7 +34,7 @@ MAY_IMPORT = {
     "icl": "linker generator decoding text kb",
     "evaluation": "linker text kb artifact",
     "studies": "evaluation icl linker training retrieval decoding generator kb text "
-    "mini_world",
+    "tokenizer mini_world cli artifact",
     "cli": "linker text artifact stopping",
 }
 ENTRY_POINTS = {"prepare", "base", "train", "index", "link", "evaluate"}

@@ -185,7 +185,8 @@ def empty_chunk(
     own = slice_source(tokens, start, end)
     if own is None:
         own = encode_source(tokenizer, text[start:end])
-    prompt = encode_prompt(tokenizer, maker.generator.instruction, text[start:end])
+    shown = text[start:end] if maker.generator.prompt_text else ""
+    prompt = encode_prompt(tokenizer, maker.generator.instruction, shown)
     source = [*own.ids.tolist(), tokenizer.eos]
     chunk = Chunk(prompt, source, maker.empty_table)
     return DocumentChunk(number, start, end, [], own, chunk)

@@ -132,6 +132,7 @@ def decode(
         titles_scored=settings.other_candidates > 0,
         beams=settings.beams,
         openings=settings.openings,
+        early_stopping=settings.early_stopping,
         titles=parts.titles,
     )
     decode_them = decode_chunks

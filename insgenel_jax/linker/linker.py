@@ -25,6 +25,7 @@ from insgenel_jax.decoding.path import DecodedPath
 from insgenel_jax.decoding.title_trie import TitleTrie
 from insgenel_jax.generator import Generator, load_generator
 from insgenel_jax.kb.knowledge_base import KnowledgeBase
+from insgenel_jax.linker import spacing
 from insgenel_jax.linker.bundled import locate
 from insgenel_jax.linker.chunks import ChunkMaker, DocumentChunk, LeftOut
 from insgenel_jax.linker.decide import (
@@ -343,8 +344,14 @@ class Linker:
     def explain(self, text: Text) -> list[WordReason]:
         """For each word of a text, why it was linked, or why not; see `reasons`.
 
-        Raises TypeError and ValueError that say what is wrong with the text.
+        Raises TypeError and ValueError that say what is wrong with the text, and
+        ValueError with punctuation="spaced", where the text that is read is another.
         """
+        if self.settings.punctuation != "as_is":
+            raise ValueError(
+                'explain: expected punctuation="as_is", found '
+                f'"{self.settings.punctuation}"; set it to explain'
+            )
         documents = as_documents([text])
         settings = dataclasses.replace(self.settings, titles="candidates")
         left_out = LeftOut(stages={})
@@ -365,10 +372,13 @@ class Linker:
         given: of the mentions that it has, in place of the dictionary's.
         """
         candidates: list[list[CandidateMention]] = [[] for _ in documents]
+        places = self._places(documents)
         spans = own_mentions(documents) if given else None
         for chunk in self.chunks(documents, spans):
             for _, _, inside in chunk.chunk.table.mentions:
                 start, end = inside.start + chunk.start, inside.end + chunk.start
+                if places is not None:
+                    start, end = spacing.original(places[chunk.document], start, end)
                 candidates[chunk.document].append(
                     dataclasses.replace(inside, start=start, end=end)
                 )
@@ -379,7 +389,11 @@ class Linker:
         documents: Sequence[Document],
         mentions: Sequence[Sequence[Span]] | None = None,
     ) -> list[DocumentChunk]:
-        """The chunks that linking documents would decode. mentions: given ones."""
+        """The chunks that linking documents would decode. mentions: given ones.
+
+        With punctuation="spaced", characters are those of the spaced text.
+        """
+        documents, mentions = self._spaced(documents, mentions)
         parts = dataclasses.replace(
             self._parts(self.settings),
             left_out=LeftOut(),
@@ -469,13 +483,31 @@ class Linker:
         for group in group_sections(documents, given):
             texts = [section.document for section in group]
             spans = None if given is None else [section.given for section in group]
-            decided = decide(self._parts(settings), texts, spans, vocabulary)
+            read, places = self._spaced(texts, spans)
+            decided = decide(self._parts(settings), read, places, vocabulary)
             self._count(decided)
             links = self._score(texts, decided, unlinked)
             for section, found in zip(group, links, strict=True):
                 scored[section.number] += section.place(found)
         self.stats["documents"] += len(documents)
         return scored
+
+    def _spaced(
+        self,
+        documents: Sequence[Document],
+        given: Sequence[Sequence[Span]] | None,
+    ) -> tuple[Sequence[Document], Sequence[Sequence[Span]] | None]:
+        """The documents, and mentions given for them, as the generator reads them."""
+        if self.settings.punctuation == "as_is":
+            return documents, given
+        return spacing.space_documents(documents, given)
+
+    def _places(self, documents: Sequence[Document]) -> list[Any] | None:
+        """Where each character that the generator reads stands in the text; None where
+        it reads the text as it is."""
+        if self.settings.punctuation == "as_is":
+            return None
+        return [spacing.space_punctuation(document.text)[1] for document in documents]
 
     def _count(self, decided: list[Decided]) -> None:
         stats = self.stats
@@ -502,6 +534,11 @@ class Linker:
                 unlinked=unlinked,
                 others=self.settings.other_candidates,
             )
+        if (places := self._places(documents)) is not None:
+            scored = [
+                [spacing.move_back(link, of_text) for link in links]
+                for links, of_text in zip(scored, places, strict=True)
+            ]
         if self.calibrator is None:
             return scored
         return [

@@ -67,7 +67,7 @@ def test_each_option_has_its_decoder(generator, tokenizer):
     decoders = (step, beam, tree, speculative)
     assert set().union(*(decoder.HONOURS for decoder in decoders)) == fields
     chunks = [case.chunk for case in cases(tokenizer, np.random.default_rng(10), 4)]
-    other = Options("marginal", True, True, True, 3, "first_token")
+    other = Options("marginal", True, True, True, 3, "first_token", "never")
     for decoder in decoders:
         own = {name: getattr(Options(), name) for name in decoder.HONOURS}
         found = [
