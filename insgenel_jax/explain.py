@@ -44,7 +44,7 @@ Words = Annotated[
 ]
 Settings = Annotated[
     list[str] | None,
-    typer.Option("--set", help="Linker setting, key=value; repeatable."),
+    cli.settings_option(cli.linker_settings),
 ]
 Verify = Annotated[
     bool, typer.Option("--verify", help="Compare the hash of every file first.")
