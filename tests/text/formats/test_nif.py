@@ -159,6 +159,7 @@ def test_other_offsets_are_refused_with_the_reason(tmp_path, text, begin, end, u
             "not a mention: expected its anchor in the text, found 'n'",
         ),
         (turtle(TEXT, 10, 99), "not a mention: expected its anchor"),
+        (turtle(TEXT, 10, 99, "Bob."), "not a mention: expected its anchor"),
         (turtle(TEXT, 5, 5), "not a mention: beginIndex, endIndex: expected"),
         (turtle(TEXT, "'x'", 5).replace("char='x'", "char=x"), "beginIndex: expected"),
         (HEAD + "<urn:a> a nif:Context .", "not a NIF document: isString"),
