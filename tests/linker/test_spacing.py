@@ -51,7 +51,7 @@ def test_links_stand_in_the_original_text(linker_path):
         (c.start, c.end) for c in spaced.candidates([Document("1", text)])[0]
     } >= set(spans)
     explained = {
-        (x.mention.start, x.mention.end) for x in spaced.explain(text) if x.linked
+        (x.mention.start, x.mention.end) for x in spaced.score(text) if x.linked
     }
     assert explained == set(spans)
     assert dataclasses.replace(found, mentions=()) == Document(found.id, text)
