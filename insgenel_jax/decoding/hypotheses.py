@@ -165,8 +165,6 @@ def choose(
     # a mean over more tokens is higher: the best that the best running one can get
     never = search.early_stopping == "never"
     hopeful = running[:, 0] / jnp.maximum(search.longest if never else total, 1) > bar
-    if search.early_stopping == "always":
-        hopeful &= bar == -jnp.inf
     broken = finished.broken | broken
     finished = finished._replace(
         live=was_live & hopeful & ~broken,
