@@ -61,6 +61,7 @@ def test_runtime(tmp_path, linker_path, labelled):
     assert row["choices"] > 0 and row["parameters"] > 10_000
 
 
+@pytest.mark.slow
 def test_decoding(tmp_path, linker_path, labelled):
     arguments = ("--linker", linker_path, "--documents", labelled, "--out", tmp_path)
     done = run("decoding", *arguments, "--repeats", 1)
@@ -131,6 +132,7 @@ def test_size(tmp_path, training):
     assert two["parameters"] > one["parameters"] and two["TFLOPs"] > one["TFLOPs"] > 0
 
 
+@pytest.mark.slow
 def test_instruction(tmp_path, training):
     arguments = (*training, "--config", CONFIG, "--out", tmp_path, "--also", "Mark:")
     done = run("instruction", *arguments)

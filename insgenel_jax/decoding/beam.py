@@ -255,7 +255,7 @@ def _score_forced(
     bias = search.look_up(search.tables.bias, edges)
     gain = jnp.where(pending[:, None], full + bias, 0)
     best = (beams.score[..., None] + jnp.cumsum(gain, axis=2)).max(axis=1)
-    hopeful = best / (at + 1) > finished.scores[:, -1:]
+    hopeful = search.attainable(best, at + 1) > finished.scores[:, -1:]
     # a write after the last column is dropped
     column = jnp.where(pending, at, search.sizes.longest)[:, None]
     beam = jnp.arange(W)[:, None]

@@ -53,6 +53,16 @@ class Search(NamedTuple):
         """How many edges leave each state."""
         return self.tables.indptr[self.row, state + 1] - self.first_edges(state)
 
+    def attainable(self, score: Array, total: Array) -> Array:
+        """The best mean that running hypotheses are thought to get, see early_stopping.
+
+        score, total: of each so far, [B ...]. The same score has its best mean over the
+        most tokens.
+        """
+        if self.early_stopping == "never":
+            total = self.longest.reshape(-1, *[1] * (score.ndim - 1))
+        return score / jnp.maximum(total, 1)
+
 
 class Taken(NamedTuple):
     """The edges of hypotheses, [*B L] each, and ln p of them.
@@ -162,11 +172,7 @@ def choose(
     margin = jnp.minimum(margin_behind(new.score, W), margin_behind(running, W))
     running, kept = running[:, :W], kept[:, :W]
     bar = finished.scores[:, -1]  # -inf until W have finished
-    # a mean over more tokens is higher: the best that the best running one can get
-    never = search.early_stopping == "never"
-    hopeful = running[:, 0] / jnp.maximum(search.longest if never else total, 1) > bar
-    if search.early_stopping == "always":
-        hopeful &= bar == -jnp.inf
+    hopeful = search.attainable(running[:, 0], total) > bar
     broken = finished.broken | broken
     finished = finished._replace(
         live=was_live & hopeful & ~broken,

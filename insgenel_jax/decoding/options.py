@@ -8,7 +8,7 @@ from insgenel_jax.decoding.title_trie import TitleTrie
 
 SELECTIONS = ("greedy", "marginal")
 OPENINGS = ("candidates", "first_token", "anywhere")
-EARLY_STOPPING = ("heuristic", "always", "never")
+EARLY_STOPPING = ("heuristic", "never")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,11 +22,10 @@ class Options:
     mention that a block may link, in `DecodedPath.titles`. beams: how many hypotheses
     beam search keeps. openings: where beam search may open a mention, see
     `whole_target.extend`. early_stopping: when beam search ends, once so many
-    hypotheses have finished as there are beams: at once ("always"), where no running
-    one would get among them if it ended now ("heuristic"), or where none ever can
-    ("never"). These are True, False and "never" of transformers. titles: the prefix
-    tree of all titles, on the devices, for mentions that may take any title of the
-    knowledge base.
+    hypotheses have finished as there are beams: where no running one would get among
+    them if it ended now ("heuristic"), or where none ever can ("never"). These are
+    False and "never" of transformers. titles: the prefix tree of all titles, on the
+    devices, for mentions that may take any title of the knowledge base.
 
     Raises ValueError for a value that is none of those, and for beams below 1.
     """

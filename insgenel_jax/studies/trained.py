@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -124,7 +123,7 @@ def study_trained(
                     "documents": name,
                     **variant.columns,
                     "parameters": count_parameters(trained),
-                    **read_cost(folder, variant.config),
+                    **read_cost(folder, variant.config, count_parameters(trained)),
                     "precision, %": 100 * micro.precision,
                     "recall, %": 100 * micro.recall,
                     "F1, %": 100 * micro.f1,
@@ -133,19 +132,17 @@ def study_trained(
     return rows
 
 
-def read_cost(workdir: Path, config: Config) -> dict[str, float]:
+def read_cost(workdir: Path, config: Config, parameters: int) -> dict[str, float]:
     """Steps, slots for tokens, and FLOPs (10^12) that a training run took in all.
 
-    They are those of its log: NaN where the machine does not count the FLOPs.
+    FLOPs are 6 a parameter and slot, for the passes forward and backward. (What XLA
+    counts for the step has the body of the loop over layers once.)
     """
-    steps, flops = 0, math.nan
-    for line in (workdir / "metrics.jsonl").read_text(encoding="utf-8").splitlines():
-        record = json.loads(line)
-        steps = max(steps, record["step"])
-        flops = record.get("header", {}).get("FLOPs of a step") or flops
-    slots = config.data.batch * config.data.max_length
+    log = (workdir / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    steps = max(json.loads(line)["step"] for line in log)
+    slots = steps * config.data.batch * config.data.max_length
     return {
         "steps": steps,
-        "million tokens": steps * slots / 1e6,
-        "TFLOPs": steps * flops / 1e12,
+        "million tokens": slots / 1e6,
+        "TFLOPs": 6 * parameters * slots / 1e12,
     }

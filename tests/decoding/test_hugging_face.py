@@ -59,7 +59,7 @@ def generators(tokenizer, tmp_path_factory):
 
 
 # our names of what transformers calls early_stopping
-STOPPING = {"heuristic": False, "always": True, "never": "never"}
+STOPPING = {"heuristic": False, "never": "never"}
 
 
 @pytest.fixture(scope="module")

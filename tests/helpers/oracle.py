@@ -156,7 +156,7 @@ class Search:
             if running and len(finished) == beams:
                 score, ids = running[0]
                 length = longest if early_stopping == "never" else len(ids)
-                if early_stopping == "always" or score / length <= finished[-1][0]:
+                if score / length <= finished[-1][0]:
                     break
         return finished[0] if finished else (-np.inf, ())
 
