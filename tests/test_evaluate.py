@@ -243,14 +243,16 @@ ANY = Path("any")
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (([ANY], None, None, [], [], []), "nothing to score"),
-        (([ANY], None, None, ["insgenel"], [], []), "expects --linker"),
-        (([ANY], ANY, None, ["insgenel-x"], [], []), "insgenel-x"),
-        (([ANY], None, None, ["prior"], [], []), "expects --kb or --linker"),
-        (([ANY], None, ANY, ["prior"], [], []), "expects --tune"),
-        (([ANY], None, None, [], [ANY, ANY], []), "one --predictions for each"),
-        (([ANY, Path("./any")], None, None, [], [ANY], []), "given 2 times"),
-        (([ANY], ANY, None, ["insgenel", "insgenel"], [], []), "system once"),
+        (([ANY], [], None, [], [], []), "nothing to score"),
+        (([ANY], [], None, ["insgenel"], [], []), "expects --linker"),
+        (([ANY], [ANY], None, ["insgenel-x"], [], []), "insgenel-x"),
+        (([ANY], [], None, ["prior"], [], []), "expects --kb or --linker"),
+        (([ANY], [], ANY, ["prior"], [], []), "expects --tune"),
+        (([ANY, Path("b")], [], None, [], [ANY], []), "one --predictions for each"),
+        (([ANY, Path("./any")], [], None, [], [ANY], []), "given 2 times"),
+        (([ANY], [ANY, ANY], None, [], [], []), "--linker any is given 2 times"),
+        (([ANY], [], None, [], [ANY, ANY], []), "--predictions any is given 2 times"),
+        (([ANY], [ANY], None, ["insgenel", "insgenel"], [], []), "system once"),
     ],
 )
 def test_options_that_do_not_go_together(options, message):

@@ -201,7 +201,8 @@ def test_what_is_tried_with_a_linker(linker_path):
 def test_where_a_search_begins(linker_path, dev):
     """As the baseline, the dictionary limits; but a limit of candidates is kept."""
     linker = Linker.from_pretrained(linker_path, retrieval="limit", max_candidates=7)
-    starts = tuning.make_starts(linker, dev, None, tuning.linker_space(linker))
+    _, prior = tuning.tune_prior(linker.kb, dev)
+    starts = tuning.make_starts(linker, prior, tuning.linker_space(linker))
     limits = {
         name: (start["retrieval"], start["max_candidates"])
         for name, start in starts.items()
@@ -212,7 +213,7 @@ def test_where_a_search_begins(linker_path, dev):
         "moderate weights": ("rank", 7),
         "ranked by the retriever": ("rank", 7),
     }
-    alone = tuning.make_starts(linker, dev, None, SMALL)
+    alone = tuning.make_starts(linker, prior, SMALL)
     assert len(alone) == 3  # without a retriever, nothing is ranked by one
     assert not {"retrieval", "max_candidates"} & set().union(*alone.values())
 
