@@ -19,11 +19,10 @@ from markupsafe import Markup
 import insgenel_jax
 from insgenel_jax.evaluation import figures, marking, published, scoring
 from insgenel_jax.evaluation.losses import STAGES
-from insgenel_jax.evaluation.run import Evaluation, Result
+from insgenel_jax.evaluation.run import RECALL_AT, Evaluation, Result, recall_at
 from insgenel_jax.text.formats.documents import write_lines
 
 TEMPLATE = Path(__file__).parents[1] / "assets" / "report.html"
-KS = (1, 2, 5, 10, 20, 50, 100)
 SCORERS = {"gerbil": "GERBIL", "elevant": "ELEVANT"}
 # Characters that HTML does not allow, or that a page shows as nothing.
 _CONTROLS = dict.fromkeys((*range(9), 11, 12, *range(14, 32), *range(127, 160)), "�")
@@ -70,7 +69,7 @@ def make_page(evaluation: Evaluation) -> str:
         scorer=SCORERS[evaluation.mode],
         checked=all(r.scores.titles_checked for r in evaluation.results),
         stages=STAGES,
-        ks=KS,
+        ks=RECALL_AT,
         systems=systems,
         colours=colours,
         sets=[_view_set(evaluation, name, colours) for name in evaluation.sets],
@@ -92,11 +91,6 @@ def per_document(total: float | None, result: Result, digits: int = 2) -> str:
     return "–" if total is None or not documents else f"{total / documents:.{digits}f}"
 
 
-def recall_at(ranks: Sequence[int | None], k: int) -> float:
-    """The share of the golds that are among the first k."""
-    return sum(r is not None and r <= k for r in ranks) / max(len(ranks), 1)
-
-
 def _view_set(
     evaluation: Evaluation, name: str, colours: dict[str, int]
 ) -> dict[str, Any]:
@@ -110,7 +104,7 @@ def _view_set(
         "f1": _f1_rows(results, name, evaluation.mode, colours),
         "losses": [r for r in results if r.losses is not None and r.scores.golds],
         "recall": [
-            (r.system, len(r.ranks), [recall_at(r.ranks, k) for k in KS])
+            (r.system, len(r.ranks), [recall_at(r.ranks, k) for k in RECALL_AT])
             for r in results
             if r.ranks
         ],
@@ -163,7 +157,7 @@ def _figures(
     ranked = [r for r in results if r.ranks]
     if ranked:
         curves = [
-            (colours[r.system], [(k, recall_at(r.ranks or [], k)) for k in KS])
+            (colours[r.system], [(k, recall_at(r.ranks or [], k)) for k in RECALL_AT])
             for r in ranked
         ]
         svg = figures.draw_recall(curves)

@@ -70,7 +70,7 @@ def predictions_path(log: Path) -> Path:
 def file_name(name: str) -> str:
     """A name as that of a file: itself where it can be one."""
     safe = re.sub(r"[^\w.-]+", "_", name).lstrip(".")[:80]
-    if safe == name:
+    if safe == name != "":
         return name
     return f"{safe}-{hashlib.sha256(os.fsencode(name)).hexdigest()[:8]}"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Iterable, Sequence
 
 from insgenel_jax.evaluation.losses import Lost
@@ -96,7 +97,7 @@ def cut(
     pieces = []
     if 0 in ends:  # an empty link before the first character
         pieces.append(Piece("", "", None, tuple(ends[0])))
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in itertools.pairwise(edges):
         linked, found = _covers(wrong, start, end), _covers(missed, start, end)
         correct = _covers(right, start, end)
         if linked or found:

@@ -70,7 +70,11 @@ def make_rules(
         row = None if kb is None else kb.find_external(entity_id)
         return by_id.get(entity_id) if row is None else kb.title(row)
 
-    return Rules(mode, resolve, titles, by_title.get, title_of)
+    def id_of(title: str) -> str | None:
+        row = None if kb is None or title in by_title else kb.find(title)
+        return by_title.get(title) if row is None else kb.external_id(row)
+
+    return Rules(mode, resolve, titles, id_of, title_of)
 
 
 def score(

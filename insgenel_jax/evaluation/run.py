@@ -21,6 +21,8 @@ from insgenel_jax.evaluation.systems import (
 from insgenel_jax.kb.knowledge_base import KnowledgeBase
 from insgenel_jax.text.document import Document, Mention
 
+RECALL_AT = (1, 2, 5, 10, 20, 50, 100)
+
 
 @dataclasses.dataclass(frozen=True)
 class Predictions:
@@ -151,6 +153,11 @@ def run(
         {n: modes.gold_documents(golds, rules) for n, golds in sets.items()},
         mode,
     )
+
+
+def recall_at(ranks: Sequence[int | None], k: int) -> float:
+    """The share of the golds that are among the first k."""
+    return sum(r is not None and r <= k for r in ranks) / max(len(ranks), 1)
 
 
 def _compare(results: Iterable[Sequence[Result]]) -> list[Comparison]:

@@ -165,7 +165,12 @@ def test_a_linker_is_tuned(linker_path, dev, tmp_path, monkeypatch):
     linked = tuning.split(dev, plain(documents))
     counts = tuning.score_sets(dev, linked, None)
     assert scoring.mean_f1(counts) == tuned.found.best.f1
-    assert len(report.make_tuning_tables(tuned)) == 3
+    tables = report.make_tuning_tables(tuned)
+    assert len(tables) == 4
+    shown = list(tables[1].columns[1].cells)  # of the prior
+    best = tuned.prior.calibrated.best
+    assert best.f1 == prior.calibrated.best.f1
+    assert shown[-1] == f"{100 * best.f1:.1f}" and len(shown) == len(dev) + 1
 
     def stop(*_):
         raise AssertionError("linked again")
