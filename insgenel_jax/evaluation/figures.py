@@ -54,7 +54,7 @@ def draw_precision_recall(
 def draw_reliability(curves: Sequence[Links]) -> str:
     """The share of right links over their score; the diagonal is perfect."""
     figure, axes = _start("score", "share right")
-    axes.plot([0, 1], [0, 1], color=_FAINT, linewidth=1, linestyle=(0, (2, 3)))
+    axes.plot([0, 1], [0, 1], color=_INK, alpha=0.5, linewidth=1, linestyle=(0, (2, 3)))
     for colour, scores, right in curves:
         rows = calibration.bins(np.clip(scores, 0, 1), right)
         x, y = [row.score for row in rows], [row.right for row in rows]

@@ -268,7 +268,8 @@ def test_a_browser_opens_it_without_an_error(bobs, tmp_path):
     command = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"]
     command += [f"--user-data-dir={tmp_path}/profile", "--enable-logging=stderr"]
     command += [f"file://{tmp_path}/report.html"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=300, check=True
+    )
     assert "CONSOLE" not in done.stderr  # a refused style, a missing file, an exception
     assert Page(done.stdout).tables["table-scores"]
