@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float
 from insgenel_jax.evaluation import calibration, losses, modes, scoring
 from insgenel_jax.evaluation.elevant import ElevantScores
 from insgenel_jax.evaluation.linking import Linked, link_set
+from insgenel_jax.evaluation.losses import Lost
 from insgenel_jax.evaluation.systems import (
     System,
     Unopened,
@@ -65,7 +66,7 @@ class Result:
     elevant: ElevantScores | None = None
     unmapped: int = 0
     predicted: Sequence[Document] = ()
-    lost: Sequence[Sequence[losses.Lost]] = ()
+    lost: Sequence[Sequence[Lost]] = ()
     errors: Sequence[Sequence[str | None]] = ()
     ranks: Sequence[int | None] | None = None
     link_scores: Float[np.ndarray, " N"] | None = None
@@ -185,7 +186,8 @@ def _score(
     """Score what a system gave for a set."""
 
     def is_known(mention: Mention) -> bool:
-        return losses.find_entity(mention, kb, rules.resolve) is not None
+        found = kb and losses.find_entity(mention, kb, rules.resolve)
+        return found is not None
 
     same = scoring.same_entity(rules.resolve)
     documents = _existing(modes.gold_documents(golds, rules), rules)
