@@ -6,6 +6,7 @@ Options that take several files, linkers or systems are given several times.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib.util
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -22,7 +23,7 @@ from insgenel_jax.evaluation.search import Sets
 from insgenel_jax.evaluation.systems import PRIOR, System, Unopened
 from insgenel_jax.kb.knowledge_base import KnowledgeBase
 from insgenel_jax.linker.bundled import locate
-from insgenel_jax.text.formats.rejects import InputError
+from insgenel_jax.text.formats.rejects import InputError, Rejects
 
 SYSTEMS = {"insgenel-r", "insgenel", PRIOR}
 WIDTH = 120  # characters of a line in a log, where no terminal says how many
@@ -145,9 +146,7 @@ def main(
     chosen = choose_systems(linkers, names, set_ or [])
     kb = linkers[0] / "kb" if kb is None and linkers else kb
 
-    console = Console()
-    if not console.is_terminal:
-        console.width = max(console.width, WIDTH)
+    console = make_console()
     with (
         cli.rejecting(rejects, console) as rejected,
         stopping.stop_requests() as stop,
@@ -158,15 +157,9 @@ def main(
         taken = [each.name for each in chosen]
         linked = files.read_predictions(predictions, sets, taken, rejected)
         opened = open_kb(kb, verify)
-        table = None if redirects is None else files.read_redirects(redirects, rejected)
-        known = None if titles is None else files.read_titles(titles, rejected)
+        table, known, by_title = read_tables(redirects, titles, ids, rejected)
         for warning in warn_of_tuning(sets, chosen, dev):
             console.print(Text(f"warning: {warning}", "yellow"), soft_wrap=True)
-
-        def progress(message: str) -> None:
-            stop.check("stopped" if out is None else f"stopped; {out} has the links")
-            status.update(Text(message))
-
         evaluated = evaluation.run(
             sets,
             open_systems(chosen, opened, dev, table, verify, status),
@@ -175,11 +168,38 @@ def main(
             kb=opened,
             resolve=scoring.make_resolve(table, opened),
             titles=known,
-            ids=None if ids is None else files.read_ids(ids, rejected),
+            ids=by_title,
             out=out,
-            progress=progress,
+            progress=functools.partial(show_progress, status, stop, out),
         )
         write(evaluated, console, json, page)
+
+
+def make_console() -> Console:
+    """Where to print: as wide as the tables, where no terminal says how wide."""
+    console = Console()
+    if not console.is_terminal:
+        console.width = max(console.width, WIDTH)
+    return console
+
+
+def show_progress(
+    status: Status, stop: stopping.StopRequests, out: Path | None, message: str
+) -> None:
+    """Show what begins. Raises Stopped once a signal has come."""
+    stop.check("stopped" if out is None else f"stopped; {out} keeps the links so far")
+    status.update(Text(message))
+
+
+def read_tables(
+    redirects: Path | None, titles: Path | None, ids: Path | None, rejects: Rejects
+) -> tuple[dict[str, str] | None, frozenset[str] | None, dict[str, str] | None]:
+    """Redirects, titles that exist, and Wikidata ids by title; None without a file."""
+    return (
+        None if redirects is None else files.read_redirects(redirects, rejects),
+        None if titles is None else files.read_titles(titles, rejects),
+        None if ids is None else files.read_ids(ids, rejects),
+    )
 
 
 def write(

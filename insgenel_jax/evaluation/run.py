@@ -186,7 +186,9 @@ def _score(
     """Score what a system gave for a set."""
 
     def is_known(mention: Mention) -> bool:
-        found = kb and losses.find_entity(mention, kb, rules.resolve)
+        found = None
+        if kb is not None:
+            found = losses.find_entity(mention, kb, rules.resolve)
         return found is not None
 
     same = scoring.same_entity(rules.resolve)
