@@ -51,6 +51,8 @@ setup(
         "icl": ["httpx2>=2.16,<3"],  # asking models over HTTP (insgenel ask)
         "nif": ["rdflib>=7.1,<8"],  # NIF's Turtle, in and out
         "plot": ["matplotlib>=3.9"],  # figures of studies and of calibration
+        # the HTML report of an evaluation: its template and its figures
+        "report": ["jinja2>=3.1,<4", "matplotlib>=3.9"],
         "test": [
             "pytest>=8.3",  # the tests
             "pytest-xdist>=3.6",  # on both cores
@@ -58,7 +60,8 @@ setup(
             "sentencepiece>=0.2",  # what LLaMA-2's tokenizer is compared with
             "tiktoken>=0.8",  # what Llama-3's and OPT's are compared with
             "beartype>=0.23,<0.24",  # jaxtyping's annotations, checked at run time
-            "matplotlib>=3.9",  # the figures of studies
+            "matplotlib>=3.9",  # the figures of studies and of reports
+            "jinja2>=3.1,<4",  # the reports of evaluations
             "httpx2>=2.16,<3",  # INSGENEL-ICL's client
             "rdflib>=7.1,<8",  # NIF
             "mypy>=2.4,<3",  # the types of the public API

@@ -1,6 +1,7 @@
 """The entry point: files in, tables and JSON out; bad options and bad lines."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -198,6 +199,8 @@ ERRORS = {  # one of each kind
     "lost documents": ("--predictions half.jsonl", "half.jsonl"),
     "damaged kb": ("--predictions linked.jsonl --kb damaged", "damaged"),
     "no linker": ("--linker kb", "kb"),
+    "bad report": ("--predictions linked.jsonl --report kb", "kb"),
+    "out is a file": ("--predictions linked.jsonl --out gold.jsonl", "gold.jsonl"),
     "bad setting": ("--linker kb --set top_kk=1", "top_kk"),
     "output an input": ("--predictions linked.jsonl --json gold.jsonl", "gold.jsonl"),
 }
@@ -254,20 +257,113 @@ def test_settings_are_checked_with_the_systems():
             check(linker, names, given)
 
 
+def test_names_and_systems_of_linkers(monkeypatch):
+    own = {"a/linker": "insgenel", "b": "insgenel-r"}
+    monkeypatch.setattr(evaluate, "read_system", lambda path: own[str(path)])
+    a, b = map(Path, own)
+
+    def choose(linkers, names=(), given=()):
+        chosen = evaluate.choose_systems(linkers, names, given)
+        return [(each.name, each.path, each.system) for each in chosen]
+
+    assert choose([a]) == [("insgenel", a, "insgenel")]
+    assert choose([a, b]) == [("a", a, "insgenel"), ("b", b, "insgenel-r")]
+    assert choose([b], ["prior", "insgenel"]) == [
+        ("prior", None, "prior"),
+        ("insgenel", b, "insgenel"),
+    ]
+    assert [name for name, *_ in choose([a, b], ["insgenel", "insgenel-r"])] == [
+        *("a insgenel", "b insgenel", "a insgenel-r", "b insgenel-r")
+    ]
+    assert evaluate.name_linkers([Path("x/b"), Path("y/b")]) == ["x/b", "y/b"]
+    (chosen,) = evaluate.choose_systems([b], [], ["top_k=3"])
+    assert chosen.settings == {"top_k": 3}
+    with pytest.raises(InputError, match="top_k"):
+        evaluate.choose_systems([a], [], ["top_k=3"])
+
+
+ARTICLE = {"id": 7, "text": TEXT, "labels": [{"id": 0, "span": [0, 3]}]}
+ARTICLE["labels"][0] |= {"entity_id": "Q3", "name": "Ann"}
+
+
+def test_elevant_with_a_report_and_kept_links(files):
+    """Twice: what is kept is taken from the folder, and gives the same numbers."""
+    pytest.importorskip("jinja2")
+    Path("news.benchmark.jsonl").write_text(json.dumps(ARTICLE) + "\n")
+    Path("ids.tsv").write_text("Ann Lee\tQ3\nno id\n")
+    command = (
+        *("--mode", "elevant", "--documents", "news.benchmark.jsonl"),
+        *("--system", "prior", "--tune", "gold.jsonl", "--kb", "kb", "--out", "out"),
+        *("--ids", "ids.tsv", "--report", "report.html", "--json", "out/scores.json"),
+    )
+    for _ in range(2):
+        result = run(*command)
+        assert result.exit_code == 3, (result.output, result.exception)
+        assert "elevant mode" in result.output and "1 rejected" in result.output
+        assert re.search(r"tuned on 2 documents to a mean F1 of \d", result.output)
+        record = json.loads(Path("out/scores.json").read_text())
+        row = record["results"][0]
+        assert record["mode"] == "elevant" and row["set"] == "news"
+        assert row["elevant"]["all"] == [1, 1, 0]  # "Bob" has no gold
+        assert row["links_without_id"] == 1
+        assert row["losses_per_document"] == [{}]
+        assert "<h1>Evaluation</h1>" in Path("report.html").read_text()
+    assert Path("out/prior/news.log").exists()
+    (line,) = Path("out/prior/news.jsonl").read_text().splitlines()
+    assert [m["entity"] for m in json.loads(line)["mentions"]] == ["Ann Lee", "Bob Lee"]
+    result = run("--documents", "news.benchmark.jsonl", "--predictions", "out/prior")
+    assert result.exit_code == 0 and "gerbil mode" in result.output
+
+
+BAD = {  # what a file of predictions may have, and what is said of it
+    "offsets outside the text": ({"start": 0, "end": 99, "entity": "A"}, "missing"),
+    "no such document": (None, "extra"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_predictions_are_refused_with_their_reason(files, case):
+    mention, named = BAD[case]
+    records = [{"id": d.id, "text": d.text} for d in GOLD]
+    if mention is None:
+        records.append({"id": "3", "text": "new"})
+    else:
+        records[0]["mentions"] = [mention]
+    Path("bad.jsonl").write_text("\n".join(map(json.dumps, records)))
+    result = run("--documents", "gold.jsonl", "--predictions", "bad.jsonl")
+    assert result.exit_code == 2 and "bad.jsonl" in result.stderr
+    assert f"1 ('{'3' if mention is None else '1'}') {named}" in result.stderr
+    if mention:
+        rejected = Path("evaluate.rejects.jsonl").read_text()
+        assert "0 <= start < end <= 20" in rejected
+
+
+def test_modes_and_libraries_are_checked(files, monkeypatch):
+    for mode, titles in (("strict", None), ("elevant", ANY)):
+        with pytest.raises(typer.BadParameter):
+            evaluate.check_mode(mode, titles, None)
+    monkeypatch.setattr(evaluate.importlib.util, "find_spec", lambda name: None)
+    evaluate.check_mode("gerbil", ANY, None)
+    with pytest.raises(InputError, match=r"jinja2 and matplotlib .*\[report\]"):
+        evaluate.check_mode("gerbil", None, ANY)
+
+
 ANY = Path("any")
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (([ANY], None, None, [], [], []), "nothing to score"),
-        (([ANY], None, None, ["insgenel"], [], []), "expects --linker"),
-        (([ANY], ANY, None, ["insgenel-x"], [], []), "insgenel-x"),
-        (([ANY], None, None, ["prior"], [], []), "expects --kb or --linker"),
-        (([ANY], None, ANY, ["prior"], [], []), "expects --tune"),
-        (([ANY], None, None, [], [ANY, ANY], []), "one --predictions for each"),
-        (([ANY, Path("./any")], None, None, [], [ANY], []), "given 2 times"),
-        (([ANY], ANY, None, ["insgenel", "insgenel"], [], []), "system once"),
+        (([ANY], [], None, [], [], []), "nothing to score"),
+        (([ANY], [], None, ["insgenel"], [], []), "expects --linker"),
+        (([ANY], [ANY], None, ["insgenel-x"], [], []), "insgenel-x"),
+        (([ANY], [], None, ["prior"], [], []), "expects --kb or --linker"),
+        (([ANY], [], ANY, ["prior"], [], []), "expects --tune"),
+        (([ANY, Path("b")], [], None, [], [ANY], []), "one --predictions for each"),
+        (([ANY, Path("./any")], [], None, [], [ANY], []), "given 2 times"),
+        (([ANY], [ANY, ANY], None, [], [], []), "--linker any is given 2 times"),
+        (([ANY], [], None, [], [ANY, ANY], []), "--predictions any is given 2 times"),
+        (([ANY], [ANY], None, ["insgenel", "insgenel"], [], []), "system once"),
     ],
 )
 def test_options_that_do_not_go_together(options, message):

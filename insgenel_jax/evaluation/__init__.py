@@ -11,12 +11,15 @@ from insgenel_jax.evaluation.run import (
     Evaluation,
     Predictions,
     Result,
-    System,
-    linker_system,
-    prior_system,
     run,
 )
 from insgenel_jax.evaluation.scoring import Scores, make_resolve, score
+from insgenel_jax.evaluation.systems import (
+    System,
+    Unopened,
+    linker_system,
+    prior_system,
+)
 
 __all__ = [
     "Evaluation",
@@ -24,6 +27,7 @@ __all__ = [
     "Result",
     "Scores",
     "System",
+    "Unopened",
     "linker_system",
     "make_resolve",
     "prior_system",

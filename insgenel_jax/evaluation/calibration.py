@@ -58,6 +58,35 @@ class Kept(NamedTuple):
     precision: float
 
 
+class CurvePoint(NamedTuple):
+    """What the links with a score of at least `threshold` reach."""
+
+    threshold: float
+    precision: float
+    recall: float
+    f1: float
+
+
+def curve(
+    scores: Float[np.ndarray, " N"], right: Bool[np.ndarray, " N"], golds: int
+) -> list[CurvePoint]:
+    """Precision, recall and F1 at each threshold that changes them, the highest first.
+
+    golds: how many links would be right with full recall.
+    """
+    order = np.argsort(-scores, kind="stable")
+    scores, tp = scores[order], np.cumsum(right[order])
+    last = np.append(scores[1:] != scores[:-1], True)[: len(scores)]
+    at = np.flatnonzero(last)  # links of one score come together
+    return [
+        CurvePoint(float(scores[i]), float(tp[i] / (i + 1)), float(tp[i] / golds), f1)
+        for i, f1 in zip(
+            at.tolist(), (2 * tp[at] / (at + 1 + golds)).tolist(), strict=True
+        )
+        if golds
+    ]
+
+
 def judge(
     golds: Sequence[Document], links: Sequence[Sequence[Mention]], same: Same
 ) -> list[Bool[np.ndarray, " _"]]:

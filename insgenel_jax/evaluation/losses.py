@@ -1,12 +1,16 @@
-"""Gold and predicted documents in; how many golds each stage of linking lost out."""
+"""Gold and predicted documents in; the golds each stage of linking lost, and what is
+wrong with each prediction, out."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 from insgenel_jax.evaluation.scoring import (
     Resolve,
+    Same,
     Span,
+    match,
     pair_documents,
     same_entity,
 )
@@ -24,6 +28,14 @@ STAGES = (
     "wrong span",
     "wrong entity",
 )
+MISSED = "missed"  # the stage of a loss where no knowledge base tells which it was
+
+
+class Lost(NamedTuple):
+    """An in-KB gold without a matching prediction, and the stage that lost it."""
+
+    gold: Mention
+    stage: str
 
 
 def count_losses(
@@ -33,28 +45,82 @@ def count_losses(
     resolve: Resolve,
     candidates: Sequence[Candidates] | None = None,
 ) -> dict[str, int]:
-    """Count the in-KB golds without a matching prediction, by the stage that lost them.
+    """Count the golds of `find_losses` by stage: stage -> number, for all `STAGES`."""
+    return sum_stages(find_losses(gold, predicted, kb, resolve, candidates))
+
+
+def sum_stages(lost: Sequence[Sequence[Lost]]) -> dict[str, int]:
+    """Stage -> how many golds of all documents it lost, for all of `STAGES`."""
+    counts = dict.fromkeys(STAGES, 0)
+    for of_document in lost:
+        for _, stage in of_document:
+            counts[stage] += 1
+    return counts
+
+
+def find_losses(
+    gold: Sequence[Document],
+    predicted: Sequence[Document],
+    kb: KnowledgeBase | None,
+    resolve: Resolve,
+    candidates: Sequence[Candidates] | None = None,
+) -> list[list[Lost]]:
+    """For each document, its in-KB golds without a matching prediction.
 
     candidates: for each document, what the system could choose from. An entity that is
     missing there counts as "not retrieved", also where a filter of candidate mentions
-    removed it. Without `candidates` that stage counts nothing. Returns stage -> number,
-    for all of `STAGES`. Raises InputError where the two sides do not pair up.
+    removed it. Without `candidates` that stage counts nothing. Without `kb` the stages
+    before decoding cannot be told; what they lost is `MISSED`. Raises InputError where
+    the two sides do not pair up.
     """
     same = same_entity(resolve)
-    lost = dict.fromkeys(STAGES, 0)
-    pairs = pair_documents(gold, predicted)
-    for number, (labelled, linked) in enumerate(pairs):
+    lost: list[list[Lost]] = []
+    for number, (labelled, linked) in enumerate(pair_documents(gold, predicted)):
         predictions = [m for m in linked.mentions if m.entity is not None]
         allowed = None if candidates is None else candidates[number]
+        lost.append([])
         for mention in labelled.mentions:
             if mention.entity is None:
                 continue
             on_span = [p for p in predictions if _span(p) == _span(mention)]
             if any(same(mention, p) for p in on_span):
                 continue
-            stage = _before_decoding(mention, labelled.text, kb, resolve, allowed)
-            lost[stage or _in_decoding(mention, predictions)] += 1
+            stage = None
+            if kb is not None:
+                stage = _before_decoding(mention, labelled.text, kb, resolve, allowed)
+            stage = stage or _in_decoding(mention, predictions)
+            if kb is None and stage == "opening refused":
+                stage = MISSED
+            lost[-1].append(Lost(mention, stage))
     return lost
+
+
+def name_errors(gold: Document, predicted: Document, same: Same) -> list[str | None]:
+    """What is wrong with each prediction of a document; None where nothing is.
+
+    A prediction of NIL is no claim, so nothing is wrong with it.
+    """
+    golds = [m for m in gold.mentions if m.entity is not None]
+    claims = [i for i, m in enumerate(predicted.mentions) if m.entity is not None]
+    right = match(golds, [predicted.mentions[i] for i in claims], same)
+    names: list[str | None] = [None] * len(predicted.mentions)
+    for number, i in enumerate(claims):
+        if number not in right:
+            names[i] = _name_error(gold, predicted.mentions[i], same)
+    return names
+
+
+def _name_error(gold: Document, wrong: Mention, same: Same) -> str:
+    on_span = [m for m in gold.mentions if _span(m) == _span(wrong)]
+    if any(m.entity is not None and same(m, wrong) for m in on_span):
+        return "duplicate"
+    if any(m.entity is not None for m in on_span):
+        return "wrong entity"
+    if on_span:
+        return "gold is NIL"
+    if any(m.start < wrong.end and wrong.start < m.end for m in gold.mentions):
+        return "wrong span"
+    return "no gold here"
 
 
 def find_entity(mention: Mention, kb: KnowledgeBase, resolve: Resolve) -> int | None:

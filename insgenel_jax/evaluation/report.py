@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import json
 import math
 import os
@@ -14,9 +15,15 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from insgenel_jax.evaluation import calibration
+from insgenel_jax.evaluation import calibration, scoring
 from insgenel_jax.evaluation.losses import STAGES
-from insgenel_jax.evaluation.run import Comparison, Evaluation, Result
+from insgenel_jax.evaluation.run import (
+    RECALL_AT,
+    Comparison,
+    Evaluation,
+    Result,
+    recall_at,
+)
 from insgenel_jax.evaluation.scoring import Scores
 from insgenel_jax.evaluation.tuning import Calibrated, Tuned
 
@@ -24,7 +31,9 @@ from insgenel_jax.evaluation.tuning import Calibrated, Tuned
 def make_tables(evaluation: Evaluation) -> list[Table]:
     """Scores, cost, losses by stage and comparisons, each table where there is any."""
     results = evaluation.results
-    tables = [score_table(results), cost_table(results)]
+    tables = [score_table(results, evaluation.mode), cost_table(results)]
+    if evaluation.mode == "elevant":
+        tables.insert(1, elevant_table(results))
     if any(result.losses is not None for result in results):
         tables.append(loss_table(results))
     if evaluation.comparisons:
@@ -32,12 +41,15 @@ def make_tables(evaluation: Evaluation) -> list[Table]:
     return tables
 
 
-def score_table(results: Sequence[Result]) -> Table:
+def score_table(results: Sequence[Result], mode: str) -> Table:
     """A row for each set and system; scores in percent."""
     checked = all(result.scores.titles_checked for result in results)
+    title = "InKB, elevant mode"
+    if mode == "gerbil":
+        title = "InKB, strong match (gerbil mode); gold titles "
+        title += "checked" if checked else "not checked"
     table = _table(
-        "InKB, strong match (gerbil mode); gold titles "
-        + ("checked" if checked else "not checked"),
+        title,
         ("docs", "golds", "P", "R", "F1", "macro F1", "detection", "accuracy"),
     )
     previous = None
@@ -55,6 +67,20 @@ def score_table(results: Sequence[Result]) -> Table:
             _percent(scores.accuracy),
         )
         previous = result.dataset
+    return table
+
+
+def elevant_table(results: Sequence[Result]) -> Table:
+    """The counts of ELEVANT: true positives, false positives, false negatives."""
+    table = _table(
+        'tp fp fn of all, entities, coreferences, and of finding entities ("ner")',
+        ("all", "entity", "coref", "ner", "no id"),
+    )
+    for result in results:
+        if (counts := result.elevant) is not None:
+            kinds = (counts.all, counts.entity, counts.coref, counts.detection)
+            shown = [" ".join(map(str, kind)) for kind in kinds]
+            table.add_row(*_names(result), *shown, str(result.unmapped))
     return table
 
 
@@ -128,7 +154,36 @@ def make_tuning_tables(tuned: Tuned) -> list[Table]:
             f"[{low:+.1f}, {high:+.1f}]",
             f"{step.seconds:.0f}",
         )
-    return [steps, _quality_table(tuned.calibrated), _threshold_table(tuned.calibrated)]
+    tables = [steps] if tuned.prior is None else [steps, _prior_table(tuned)]
+    return [
+        *tables,
+        _quality_table(tuned.calibrated),
+        _threshold_table(tuned.calibrated),
+    ]
+
+
+def _prior_table(tuned: Tuned) -> Table:
+    """The prior-only baseline's F1 on what was tuned on, beside the linker's."""
+    table = Table(
+        title="micro F1 on what was tuned on (scores cross-fitted), and the difference",
+        box=box.SIMPLE_HEAD,
+    )
+    table.add_column("set", overflow="fold")
+    for name in ("prior", "linker", "points", "interval"):
+        table.add_column(name, justify="right")
+    theirs, ours = tuned.prior.calibrated.best.counts, tuned.calibrated.best.counts
+    names = tuned.calibrated.names
+    rows = [(n, [a], [b]) for n, a, b in zip(names, theirs, ours, strict=True)]
+    for name, a, b in [*rows, ("mean", theirs, ours)]:
+        difference, low, high = (100 * x for x in scoring.compare_means(b, a))
+        table.add_row(
+            Text(name),
+            _percent(scoring.mean_f1(a)),
+            _percent(scoring.mean_f1(b)),
+            f"{difference:+.1f}",
+            f"[{low:+.1f}, {high:+.1f}]",
+        )
+    return table
 
 
 def _quality_table(calibrated: Calibrated) -> Table:
@@ -173,7 +228,7 @@ def _value(value: Any) -> str:
 def write_json(path: str | os.PathLike, evaluation: Evaluation) -> None:
     """Write all numbers of the tables, and the counts of every document."""
     record = {
-        "mode": "gerbil",
+        "mode": evaluation.mode,
         "results": [_result_to_json(result) for result in evaluation.results],
         "comparisons": [
             {
@@ -190,17 +245,30 @@ def write_json(path: str | os.PathLike, evaluation: Evaluation) -> None:
 
 
 def _result_to_json(result: Result) -> dict[str, Any]:
-    return {
+    record = {
         "set": result.dataset,
         "system": result.system,
         "settings": dict(result.settings),
         **_scores_to_json(result.scores),
         "within_our_kb": result.within and _scores_to_json(result.within),
         "losses": result.losses and dict(result.losses),
+        "losses_per_document": result.losses
+        and [
+            dict(collections.Counter(stage for _, stage in lost))
+            for lost in result.lost
+        ],
+        "recall": result.ranks
+        and {str(k): recall_at(result.ranks, k) for k in RECALL_AT},
         "seconds": result.seconds,
         "calls": result.calls,
+        "decoder": result.decoder,
         "per_document": result.scores.per_document.tolist(),
     }
+    if (counts := result.elevant) is not None:
+        kinds = ("all", "entity", "coref", "detection")
+        record["elevant"] = {kind: list(getattr(counts, kind)) for kind in kinds}
+        record["links_without_id"] = result.unmapped
+    return record
 
 
 def _scores_to_json(scores: Scores) -> dict[str, Any]:

@@ -3,46 +3,39 @@
 from __future__ import annotations
 
 import dataclasses
-import time
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-import insgenel_jax
-from insgenel_jax.evaluation import losses, scoring, tuning
+import numpy as np
+from jaxtyping import Bool, Float
+
+from insgenel_jax.evaluation import calibration, losses, modes, scoring
+from insgenel_jax.evaluation.elevant import ElevantScores
+from insgenel_jax.evaluation.linking import Linked, link_set
+from insgenel_jax.evaluation.losses import Lost
+from insgenel_jax.evaluation.systems import (
+    System,
+    Unopened,
+)
 from insgenel_jax.kb.knowledge_base import KnowledgeBase
 from insgenel_jax.text.document import Document, Mention
 
-PRIOR = "prior"
-
-
-@dataclasses.dataclass(frozen=True)
-class System:
-    """Something that links documents.
-
-    link: documents without mentions in, the same documents with its mentions out; where
-    it is `given` the gold mentions, their spans come in, without entities.
-    candidates: for each document, the entities it may choose from, by span. calls: the
-    number of generator calls it has made so far. settings: what it runs with, for the
-    record.
-    """
-
-    name: str
-    link: Callable[[Sequence[Document]], Sequence[Document]]
-    candidates: Callable[[Sequence[Document]], Sequence[losses.Candidates]] | None = (
-        None
-    )
-    calls: Callable[[], int] | None = None
-    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    given: bool = False
+RECALL_AT = (1, 2, 5, 10, 20, 50, 100)
 
 
 @dataclasses.dataclass(frozen=True)
 class Predictions:
-    """The documents of one set as a system has linked them already."""
+    """The documents of one set as a system has linked them already.
+
+    kept: what is known beyond them of links that an evaluation has kept.
+    """
 
     dataset: str
     system: str
-    documents: Sequence[Document]
+    documents: Sequence[modes.Labelled]
+    kept: Linked | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +43,14 @@ class Result:
     """The scores of one system on one set. What is unknown is None.
 
     within: scores with the golds outside our knowledge base made NIL. losses: number of
-    golds by the stage that lost them. seconds, calls: of the whole set.
+    golds by the stage that lost them. seconds, calls: of the whole set. elevant: the
+    counts of that mode; unmapped: links without a Wikidata id.
+
+    For each document: predicted, what was linked; lost, the golds without a match;
+    errors, what is wrong with each link of `predicted`, None where it is right. ranks:
+    of the golds that the knowledge base holds, among what is retrieved for their
+    places; None for one that is not there. link_scores, link_right: of all links to
+    entities, those below the threshold too, where all have a score.
     """
 
     dataset: str
@@ -61,6 +61,16 @@ class Result:
     seconds: float | None = None
     calls: int | None = None
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    decoder: str | None = None
+    threshold: float = 0.0
+    elevant: ElevantScores | None = None
+    unmapped: int = 0
+    predicted: Sequence[Document] = ()
+    lost: Sequence[Sequence[Lost]] = ()
+    errors: Sequence[Sequence[str | None]] = ()
+    ranks: Sequence[int | None] | None = None
+    link_scores: Float[np.ndarray, " N"] | None = None
+    link_right: Bool[np.ndarray, " N"] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,176 +87,165 @@ class Comparison:
 class Evaluation:
     """What `run` gives. Results stand set by set, in the order of the systems.
 
-    comparisons: on each set, its first system against each of the others.
+    comparisons: on each set, its first system against each of the others. sets: the
+    labelled documents. mode: how they were scored.
     """
 
     results: Sequence[Result]
     comparisons: Sequence[Comparison]
-
-
-@dataclasses.dataclass(frozen=True)
-class _Linked:
-    """What one system gave for one set, and what that took."""
-
-    documents: Sequence[Document]
-    candidates: Sequence[losses.Candidates] | None = None
-    seconds: float | None = None
-    calls: int | None = None
-    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    sets: Mapping[str, Sequence[Document]] = dataclasses.field(default_factory=dict)
+    mode: str = "gerbil"
 
 
 def run(
-    sets: Mapping[str, Sequence[Document]],
-    systems: Iterable[System] = (),
+    sets: Mapping[str, Sequence[modes.Labelled]],
+    systems: Iterable[System | Unopened] = (),
     predictions: Sequence[Predictions] = (),
     *,
+    mode: str = "gerbil",
     kb: KnowledgeBase | None = None,
     resolve: scoring.Resolve | None = None,
     titles: frozenset[str] | None = None,
+    ids: Mapping[str, str] | None = None,
+    out: str | os.PathLike[str] | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Evaluation:
     """Link every set with every system, score the links, and compare the systems.
 
-    sets: name -> labelled documents. systems: may be a generator, which then opens a
-    system when its turn comes. predictions: scored after the systems. kb: where golds
-    are looked up, for the scores within it and for the losses. resolve: title -> the
-    title to compare by; by default the redirects of `kb`. titles: all titles that
-    exist, folded (see `scoring.score`). progress: told what begins. Raises InputError
-    where predictions do not pair up with the labelled documents.
+    sets: name -> labelled documents, or articles of ELEVANT. systems: may be a
+    generator, which then opens a system when its turn comes. predictions: scored after
+    the systems. mode: whose rules, "gerbil" or "elevant". kb: where golds are looked
+    up, for the scores within it and for the losses, where a system has none of its own.
+    resolve: title -> the title to compare by; by default the redirects of `kb`. titles:
+    all titles that exist, folded (see `scoring.score`). ids: title -> Wikidata id.
+    out: a folder where the links are kept as they come; what is there already is not
+    linked again. progress: told what begins; what it raises ends the run. Raises
+    InputError where predictions do not pair up with the labelled documents, or `out`
+    has links of other systems or documents.
     """
-    resolve = resolve or scoring.make_resolve(kb=kb)
     progress = progress or (lambda message: None)
+    folder = None if out is None else Path(out)
+    rules = modes.make_rules(
+        mode, resolve or scoring.make_resolve(kb=kb), kb, titles, ids
+    )
     results: dict[str, list[Result]] = {name: [] for name in sets}
 
     for system in systems:
+        base = kb if system.kb is None else system.kb
+        own = modes.make_rules(mode, system.resolve or rules.resolve, base, titles, ids)
+        opened: list[System] = []
         for dataset, golds in sets.items():
-            progress(f"{system.name} on {dataset}: {len(golds)} documents")
-            linked = _link(system, golds, want_candidates=kb is not None)
+            linked = link_set(
+                system, opened, dataset, golds, base, own, folder, progress
+            )
             results[dataset].append(
-                _score(dataset, system.name, golds, linked, kb, resolve, titles)
+                _score(dataset, system.name, golds, linked, base, own)
             )
     for given in predictions:
+        progress(f"{given.system} on {given.dataset}")
         golds = sets[given.dataset]
-        progress(f"{given.system} on {given.dataset}: {len(golds)} documents")
-        linked = _Linked(given.documents)
+        linked = given.kept or Linked(given.documents, given.documents)
         results[given.dataset].append(
-            _score(given.dataset, given.system, golds, linked, kb, resolve, titles)
+            _score(given.dataset, given.system, golds, linked, kb, rules)
         )
     return Evaluation(
         [result for of_set in results.values() for result in of_set],
-        [
-            Comparison(
-                first.dataset,
-                first.system,
-                other.system,
-                scoring.compare(first.scores, other.scores),
-            )
-            for first, *others in filter(None, results.values())
-            for other in others
-        ],
+        _compare(results.values()),
+        {n: modes.gold_documents(golds, rules) for n, golds in sets.items()},
+        mode,
     )
 
 
-def linker_system(
-    linker: insgenel_jax.Linker, name: str | None = None, *, given: bool = False
-) -> System:
-    """A linker as a system; its name is that of the linker's system, unless given.
-
-    given: it links the gold mentions, whose entities alone are then to be found.
-    """
-
-    def list_candidates(documents: Sequence[Document]) -> list[losses.Candidates]:
-        return [
-            {(m.start, m.end): frozenset(m.entities.tolist()) for m in mentions}
-            for mentions in linker.candidates(documents, given=given)
-        ]
-
-    def link_given(documents: Sequence[Document]) -> list[Document]:
-        return list(linker.stream(documents, max(len(documents), 1), given=True))
-
-    name = name or linker.settings.system
-    return System(
-        f"{name}, gold spans" if given else name,
-        link_given if given else linker,
-        list_candidates,
-        lambda: linker.stats["calls"],
-        dataclasses.asdict(linker.settings),
-        given,
-    )
+def recall_at(ranks: Sequence[int | None], k: int) -> float:
+    """The share of the golds that are among the first k."""
+    return sum(r is not None and r <= k for r in ranks) / max(len(ranks), 1)
 
 
-def prior_system(
-    kb: KnowledgeBase,
-    documents: Sequence[Document] | Mapping[str, Sequence[Document]],
-    resolve: scoring.Resolve | None = None,
-) -> System:
-    """The prior-only baseline as a system, tuned on labelled development documents.
-
-    documents: of one set, or of several by name; see `tuning.tune_prior`.
-    """
-    sets = documents if isinstance(documents, Mapping) else {"documents": documents}
-    resolve = resolve or scoring.make_resolve(kb=kb)
-    linker, tuned = tuning.tune_prior(kb, sets, scoring.same_entity(resolve))
-    return System(PRIOR, linker, settings=tuned.settings)
-
-
-def _link(
-    system: System, golds: Sequence[Document], *, want_candidates: bool
-) -> _Linked:
-    """Link the documents without their labels, or with the spans of these alone."""
-    bare = [
-        dataclasses.replace(
-            document,
-            mentions=tuple(
-                Mention(m.start, m.end, None) for m in document.mentions if system.given
-            ),
+def _compare(results: Iterable[Sequence[Result]]) -> list[Comparison]:
+    """The first system of each set against each of the others."""
+    return [
+        Comparison(
+            first.dataset,
+            first.system,
+            other.system,
+            scoring.compare(first.scores, other.scores),
         )
-        for document in golds
+        for first, *others in filter(None, results)
+        for other in others
     ]
-    calls_before = system.calls() if system.calls else 0
-    began = time.perf_counter()
-    documents = system.link(bare)
-    seconds = time.perf_counter() - began
-    calls = system.calls() - calls_before if system.calls else None
-    candidates = None
-    if want_candidates and system.candidates is not None:
-        candidates = system.candidates(bare)
-    return _Linked(documents, candidates, seconds, calls, system.settings)
 
 
 def _score(
     dataset: str,
     system: str,
-    golds: Sequence[Document],
-    linked: _Linked,
+    golds: Sequence[modes.Labelled],
+    linked: Linked,
     kb: KnowledgeBase | None,
-    resolve: scoring.Resolve,
-    titles: frozenset[str] | None,
+    rules: modes.Rules,
 ) -> Result:
     """Score what a system gave for a set."""
-    same = scoring.same_entity(resolve)
-    within = lost = None
+
+    def is_known(mention: Mention) -> bool:
+        found = None
+        if kb is not None:
+            found = losses.find_entity(mention, kb, rules.resolve)
+        return found is not None
+
+    same = scoring.same_entity(rules.resolve)
+    documents = _existing(modes.gold_documents(golds, rules), rules)
+    predicted = _existing(modes.linked_documents(linked.documents, rules), rules)
+    predicted = [p for _, p in scoring.pair_documents(documents, predicted)]
+    scores, elevant = modes.score(golds, linked.documents, rules)
+    within = None
     if kb is not None:
-        within = scoring.score(
-            golds,
-            linked.documents,
-            same=same,
-            titles=titles,
-            within=lambda m: losses.find_entity(m, kb, resolve) is not None,
-        )
-        existing = golds
-        if titles is not None:
-            existing = scoring.make_nil(golds, lambda m: scoring.is_gone(m, titles))
-        lost = losses.count_losses(
-            existing, linked.documents, kb, resolve, linked.candidates
-        )
+        within, _ = modes.score(golds, linked.documents, rules, is_known)
+    candidates = None  # they are rows of one knowledge base
+    if kb is not None and linked.kb == kb.identity:
+        candidates = linked.candidates
+    lost = losses.find_losses(documents, predicted, kb, rules.resolve, candidates)
+    everything = _existing(modes.linked_documents(linked.everything, rules), rules)
+    link_scores, link_right = _judge(documents, everything, same)
     return Result(
         dataset,
         system,
-        scoring.score(golds, linked.documents, same=same, titles=titles),
+        scores,
         within,
-        lost,
+        None if kb is None else losses.sum_stages(lost),
         linked.seconds,
         linked.calls,
         linked.settings,
+        linked.decoder,
+        linked.threshold,
+        elevant,
+        modes.count_unmapped(linked.documents, rules) if elevant else 0,
+        predicted,
+        lost,
+        [
+            losses.name_errors(gold, own, same)
+            for gold, own in zip(documents, predicted, strict=True)
+        ],
+        None if linked.ranks is None else [r for own in linked.ranks for r in own],
+        link_scores,
+        link_right,
     )
+
+
+def _existing(documents: Sequence[Document], rules: modes.Rules) -> Sequence[Document]:
+    """The documents with the mentions whose titles are gone made NIL."""
+    titles = rules.titles
+    if titles is None:
+        return documents
+    return scoring.make_nil(documents, lambda m: scoring.is_gone(m, titles))
+
+
+def _judge(
+    golds: Sequence[Document], linked: Sequence[Document], same: scoring.Same
+) -> tuple[Float[np.ndarray, " N"] | None, Bool[np.ndarray, " N"] | None]:
+    """The score of each link to an entity and whether it is right; None without."""
+    pairs = list(scoring.pair_documents(golds, linked))
+    links = [[m for m in own.mentions if m.entity is not None] for _, own in pairs]
+    scores = [m.score for own in links for m in own]
+    if not scores or None in scores:
+        return None, None
+    right = calibration.judge([gold for gold, _ in pairs], links, same)
+    return np.array(scores, np.float64), np.concatenate(right)

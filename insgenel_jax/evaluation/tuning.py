@@ -75,27 +75,35 @@ RANKED = {"prior_weight": 100.0, "retriever_weight": 30.0}
 class Calibrated:
     """A calibrator, fitted on all links, and what cross-fitted scores say of it.
 
-    threshold, consider_unlinked: the best ones. steps: what they gain. scores: name ->
+    threshold, consider_unlinked: the best ones. best: the point that they reach, with
+    scores that have not seen the document. steps: what they gain. scores: name ->
     score of each link that was taken, without a calibrator and cross-fitted. right:
-    which of these links are. sets: the set of each of them.
+    which of these links are. sets: the set of each of them. names: of all sets.
     """
 
     calibrator: Calibrator
     threshold: float
     consider_unlinked: bool
+    best: Point
     steps: Sequence[Step]
     scores: Mapping[str, Float[np.ndarray, " _"]]
     right: Bool[np.ndarray, " _"]
     sets: Sequence[str]
+    names: Sequence[str]
 
 
 @dataclasses.dataclass(frozen=True)
 class Tuned:
-    """What tuning found. settings: those that were tuned, threshold included."""
+    """What tuning found.
+
+    settings: those that were tuned, threshold included. prior: of a linker, what tuning
+    the baseline on the same documents found.
+    """
 
     settings: Mapping[str, Any]
     found: Found
     calibrated: Calibrated
+    prior: Tuned | None = None
 
     @property
     def steps(self) -> list[Step]:
@@ -180,7 +188,8 @@ def tune_linker(
         return True
 
     space = linker_space(linker)
-    starts = make_starts(linker, sets, same, space)
+    _, prior = tune_prior(linker.kb, sets, same)
+    starts = make_starts(linker, prior, space)
     found = search(
         link,
         sets,
@@ -202,7 +211,7 @@ def tune_linker(
         "threshold": calibrated.threshold,
         "consider_unlinked": calibrated.consider_unlinked,
     }
-    return Tuned(settings, found, calibrated)
+    return Tuned(settings, found, calibrated, prior)
 
 
 def linker_space(linker: insgenel_jax.Linker) -> dict[str, tuple[Any, ...]]:
@@ -215,13 +224,12 @@ def linker_space(linker: insgenel_jax.Linker) -> dict[str, tuple[Any, ...]]:
 
 
 def make_starts(
-    linker: insgenel_jax.Linker,
-    sets: Sets,
-    same: scoring.Same | None,
-    space: Mapping[str, Sequence[Any]],
+    linker: insgenel_jax.Linker, prior: Tuned, space: Mapping[str, Sequence[Any]]
 ) -> dict[str, dict[str, Any]]:
-    """Name -> settings to begin with: the lookup baseline, the linker's own, others."""
-    _, prior = tune_prior(linker.kb, sets, same)
+    """Name -> settings to begin with: the lookup baseline, the linker's own, others.
+
+    prior: the baseline, tuned.
+    """
     own = {name: getattr(linker.settings, name) for name in space}
     neutral = {
         name: field.default
@@ -294,6 +302,7 @@ def calibrate(
         fit(np.concatenate(numbers), np.concatenate(right)),
         best.settings["threshold"],
         best.settings["consider_unlinked"],
+        best,
         steps,
         {
             "without a calibrator": np.array(plain, np.float64)[taken],
@@ -301,6 +310,7 @@ def calibrate(
         },
         np.concatenate(right)[taken],
         of_link.tolist(),
+        list(sets),
     )
 
 

@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from insgenel_jax.evaluation import calibration
@@ -114,3 +114,20 @@ def test_a_figure(tmp_path):
     scores, right = np.array([0.1, 0.9, 1.0]), np.array([False, True, True])
     calibration.draw(tmp_path / "drawn.png", {"a": scores, "b": scores / 2}, right)
     assert (tmp_path / "drawn.png").read_bytes().startswith(b"\x89PNG")
+
+
+@settings(deadline=None)
+@given(SCORED, st.integers(0, 3))
+def test_the_curve_against_each_threshold(scored, missed):
+    scores, right = columns(scored)
+    golds = int(right.sum()) + missed
+    points = calibration.curve(scores, right, golds)
+    if not golds:
+        assert points == []
+        return
+    assert [point.threshold for point in points] == sorted(set(scores))[::-1]
+    for threshold, precision, recall, f1 in points:
+        kept = right[scores >= threshold]
+        assert precision == pytest.approx(kept.mean())
+        assert recall == pytest.approx(kept.sum() / golds)
+        assert f1 == pytest.approx(2 * kept.sum() / (len(kept) + golds))

@@ -2,8 +2,13 @@
 
 import pytest
 
-from insgenel_jax.evaluation.losses import count_losses
-from insgenel_jax.evaluation.scoring import make_resolve
+from insgenel_jax.evaluation.losses import (
+    MISSED,
+    count_losses,
+    find_losses,
+    name_errors,
+)
+from insgenel_jax.evaluation.scoring import make_resolve, same_entity
 from insgenel_jax.text.document import Document, Mention
 
 TEXT = "Ann met Bob in Rome and Bob left."
@@ -53,3 +58,26 @@ def test_an_alias_counts_as_its_title(bobs):
     gold = [document((0, 3, "Bob Dylan"))]
     lost = count_losses(gold, [document()], bobs, resolve, [{(0, 3): [2]}])
     assert lost["opening refused"] == 1
+
+
+def test_without_a_knowledge_base_what_decoding_lost_is_known():
+    gold = [document(HOPE, (0, 3, "Ann Lee"), (15, 19, "Rome"))]
+    linked = [document((8, 11, "Bob"), (2, 5, "Ann Lee"))]
+    (lost,) = find_losses(gold, linked, None, make_resolve())
+    assert [stage for _, stage in lost] == ["wrong entity", "wrong span", MISSED]
+
+
+@pytest.mark.parametrize(
+    ("links", "names"),
+    [
+        ([HOPE, HOPE], [None, "duplicate"]),
+        ([(8, 11, "Bob Dylan")], ["wrong entity"]),
+        ([(8, 14, "Bob Hope")], ["wrong span"]),
+        ([(15, 19, "Rome")], ["gold is NIL"]),
+        ([(24, 27, "Bob Hope")], ["no gold here"]),
+        ([(24, 27, None)], [None]),
+    ],
+)
+def test_what_is_wrong_with_a_link(links, names):
+    gold = document(HOPE, (15, 19, None))
+    assert name_errors(gold, document(*links), same_entity()) == names

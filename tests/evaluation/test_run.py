@@ -28,6 +28,7 @@ class StandIn(Linker):
         self.stats = {"calls": 5}
         self.settings = Settings(system="insgenel")
         self.documents = []
+        self.kb, self.retriever = None, None
 
     def __call__(self, documents):
         self.documents += documents
@@ -121,7 +122,7 @@ def test_titles_and_redirects(bobs):
 
 
 def test_nothing_to_score_and_documents_that_do_not_pair_up():
-    assert evaluation.run({"news": GOLD}) == evaluation.Evaluation([], [])
+    assert evaluation.run({"news": GOLD}).results == []
     empty = evaluation.run({"none": []}, [System("empty", lambda bare: bare)])
     assert math.isnan(empty.results[0].scores.accuracy)
     with pytest.raises(InputError, match=r"1 \('2'\) missing"):

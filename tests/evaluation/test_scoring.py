@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from insgenel_jax.evaluation.scoring import (
     Counts,
     compare,
+    compare_means,
+    estimate,
     fold_title,
     make_resolve,
     same_entity,
@@ -268,3 +270,13 @@ def test_bootstrap():
     assert interval.high - interval.low < 0.05
     with pytest.raises(ValueError, match="same documents"):
         compare(a, score(golds[:1], good[:1]))
+
+
+def test_the_interval_of_one_score():
+    """As its difference from a system that finds nothing, on the same draws."""
+    rng = np.random.default_rng(3)
+    counts = rng.integers(1, 5, (40, 3))
+    nothing = counts * [0, 0, 1]
+    assert estimate(counts) == compare_means([counts], [nothing])
+    assert estimate(np.array([[3, 0, 0], [1, 0, 0]])) == (1, 1, 1)
+    assert estimate(np.zeros((0, 3), np.int64)) == (1, 1, 1)  # nothing to find

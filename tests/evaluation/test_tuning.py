@@ -165,7 +165,12 @@ def test_a_linker_is_tuned(linker_path, dev, tmp_path, monkeypatch):
     linked = tuning.split(dev, plain(documents))
     counts = tuning.score_sets(dev, linked, None)
     assert scoring.mean_f1(counts) == tuned.found.best.f1
-    assert len(report.make_tuning_tables(tuned)) == 3
+    tables = report.make_tuning_tables(tuned)
+    assert len(tables) == 4
+    shown = list(tables[1].columns[1].cells)  # of the prior
+    best = tuned.prior.calibrated.best
+    assert best.f1 == prior.calibrated.best.f1
+    assert shown[-1] == f"{100 * best.f1:.1f}" and len(shown) == len(dev) + 1
 
     def stop(*_):
         raise AssertionError("linked again")
@@ -201,7 +206,8 @@ def test_what_is_tried_with_a_linker(linker_path):
 def test_where_a_search_begins(linker_path, dev):
     """As the baseline, the dictionary limits; but a limit of candidates is kept."""
     linker = Linker.from_pretrained(linker_path, retrieval="limit", max_candidates=7)
-    starts = tuning.make_starts(linker, dev, None, tuning.linker_space(linker))
+    _, prior = tuning.tune_prior(linker.kb, dev)
+    starts = tuning.make_starts(linker, prior, tuning.linker_space(linker))
     limits = {
         name: (start["retrieval"], start["max_candidates"])
         for name, start in starts.items()
@@ -212,7 +218,7 @@ def test_where_a_search_begins(linker_path, dev):
         "moderate weights": ("rank", 7),
         "ranked by the retriever": ("rank", 7),
     }
-    alone = tuning.make_starts(linker, dev, None, SMALL)
+    alone = tuning.make_starts(linker, prior, SMALL)
     assert len(alone) == 3  # without a retriever, nothing is ranked by one
     assert not {"retrieval", "max_candidates"} & set().union(*alone.values())
 
