@@ -127,7 +127,7 @@ def test_the_linker_gets_the_gold_spans(linker_path, tmp_path, monkeypatch):
     assert row["system"] == "insgenel-r, gold spans"
     assert row["detection"]["precision"] == row["detection"]["recall"] == 1
     with pytest.raises(InputError, match="--given: expected a linker"):
-        evaluate.check_settings(None, ["prior"], [], True)
+        evaluate.check_settings(Path("linker"), ["prior"], [], True)
 
 
 def test_verify_notices_a_flipped_bit(files):
@@ -244,7 +244,7 @@ def test_settings_are_checked_with_the_systems():
         "insgenel": {"batch": 2},  # it has no retriever
         "insgenel-r": {"top_k": 3, "batch": 2},
     }
-    assert check(None, ["prior"], []) == {}
+    assert check(linker, ["prior"], []) == {}
     for names, given, named in (
         (["insgenel"], ["system=insgenel-r"], "--system"),
         (["insgenel"], ["top_k"], "key=value"),
