@@ -49,6 +49,7 @@ setup(
         "cuda": ["jax[cuda12]"],  # NVIDIA GPUs
         "tpu": ["jax[tpu]"],  # Google TPUs
         "icl": ["httpx2>=2.16,<3"],  # asking models over HTTP (insgenel ask)
+        "nif": ["rdflib>=7.1,<8"],  # NIF's Turtle, in and out
         "plot": ["matplotlib>=3.9"],  # figures of studies and of calibration
         "test": [
             "pytest>=8.3",  # the tests
@@ -59,6 +60,7 @@ setup(
             "beartype>=0.23,<0.24",  # jaxtyping's annotations, checked at run time
             "matplotlib>=3.9",  # the figures of studies
             "httpx2>=2.16,<3",  # INSGENEL-ICL's client
+            "rdflib>=7.1,<8",  # NIF
             "mypy>=2.4,<3",  # the types of the public API
             "ruff>=0.17,<0.18",  # format and lint
         ],

@@ -2,7 +2,7 @@
 
     python -m insgenel_jax.train --config=configs/retriever_bert.py:large \
         --workdir=DIR --set model.pretrained=MODEL --set data.documents=DATA/train \
-        --set data.kb=DATA/kb --set data.dev=DATA/dev.jsonl --set loop.steps=N
+        --set data.kb=DATA/kb --set data.dev=DATA/dev.jsonl
 
 MODEL is the directory of bert-large-uncased (or bert-base-uncased, for `:base`) in the
 Hugging Face format; both encoders begin with it.
@@ -19,7 +19,8 @@ thousands of steps, so it is done seldom, or in a part of them (data.mining_pool
 From the paper: multi-label NCE, windows of 32 words every 16, and for each window
 random negatives and its own mined ones (in EntQA, which it follows, 90 % and 10 % of 64
 a window). Here the windows of a batch share 384 random ones, and each has 4 of its own.
-Ours, as the paper gives no sizes: learning rate, batch, numbers of entities, lengths.
+Three epochs and a learning rate of 2e-5, as EntQA has them; ours, as the paper gives no
+sizes: batch, numbers of entities, lengths.
 
 `:minilm` is beyond the paper, for one GPU: both encoders begin with
 all-MiniLM-L6-v2 of sentence-transformers (22.7 million parameters), whose vectors are
@@ -73,14 +74,14 @@ def get_config(arg: str = "large") -> ml_collections.ConfigDict:
     )
     config.optimizer = ml_collections.ConfigDict(
         {
-            "learning_rate": 2e-5 if arg == "base" else 1e-5,
-            "warmup_steps": 500,
+            "learning_rate": 2e-5,
+            "warmup_share": 0.06,
             "clip": 1.0,
         }
     )
     config.loop = ml_collections.ConfigDict(
         {
-            "steps": 20_000,
+            "epochs": 3.0,
             "evaluate_steps": 1000,
             "checkpoint_steps": 1000,
             "data": 8,
@@ -110,10 +111,11 @@ def _make_minilm(config: ml_collections.ConfigDict) -> None:
             "refresh_steps": 500,
         }
     )
-    config.optimizer.learning_rate = 5e-5
-    config.optimizer.warmup_steps = 100
-    config.loop.update({"steps": 2000, "evaluate_steps": 500, "checkpoint_steps": 500})
-    config.loop.data = 1
+    config.optimizer.update(
+        {"learning_rate": 5e-5, "warmup_share": 0.0, "warmup_steps": 100}
+    )
+    config.loop.update({"epochs": 0.0, "steps": 2000, "data": 1})
+    config.loop.update({"evaluate_steps": 500, "checkpoint_steps": 500})
 
 
 def _make_small(config: ml_collections.ConfigDict) -> None:

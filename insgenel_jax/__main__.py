@@ -83,8 +83,20 @@ def link(context: typer.Context) -> None:
 
 
 @app.command(context_settings=UNPARSED)
+def explain(context: typer.Context) -> None:
+    """Say for each word of a text why it is linked, or why not."""
+    run_module(context)
+
+
+@app.command(context_settings=UNPARSED)
 def ask(context: typer.Context) -> None:
     """Link a file by asking a general language model in context (INSGENEL-ICL)."""
+    run_module(context)
+
+
+@app.command(context_settings=UNPARSED)
+def convert(context: typer.Context) -> None:
+    """Convert a file of documents: JSONL, NIF, ELEVANT, AIDA-CoNLL, PubTator."""
     run_module(context)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -20,6 +20,7 @@ from insgenel_jax.icl.settings import IclSettings
 from insgenel_jax.linker.bundled import locate
 from insgenel_jax.models.fields import meanings
 from insgenel_jax.text.document import Document
+from insgenel_jax.text.formats.documents import FormatName
 from insgenel_jax.text.formats.rejects import InputError
 
 LinkerPath = Annotated[
@@ -60,7 +61,7 @@ RejectsPath = Annotated[
     ),
 ]
 Format = Annotated[
-    Literal["jsonl", "text"] | None,
+    FormatName | None,
     typer.Option(help="Format of the input; else by its ending."),
 ]
 KeyVariable = Annotated[

@@ -2,9 +2,9 @@
 
 This file alone reads and writes insgenel.json:
 
-    {"instruction": "...", "chunk_tokens": 175}
+    {"instruction": "...", "chunk_tokens": 175, "prompt_text": true}
 
-Names beyond these two, which older versions wrote, are ignored.
+Older versions did not write the last one, and wrote other names, which are ignored.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ class Generator:
 
     instruction: the words that every prompt begins with. chunk_tokens: the
     number of source tokens in a chunk as long as the chunks that the model was trained
-    on. mesh: the mesh that the parameters are sharded over, if they are.
+    on. prompt_text: whether the text stands in the prompt, behind the instruction.
+    mesh: the mesh that the parameters are sharded over, if they are.
     """
 
     config: ModelConfig
@@ -43,6 +44,7 @@ class Generator:
     tokenizer: Tokenizer
     instruction: str
     chunk_tokens: int
+    prompt_text: bool = True
     mesh: Mesh | None = None
 
     @property
@@ -96,8 +98,7 @@ def load_generator(
     path = Path(path)
     if verify or (path / artifact.MANIFEST).is_file():
         artifact.check(path, KIND, VERSION, verify=verify)
-    instruction, chunk_tokens = read_generator_settings(path)
-    return _load(path, mesh, dtype, instruction, chunk_tokens)
+    return _load(path, mesh, dtype, *read_generator_settings(path))
 
 
 def load_language_model(path: str | os.PathLike, dtype: str = "float32") -> Generator:
@@ -110,7 +111,12 @@ def load_language_model(path: str | os.PathLike, dtype: str = "float32") -> Gene
 
 
 def _load(
-    path: Path, mesh: Mesh | None, dtype: str, instruction: str, chunk_tokens: int
+    path: Path,
+    mesh: Mesh | None,
+    dtype: str,
+    instruction: str,
+    chunk_tokens: int,
+    prompt_text: bool = True,
 ) -> Generator:
     """The model and the tokenizer of a directory."""
     config = dataclasses.replace(hf.load_config(path), dtype=dtype, param_dtype=dtype)
@@ -125,6 +131,7 @@ def _load(
         instruction=instruction,
         chunk_tokens=chunk_tokens,
         mesh=mesh,
+        prompt_text=prompt_text,
     )
 
 
@@ -133,12 +140,13 @@ def write_generator_settings(generator: Generator, path: Path) -> None:
     settings = {
         "instruction": generator.instruction,
         "chunk_tokens": generator.chunk_tokens,
+        "prompt_text": generator.prompt_text,
     }
     (path / SETTINGS).write_text(json.dumps(settings, indent=1) + "\n")
 
 
-def read_generator_settings(path: Path) -> tuple[str, int]:
-    """The instruction and chunk_tokens of the insgenel.json in the folder `path`."""
+def read_generator_settings(path: Path) -> tuple[str, int, bool]:
+    """Instruction, chunk_tokens and prompt_text of insgenel.json in a folder."""
     file = path / SETTINGS
     if not file.is_file():
         raise FileNotFoundError(
@@ -150,9 +158,12 @@ def read_generator_settings(path: Path) -> tuple[str, int]:
         chunk_tokens = settings["chunk_tokens"]
         if type(chunk_tokens) is not int or chunk_tokens < 1:
             raise ValueError(f"chunk_tokens is {chunk_tokens!r}")
+        prompt_text = settings.get("prompt_text", True)
+        if type(prompt_text) is not bool:
+            raise ValueError(f"prompt_text is {prompt_text!r}")
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(
             f"{file}: expected a JSON object with an instruction and chunk_tokens, an "
             f"integer of at least 1, found something else ({error!r}); train it again"
         ) from error
-    return instruction, chunk_tokens
+    return instruction, chunk_tokens, prompt_text

@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -19,7 +19,11 @@ from insgenel_jax import artifact, cli, stopping
 from insgenel_jax.linker.bundled import NANO, locate
 from insgenel_jax.linker.inputs import as_documents
 from insgenel_jax.text.document import Document
-from insgenel_jax.text.formats.documents import write_documents
+from insgenel_jax.text.formats.documents import (
+    FormatName,
+    WrittenName,
+    write_documents,
+)
 from insgenel_jax.text.formats.rejects import InputError
 
 # name in `Linker.stats` -> what it counts
@@ -42,13 +46,16 @@ LinkerPath = Annotated[
 ]
 Input = Annotated[
     str | None,
-    typer.Option(help="Documents: .jsonl or .txt, also .gz or .bz2; - for stdin."),
+    typer.Option(
+        help="Documents: JSONL, .txt, .ttl (NIF) and more, see --format; also .gz or "
+        ".bz2; - for stdin."
+    ),
 ]
 Output = Annotated[
     str | None,
     typer.Option(
-        help="File for linked documents, JSONL; - for stdout. Texts are shown where it "
-        "is left out."
+        help="File for linked documents; - for stdout. Texts are shown where it is "
+        "left out."
     ),
 ]
 Settings = Annotated[
@@ -63,11 +70,15 @@ RejectsPath = Annotated[
     ),
 ]
 Format = Annotated[
-    Literal["jsonl", "text"] | None,
+    FormatName | None,
     typer.Option(
         help="Format of the input; else by its ending. In text, each paragraph is a "
         "document."
     ),
+]
+OutputFormat = Annotated[
+    WrittenName | None,
+    typer.Option(help="Format of the output; else by its ending, or JSONL."),
 ]
 Verify = Annotated[
     bool, typer.Option("--verify", help="Compare the hash of every file first.")
@@ -88,6 +99,7 @@ def main(
     set_: Settings = None,
     rejects: RejectsPath = None,
     format: Format = None,
+    output_format: OutputFormat = None,
     verify: Verify = False,
     given: Given = False,
     show: Show = 0,
@@ -117,7 +129,7 @@ def main(
         with console.status("opening the linker"), cli.opening(linker, "linker"):
             opened = Linker.from_pretrained(linker, verify=verify, **settings)
         if documents:
-            show_texts(console, opened(documents), output)
+            show_texts(console, opened(documents), output, output_format)
             stop.check()
             return
         with cli.rejecting(rejects, console) as rejected:
@@ -129,6 +141,7 @@ def main(
                     output,
                     rejected,
                     format=format,
+                    output_format=output_format,
                     given=given,
                     watch=watch,
                     stop=stop,
@@ -179,11 +192,14 @@ def check_paths(linker: Path, input: str | None, outputs: Sequence[str | Path]) 
 
 
 def show_texts(
-    console: Console, documents: Sequence[Document], output: str | None
+    console: Console,
+    documents: Sequence[Document],
+    output: str | None,
+    output_format: WrittenName | None,
 ) -> None:
-    """Print linked documents for a reader, or write them as JSONL to `output`."""
+    """Print linked documents for a reader, or write them to `output`."""
     if output:
-        write_documents(output, documents)
+        write_documents(output, documents, format=output_format)
         return
     for document in documents:
         # a line of a pipe or a file is not broken at a terminal's width

@@ -34,11 +34,11 @@ MAY_IMPORT = {
     "icl": "linker generator decoding text kb",
     "evaluation": "linker text kb artifact",
     "studies": "evaluation icl linker training retrieval decoding generator kb text "
-    "mini_world",
+    "tokenizer mini_world cli artifact",
     "cli": "linker text artifact stopping",
 }
 ENTRY_POINTS = {"prepare", "base", "train", "index", "link", "evaluate"}
-ENTRY_POINTS |= {"study", "tune", "ask", "set"}
+ENTRY_POINTS |= {"study", "tune", "ask", "set", "explain", "convert"}
 ROOT_FILES = {
     "__init__",
     "__main__",
@@ -54,7 +54,7 @@ ROOT_FILES = {
 }
 ROOT_FILES |= ENTRY_POINTS
 # packages and files that later parts of the design add to the root
-PLANNED = {"serving", "explain", "finetune", "serve"}
+PLANNED = {"serving", "finetune", "serve"}
 
 
 def files():

@@ -12,6 +12,8 @@ from typer.testing import CliRunner
 from insgenel_jax import link
 from insgenel_jax.linker import Linker, bundled
 from insgenel_jax.text.document import Document, Mention
+from insgenel_jax.text.formats.documents import read_documents, write_documents
+from insgenel_jax.text.formats.rejects import Rejects
 
 
 def run(*arguments, input=None):
@@ -77,6 +79,25 @@ def test_texts_as_json(linker_path):
     assert [(row["id"], row["text"]) for row in rows] == [("0", "Paris"), ("1", "Java")]
     assert run(*arguments, "out").exit_code == 0
     assert Path("out").read_text() == result.stdout
+
+
+def test_formats_by_their_endings_and_by_their_names(linker_path):
+    """NIF out; NIF in, whose mentions are ignored; ELEVANT's out."""
+    surely = ("--linker", linker_path, "--set", "mention_bias=1000.0")
+    texts = [Document("0", "Paris"), Document("1", "and Java")]
+    expected = Linker.from_pretrained(linker_path, mention_bias=1000.0)(texts)
+    write_documents("in.ttl", expected)
+    result = run(*surely, "--input", "in.ttl", "--output", "out.ttl")
+    assert result.exit_code == 0, (result.output, result.exception)
+    found = list(read_documents("out.ttl", Rejects()))
+    assert [d.text for d in found] == ["Paris", "and Java"]
+    for one, other in zip(found, expected, strict=True):
+        assert [(m.start, m.end, m.entity) for m in one.mentions] == [
+            (m.start, m.end, m.entity) for m in other.mentions
+        ]
+    as_named = ("--output-format", "elevant", "--output", "-")
+    result = run(*surely, "--input", "in.ttl", *as_named)
+    assert "entity_mentions" in json.loads(result.stdout.splitlines()[0])
 
 
 @pytest.mark.parametrize(

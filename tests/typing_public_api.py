@@ -31,10 +31,10 @@ def read_a_document(document: Document) -> None:
             assert_type(candidate.score, float)
 
 
-def explain(linker: Linker) -> None:
-    (link,) = linker.explain("Paris")
+def score(linker: Linker) -> None:
+    (link,) = linker.score("Paris")
     assert_type(link.mention, Mention)
-    ((one,), _) = linker.explain(["Paris", "Java"])
+    ((one,), _) = linker.score(["Paris", "Java"])
     assert_type(one.mention, Mention)
 
 

@@ -49,7 +49,7 @@ from insgenel_jax.decoding.padded import (
 from insgenel_jax.decoding.path import DecodedPath
 from insgenel_jax.decoding.whole_target import extend
 
-HONOURS = frozenset({"beams", "openings"})
+HONOURS = frozenset({"beams", "openings", "early_stopping"})
 TOKENS_PER_CALL = 8  # of each beam: one decided, the others forced
 
 
@@ -90,11 +90,13 @@ def decode(
         pad_rows([chunk.prompt for chunk in chunks], batch, sizes.prompt),
         pad_rows([[length] for length in lengths], batch, 1)[:, 0],
         pad_rows([[len(table.indptr) - 2] for table in longer], batch, 1)[:, 0],
+        pad_rows([[table.longest] for table in longer], batch, 1)[:, 0],
         len(chunks),
         pack_tables(longer, batch, sizes),
         beams=options.beams,
         sizes=sizes,
         tokens_per_call=TOKENS_PER_CALL,
+        early_stopping=options.early_stopping,
     )
     finished, calls, tokens = jax.device_get(outcome)
     paths = [_path(finished, row, numbers) for row, numbers in enumerate(known)]
@@ -130,7 +132,8 @@ class _State(NamedTuple):
 
 
 @functools.partial(
-    jax.jit, static_argnames=("model", "beams", "sizes", "tokens_per_call")
+    jax.jit,
+    static_argnames=("model", "beams", "sizes", "tokens_per_call", "early_stopping"),
 )
 def _decode(
     model: Model,
@@ -138,15 +141,18 @@ def _decode(
     prompts: Int[Array, "B T"],
     lengths: Int[Array, " B"],
     ends: Int[Array, " B"],
+    longest: Int[Array, " B"],
     rows: Int[Array, ""],
     tables: Tables,
     *,
     beams: int,
     sizes: PaddedSizes,
     tokens_per_call: int,
+    early_stopping: str,
 ) -> tuple[Finished, Int[Array, " B"], Int[Array, " B"]]:
     """What finished, and the calls and tokens run. The first `rows` rows are real."""
-    search = Search(model, params, lengths, ends, tables, beams, sizes, tokens_per_call)
+    sizes_of = (beams, sizes, tokens_per_call, early_stopping)
+    search = Search(model, params, lengths, ends, longest, tables, *sizes_of)
     real = jnp.arange(len(prompts)) < rows
     with jax.named_scope("prefill"):
         hidden, cache = _run_prompts(search, prompts)

@@ -19,17 +19,21 @@ from insgenel_jax.decoding.padded import PaddedSizes, Tables
 class Search(NamedTuple):
     """What stays the same while a batch is searched, in W = `beams` beams.
 
-    lengths [B]: of the prompts. ends [B]: the state of each table after EOS.
+    lengths [B]: of the prompts. ends [B]: the state of each table after EOS. longest
+    [B]: edges on the longest path of each table.
+    early_stopping: see options.Options.
     """
 
     model: Model
     params: dict
     lengths: Int[Array, " B"]
     ends: Int[Array, " B"]
+    longest: Int[Array, " B"]
     tables: Tables
     beams: int
     sizes: PaddedSizes
     tokens_per_call: int
+    early_stopping: str
 
     @property
     def row(self) -> Int[Array, "B 1"]:
@@ -157,7 +161,12 @@ def choose(
     running, kept = jax.lax.top_k(jnp.where(new.ended, -jnp.inf, new.score), W + 1)
     margin = jnp.minimum(margin_behind(new.score, W), margin_behind(running, W))
     running, kept = running[:, :W], kept[:, :W]
-    hopeful = running[:, 0] / jnp.maximum(total, 1) > finished.scores[:, -1]
+    bar = finished.scores[:, -1]  # -inf until W have finished
+    # a mean over more tokens is higher: the best that the best running one can get
+    never = search.early_stopping == "never"
+    hopeful = running[:, 0] / jnp.maximum(search.longest if never else total, 1) > bar
+    if search.early_stopping == "always":
+        hopeful &= bar == -jnp.inf
     broken = finished.broken | broken
     finished = finished._replace(
         live=was_live & hopeful & ~broken,

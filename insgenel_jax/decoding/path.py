@@ -25,12 +25,13 @@ class TitleScores(NamedTuple):
     """The n titles that a mention, by its number in the table, may be linked to.
 
     log_probs: ln p of the title with END, given that the mention is linked: over the
-    allowed edges and without biases.
+    allowed edges, with biases. unbiased: the same without biases.
     """
 
     mention: int
     entities: Int[np.ndarray, " n"]
     log_probs: Float[np.ndarray, " n"]
+    unbiased: Float[np.ndarray, " n"]
 
 
 @dataclasses.dataclass

@@ -146,32 +146,33 @@ def best_unlinked(
 
 
 def score_titles(
-    table: Table, block: Block, logits: Float[np.ndarray, " n"], before: list[int]
+    table: Table,
+    block: Block,
+    biased: Float[np.ndarray, " n"],
+    raw: Float[np.ndarray, " n"],
+    before: list[int],
 ) -> list[TitleScores]:
     """The titles of each mention whose titles a block decides on, with their ln p.
 
-    logits: the model's, without bias. before: the path up to the block, in which the
-    mention may be settled already.
+    biased, raw: the logits with and without bias. before: the path up to the block, in
+    which the mention may be settled already.
     """
     kinds = table.kind[block.edge]
     ends = np.flatnonzero(kinds == END)
     if not len(ends):
         return []
-    total = _sum_along(block, log_probs(table, block, logits))
+    totals = [_sum_along(block, log_probs(table, block, x)) for x in (biased, raw)]
     # the CLOSE above each END; -1 where it is on the path before the block
     closed = np.full(len(kinds), -1)
     for i in np.flatnonzero(kinds == CLOSE):
         closed[i : block.end[i]] = i
     scores = []
     for close in np.unique(closed[ends]).tolist():
-        if close >= 0:
-            edge, linked = int(block.edge[close]), total[close]
-        else:
+        edge = int(block.edge[close])
+        if close < 0:
             edge = next(e for e in reversed(before) if table.kind[e] == CLOSE)
-            linked = 0.0
         own = ends[closed[ends] == close]
+        linked = [total[own] - (total[close] if close >= 0 else 0) for total in totals]
         entities = table.value[block.edge[own]]
-        scores.append(
-            TitleScores(int(table.value[edge]), entities, total[own] - linked)
-        )
+        scores.append(TitleScores(int(table.value[edge]), entities, *linked))
     return scores

@@ -186,7 +186,7 @@ def _choose(row: _Row, options: Options) -> list[int]:
     full = row.scoring.log_probs if options.vocabulary else None
     if options.titles_scored:
         row.path.titles += selection.score_titles(
-            table, block, row.scoring.raw, row.path.edges
+            table, block, logits, row.scoring.raw, row.path.edges
         )
     chosen = selection.select(table, block, logits, log_probs, options.selection)
     row.path.extend(*_pick(chosen.path, block, log_probs, full))

@@ -29,9 +29,10 @@ def extend(
     with "candidates" the edges are those of the table. With "first_token" (*paper*),
     OPEN is allowed wherever in a decision span the first token of one of the span's
     mentions stands, and after it the source tokens, as long as they agree with one of
-    those mentions; where none of them is a candidate mention, there is no CLOSE. Where
-    no candidate mention starts, OPEN has the bias `mention_bias` alone; a token that
-    leads to no longer candidate mention has none.
+    those mentions; where none of them is a candidate mention, there is no CLOSE. With
+    "anywhere" (*paper*: INSGENEL), OPEN is allowed at every source token, and after it
+    that one token at least. Where no candidate mention starts, OPEN has the bias
+    `mention_bias` alone; a token that leads to no longer candidate mention has none.
 
     Raises ValueError for a source that ends before the last decision span does, and for
     a mention that may take any title.
@@ -45,11 +46,16 @@ def extend(
             "EOS"
         )
     new: list[NewEdge] = []
-    if openings == "first_token" and table.mentions:
-        new = _dead_ends(table, [int(token) for token in source])
+    anywhere = openings == "anywhere" and bool(table.mentions)
+    if table.mentions and openings != "candidates":
+        new = _dead_ends(table, [int(token) for token in source], anywhere)
     states = len(table.indptr) - 1 + len(new)  # each dead-end edge has its own state
     at = last
-    for token in source[last:]:
+    for number, token in enumerate(source[last:], last + 1):
+        if anywhere and number < len(source):  # the last one is EOS
+            new.append((at, _opening(table), states, OPEN))
+            new.append((states, int(token), states + 1, COPY))
+            states += 2
         new.append((at, int(token), states, COPY))
         at, states = states, states + 1
     return _add_edges(table, new, states, table.longest + len(source) - last)
@@ -88,11 +94,19 @@ def _states_of_edges(table: Table) -> Int[np.ndarray, " E"]:
     return np.repeat(np.arange(len(table.indptr) - 1), np.diff(table.indptr))
 
 
-def _dead_ends(table: Table, source: list[int]) -> list[NewEdge]:
-    """The edges that "first_token" adds; each leads to a new state, in order."""
+def _opening(table: Table) -> int:
+    """The token OPEN."""
+    return int(table.token[table.kind == OPEN][0])
+
+
+def _dead_ends(table: Table, source: list[int], anywhere: bool) -> list[NewEdge]:
+    """The edges that "first_token" or "anywhere" adds up to the last decision span.
+
+    Each leads to a new state, in order.
+    """
     pairs = zip(_states_of_edges(table).tolist(), table.token.tolist(), strict=True)
     following = dict(zip(pairs, table.next.tolist(), strict=True))
-    opening = int(table.token[table.kind == OPEN][0])
+    opening, last = _opening(table), len(table.span_end) - 1
     prefixes: dict[int, set[tuple[int, ...]]] = {}  # by the decision span's end
     for start, end, _ in table.mentions:
         known = prefixes.setdefault(int(table.span_end[start]), set())
@@ -100,7 +114,9 @@ def _dead_ends(table: Table, source: list[int]) -> list[NewEdge]:
     states, new = len(table.indptr) - 1, []
     for p, stop in enumerate(table.span_end.tolist()):
         at, q = p, p
-        known = prefixes[stop] if p < stop else ()  # else p is in no decision span
+        known = prefixes[stop] if p < stop else set()  # else p is in no decision span
+        if anywhere and p < last:
+            known = {*known, (source[p],)}
         while q < len(source) and tuple(source[p : q + 1]) in known:
             steps = [(opening, OPEN)] if q == p else []
             for token, kind in [*steps, (source[q], COPY)]:

@@ -194,7 +194,7 @@ def tune_linker(
         tell=tell,
     )
     tell("fitting the calibrator")
-    links = linker.with_settings(**found.best.settings).explain(bare)
+    links = linker.with_settings(**found.best.settings).score(bare)
     can = possible({**found.best.settings, "consider_unlinked": True})
     calibrated = calibrate(sets, links, same, consider_unlinked=can)
     settings = {

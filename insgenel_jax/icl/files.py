@@ -5,12 +5,15 @@ from __future__ import annotations
 import collections
 import os
 from collections.abc import Callable
-from typing import Literal
 
 from insgenel_jax.icl.linker import IclLinker
 from insgenel_jax.linker.files import note_places, show
 from insgenel_jax.text.document import Document
-from insgenel_jax.text.formats.documents import read_documents, write_documents
+from insgenel_jax.text.formats.documents import (
+    FormatName,
+    read_documents,
+    write_documents,
+)
 from insgenel_jax.text.formats.lines import Place
 from insgenel_jax.text.formats.rejects import Rejects
 
@@ -21,10 +24,10 @@ def link_file(
     output: str | os.PathLike,
     rejects: Rejects,
     *,
-    format: Literal["jsonl", "text"] | None = None,
+    format: FormatName | None = None,
     watch: Callable[[Document, int], None] | None = None,
 ) -> int:
-    """Link every document of a file, in order, into a JSONL file; their number.
+    """Link every document of a file, in order, into another file; their number.
 
     input, output, format, watch: as in `linker.files.link_file`. A document with a part
     that got no answer is written without the links of that part, and goes to the

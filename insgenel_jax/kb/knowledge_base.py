@@ -215,6 +215,10 @@ class KnowledgeBase:
         """
         return self._matcher.match(text)
 
+    def substring_matches(self, text: str) -> Matches:
+        """As `matches`, and every occurrence that starts or ends inside a word."""
+        return self._matcher.match_substrings(text)
+
     def form(self, surface: str) -> int | None:
         """The number of a surface form, whatever its case; None if unknown.
 

@@ -52,6 +52,24 @@ class Matcher:
         # for nothing, or _LOOK_FURTHER.
         self._first_words: dict[str, int] = {}
 
+    def match_substrings(self, text: str) -> Matches:
+        """Find every form in a text, inside words too, whatever its case (*release*).
+
+        A match neither starts nor ends with a space.
+        """
+        codes = folding.code_points(text)
+        folded = folding.from_code_points(folding.fold_codes(codes))
+        walk = self._trie.iter_prefixes_with_ids
+        matches = [
+            (start, start + len(prefix), form)
+            for start, character in enumerate(folded)
+            if not character.isspace()
+            for prefix, form in walk(folded[start : start + self.longest])
+            if not prefix[-1:].isspace()
+        ]
+        table = np.array(matches, np.int32).reshape(-1, 3)
+        return Matches(table[:, 0], table[:, 1], table[:, 2])
+
     def match(self, text: str) -> Matches:
         """Find every form in a text, whatever its case.
 

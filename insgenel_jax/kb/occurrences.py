@@ -23,10 +23,12 @@ from insgenel_jax.text.document import WORD
 
 CapitalisedRun = Literal["any", "whole"]
 NameParts = Literal["off", "new", "override"]
+MatchKind = Literal["words", "substrings"]
 
 CASES: tuple[Case, ...] = get_args(Case)
 CAPITALISED_RUNS: tuple[CapitalisedRun, ...] = get_args(CapitalisedRun)
 NAME_PARTS: tuple[NameParts, ...] = get_args(NameParts)
+MATCHES: tuple[MatchKind, ...] = get_args(MatchKind)
 
 Span = tuple[int, int]
 # A span [start, end) of a text that names an entity, a row of the knowledge base.
@@ -73,9 +75,16 @@ def is_stop_word(text: str) -> bool:
     return text[:1].lower() + text[1:] in stop_words()
 
 
-def find_occurrences(kb: KnowledgeBase, text: str) -> Occurrences:
-    """All dictionary matches of a text except stop words ("us" and "Us", not "US")."""
-    starts, ends, forms = kb.matches(text)
+def find_occurrences(
+    kb: KnowledgeBase, text: str, matches: MatchKind = "words"
+) -> Occurrences:
+    """All dictionary matches of a text except stop words ("us" and "Us", not "US").
+
+    matches: "words", or "substrings" for those that start or end inside a word too
+    (*release*).
+    """
+    find = kb.matches if matches == "words" else kb.substring_matches
+    starts, ends, forms = find(text)
     keep = [
         i
         for i, (start, end) in enumerate(
@@ -102,12 +111,24 @@ def passes(
     capitalised_run: "any", or "whole" for those that do not lie inside a longer run of
     capitalised words, see `find_runs`.
     """
-    passing = occurrences.probability >= min_link_probability
+    filters = find_filtered(occurrences, case, min_link_probability, capitalised_run)
+    return ~np.logical_or.reduce(list(filters.values()))
+
+
+def find_filtered(
+    occurrences: Occurrences,
+    case: Case,
+    min_link_probability: float,
+    capitalised_run: CapitalisedRun,
+) -> dict[str, Bool[np.ndarray, " N"]]:
+    """Which occurrences each filter leaves out, by its name; see `passes`."""
+    rare = ~(occurrences.probability >= min_link_probability)
+    filtered = {"min_link_probability": rare}
     if case == "capitalised":
-        passing &= ~occurrences.lower
+        filtered["case"] = occurrences.lower
     if capitalised_run == "whole":
-        passing &= ~occurrences.inside_run
-    return passing
+        filtered["capitalised_run"] = occurrences.inside_run
+    return filtered
 
 
 def find_runs(text: str) -> list[Span]:

@@ -12,12 +12,16 @@ if TYPE_CHECKING:  # for type checkers; at run time __getattr__ imports them
     from insgenel_jax.linker.features import Features as Features
     from insgenel_jax.linker.features import ScoredLink as ScoredLink
     from insgenel_jax.linker.linker import Linker as Linker
+    from insgenel_jax.linker.reasons import SpanReason as SpanReason
+    from insgenel_jax.linker.reasons import WordReason as WordReason
     from insgenel_jax.linker.settings import Settings as Settings
 
 _PUBLIC = {
     "Features": "insgenel_jax.linker.features",
     "Linker": "insgenel_jax.linker.linker",
     "ScoredLink": "insgenel_jax.linker.features",
+    "SpanReason": "insgenel_jax.linker.reasons",
+    "WordReason": "insgenel_jax.linker.reasons",
     "Settings": "insgenel_jax.linker.settings",
     "assemble": "insgenel_jax.linker.directory",
 }

@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from insgenel_jax.linker.features import NAMES, ScoredLink, describe
+from insgenel_jax.text.document import Candidate, Mention
 
 LARGEST = sys.float_info.max
 
@@ -57,7 +58,7 @@ class Calibrator:
         """The links of one text, their mentions with this calibrator's scores."""
         scores = self(describe(text, links)).tolist()
         return [
-            link._replace(mention=dataclasses.replace(link.mention, score=score))
+            link._replace(mention=rescore(link.mention, score))
             for link, score in zip(links, scores, strict=True)
         ]
 
@@ -85,6 +86,28 @@ class Calibrator:
         if unknown := sorted(terms.keys() - set(NAMES)):
             raise ValueError(f"expected terms for some of {NAMES}, found {unknown}")
         return cls(terms, float(intercept))
+
+
+def rescore(mention: Mention, score: float) -> Mention:
+    """A mention with another score.
+
+    Its other candidates and "no mention" share what is left, in the proportions that
+    they had.
+    """
+    if mention.no_mention is None or mention.score is None:
+        return dataclasses.replace(mention, score=score)
+    known = mention.no_mention + sum(c.score for c in mention.candidates)
+    left = max(1.0 - mention.score, known)
+    if left <= 0:  # nothing to share by: the doubt is whether it is a mention
+        return dataclasses.replace(mention, score=score, no_mention=1.0 - score)
+    share = (1.0 - score) / left
+    others = (Candidate(c.entity, c.score * share) for c in mention.candidates)
+    return dataclasses.replace(
+        mention,
+        score=score,
+        candidates=tuple(others),
+        no_mention=mention.no_mention * share,
+    )
 
 
 def fit(

@@ -10,7 +10,8 @@ from __future__ import annotations
 import bisect
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 
@@ -32,6 +33,9 @@ from insgenel_jax.text.linked_text import (
 from insgenel_jax.tokenizer.tokenizer import BOUNDARIES_OF_A_LINK
 
 Span = tuple[int, int]
+# Stages that leave out candidate mentions: titles that cannot be written, the border of
+# a chunk, no retrieved entity in its scope, a chunk without room.
+Stage = Literal["titles", "border", "scope", "room"]
 
 MARGIN = 16  # tokens that a prompt may have more than the source tokens of its text
 
@@ -58,11 +62,26 @@ class LeftOut:
 
     cut: candidate mentions that the border of a chunk cuts, or that a chunk has no room
     for. overlong: entities with a title so long that no chunk holds it after some
-    mention.
+    mention. stages: the stage that left out each candidate mention, by the number of
+    its document and its place; None notes none.
     """
 
     cut: int = 0
     overlong: set[int] = dataclasses.field(default_factory=set)
+    stages: dict[tuple[int, int, int], Stage] | None = None
+
+    def note(
+        self,
+        document: int,
+        stage: Stage,
+        before: Iterable[CandidateMention],
+        after: Iterable[CandidateMention],
+    ) -> None:
+        """Note the stage for the candidate mentions that are only there before it."""
+        if self.stages is not None:
+            kept = {(c.start, c.end) for c in after}
+            places = {(c.start, c.end) for c in before} - kept
+            self.stages.update(((document, *place), stage) for place in places)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,6 +152,7 @@ def chunk_document(
         return []
     tokens = encode_source(maker.generator.tokenizer, text)
     candidates = drop_unfit(maker, tokens, mentions.candidates, left_out)
+    left_out.note(number, "titles", mentions.candidates, candidates)
     if not candidates:
         return []
     firsts = [candidate.start for candidate in candidates]
@@ -141,7 +161,9 @@ def chunk_document(
         i, j = (bisect.bisect_left(firsts, edge) for edge in (start, end))
         inside = [candidate for candidate in candidates[i:j] if candidate.end <= end]
         left_out.cut += j - i - len(inside)
+        left_out.note(number, "border", candidates[i:j], inside)
         allowed = mentions.allowed_in((start, end), inside)
+        left_out.note(number, "scope", inside, allowed)
         if allowed or keep_empty:
             empty = empty_chunk(maker, number, text, tokens, (start, end))
             fitting = add_candidates(maker, empty, allowed, left_out)
@@ -163,7 +185,8 @@ def empty_chunk(
     own = slice_source(tokens, start, end)
     if own is None:
         own = encode_source(tokenizer, text[start:end])
-    prompt = encode_prompt(tokenizer, maker.generator.instruction, text[start:end])
+    shown = text[start:end] if maker.generator.prompt_text else ""
+    prompt = encode_prompt(tokenizer, maker.generator.instruction, shown)
     source = [*own.ids.tolist(), tokenizer.eos]
     chunk = Chunk(prompt, source, maker.empty_table)
     return DocumentChunk(number, start, end, [], own, chunk)
@@ -210,6 +233,7 @@ def add_candidates(
             break
         kept = kept[: len(kept) * 7 // 8]
     left_out.cut += len(candidates) - len(kept)
+    left_out.note(chunk.document, "room", candidates, kept)
     if not kept:
         return None
     decodable = dataclasses.replace(chunk.chunk, table=table)

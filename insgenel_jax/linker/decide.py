@@ -129,8 +129,10 @@ def decode(
         selection=settings.selection,
         unlinked=settings.consider_unlinked,
         vocabulary=vocabulary,
+        titles_scored=settings.other_candidates > 0,
         beams=settings.beams,
         openings=settings.openings,
+        early_stopping=settings.early_stopping,
         titles=parts.titles,
     )
     decode_them = decode_chunks
@@ -155,8 +157,8 @@ def _add_name_parts(
 ) -> dict[int, DocumentChunk]:
     """The chunks that hold parts of the names linked so far: number -> chunk.
 
-    A name lends its parts whatever its score: `explain`, on whose links a threshold is
-    chosen, knows none.
+    A name lends its parts whatever its score: `Linker.score`, on whose links a
+    threshold is chosen, knows none.
     """
     chunks = [chunk for chunk, _ in decided]
     taken: list[list[Span]] = [[] for _ in documents]

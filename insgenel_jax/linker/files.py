@@ -7,12 +7,16 @@ import dataclasses
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import Literal
 
 from insgenel_jax.linker.linker import Linker
 from insgenel_jax.stopping import StopRequests
 from insgenel_jax.text.document import Document
-from insgenel_jax.text.formats.documents import read_documents, write_documents
+from insgenel_jax.text.formats.documents import (
+    FormatName,
+    WrittenName,
+    read_documents,
+    write_documents,
+)
 from insgenel_jax.text.formats.lines import Place
 from insgenel_jax.text.formats.rejects import Rejects
 
@@ -36,21 +40,22 @@ def link_file(
     output: str | os.PathLike,
     rejects: Rejects,
     *,
-    format: Literal["jsonl", "text"] | None = None,
+    format: FormatName | None = None,
+    output_format: WrittenName | None = None,
     given: bool = False,
     watch: Callable[[Document, int], None] | None = None,
     stop: StopRequests | None = None,
 ) -> Summary:
-    """Link every document of a file, in order, into a JSONL file.
+    """Link every document of a file, in order, into another file.
 
-    input: JSONL or text (see `read_documents` for `format`), also packed with gzip or
+    input: in any format (see `read_documents` for `format`), also packed with gzip or
     bzip2; "-" is standard input. output: appears when it is complete; "-" is standard
-    output. rejects: takes the lines that cannot be read. given: link the mentions that
-    each document has. watch: called with each linked document, and with the bytes of
-    the input read up to it (0 for a pipe). stop: where it got a signal, the group at
-    hand is linked, and Stopped is raised; a file is then not written. The documents are
-    linked in groups, so that a file of any size fits in memory. Raises
-    FileNotFoundError for a missing input.
+    output; see `write_documents` for `output_format`. rejects: takes the lines that
+    cannot be read. given: link the mentions that each document has. watch: called with
+    each linked document, and with the bytes of the input read up to it (0 for a pipe).
+    stop: where it got a signal, the group at hand is linked, and Stopped is raised; a
+    file is then not written. The documents are linked in groups, so that a file of any
+    size fits in memory. Raises FileNotFoundError for a missing input.
     """
     before = linker.stats.copy()
     began = time.perf_counter()
@@ -61,7 +66,7 @@ def link_file(
     linked = linker.stream(documents, given=given)
     if watch is not None:
         linked = show(linked, watch, places)
-    count = write_documents(output, stop.results(linked))
+    count = write_documents(output, stop.results(linked), format=output_format)
     seconds = time.perf_counter() - began
     stats = collections.Counter(linker.stats)
     stats.subtract(before)

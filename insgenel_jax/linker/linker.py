@@ -25,6 +25,7 @@ from insgenel_jax.decoding.path import DecodedPath
 from insgenel_jax.decoding.title_trie import TitleTrie
 from insgenel_jax.generator import Generator, load_generator
 from insgenel_jax.kb.knowledge_base import KnowledgeBase
+from insgenel_jax.linker import spacing
 from insgenel_jax.linker.bundled import locate
 from insgenel_jax.linker.chunks import ChunkMaker, DocumentChunk, LeftOut
 from insgenel_jax.linker.decide import (
@@ -45,6 +46,7 @@ from insgenel_jax.linker.inputs import (
     own_mentions,
     take_group,
 )
+from insgenel_jax.linker.reasons import WordReason, explain_spans, explain_words
 from insgenel_jax.linker.scores import score_links
 from insgenel_jax.linker.sections import group_sections
 from insgenel_jax.linker.settings import (
@@ -284,7 +286,7 @@ class Linker:
             yield from self._link(batch, own_mentions(batch) if given else None)
 
     @overload
-    def explain(  # type: ignore[overload-overlap]
+    def score(  # type: ignore[overload-overlap]
         self,
         texts: Text,
         mentions: Iterable[Span] | None = None,
@@ -293,7 +295,7 @@ class Linker:
     ) -> list[ScoredLink]: ...
 
     @overload
-    def explain(
+    def score(
         self,
         texts: Iterable[Text],
         mentions: Collection[Iterable[Span]] | None = None,
@@ -301,7 +303,7 @@ class Linker:
         vocabulary_scores: bool = False,
     ) -> list[list[ScoredLink]]: ...
 
-    def explain(
+    def score(
         self, texts: Any, mentions: Any = None, *, vocabulary_scores: bool = False
     ) -> list[ScoredLink] | list[list[ScoredLink]]:
         """The links that linking a text, or several, scores: taken and passed over.
@@ -318,7 +320,7 @@ class Linker:
         """
         if isinstance(texts, str | Document | Mapping):
             given = None if mentions is None else [mentions]
-            return self.explain([texts], given, vocabulary_scores=vocabulary_scores)[0]
+            return self.score([texts], given, vocabulary_scores=vocabulary_scores)[0]
         documents = as_documents(texts)
         given = None if mentions is None else check_given(documents, mentions)
         settings = self.settings
@@ -339,6 +341,29 @@ class Linker:
             links.sort(key=lambda link: (link.mention.start, link.mention.end))
         return scored
 
+    def explain(self, text: Text) -> list[WordReason]:
+        """For each word of a text, why it was linked, or why not; see `reasons`.
+
+        Raises TypeError and ValueError that say what is wrong with the text, and
+        ValueError with punctuation="spaced", where the text that is read is another.
+        """
+        if self.settings.punctuation != "as_is":
+            raise ValueError(
+                'explain: expected punctuation="as_is", found '
+                f'"{self.settings.punctuation}"; set it to explain'
+            )
+        documents = as_documents([text])
+        settings = dataclasses.replace(self.settings, titles="candidates")
+        left_out = LeftOut(stages={})
+        parts = dataclasses.replace(
+            self._parts(settings), left_out=left_out, stats=collections.Counter()
+        )
+        decided = decide(parts, documents, None)
+        (links,) = self._score(documents, decided, settings.consider_unlinked)
+        whole, stages = documents[0].text, left_out.stages or {}
+        spans = explain_spans(self.kb, whole, settings, decided, stages, links)
+        return explain_words(whole, spans)
+
     def candidates(
         self, documents: Sequence[Document], *, given: bool = False
     ) -> list[list[CandidateMention]]:
@@ -347,10 +372,13 @@ class Linker:
         given: of the mentions that it has, in place of the dictionary's.
         """
         candidates: list[list[CandidateMention]] = [[] for _ in documents]
+        places = self._places(documents)
         spans = own_mentions(documents) if given else None
         for chunk in self.chunks(documents, spans):
             for _, _, inside in chunk.chunk.table.mentions:
                 start, end = inside.start + chunk.start, inside.end + chunk.start
+                if places is not None:
+                    start, end = spacing.original(places[chunk.document], start, end)
                 candidates[chunk.document].append(
                     dataclasses.replace(inside, start=start, end=end)
                 )
@@ -361,7 +389,11 @@ class Linker:
         documents: Sequence[Document],
         mentions: Sequence[Sequence[Span]] | None = None,
     ) -> list[DocumentChunk]:
-        """The chunks that linking documents would decode. mentions: given ones."""
+        """The chunks that linking documents would decode. mentions: given ones.
+
+        With punctuation="spaced", characters are those of the spaced text.
+        """
+        documents, mentions = self._spaced(documents, mentions)
         parts = dataclasses.replace(
             self._parts(self.settings),
             left_out=LeftOut(),
@@ -451,13 +483,31 @@ class Linker:
         for group in group_sections(documents, given):
             texts = [section.document for section in group]
             spans = None if given is None else [section.given for section in group]
-            decided = decide(self._parts(settings), texts, spans, vocabulary)
+            read, places = self._spaced(texts, spans)
+            decided = decide(self._parts(settings), read, places, vocabulary)
             self._count(decided)
             links = self._score(texts, decided, unlinked)
             for section, found in zip(group, links, strict=True):
                 scored[section.number] += section.place(found)
         self.stats["documents"] += len(documents)
         return scored
+
+    def _spaced(
+        self,
+        documents: Sequence[Document],
+        given: Sequence[Sequence[Span]] | None,
+    ) -> tuple[Sequence[Document], Sequence[Sequence[Span]] | None]:
+        """The documents, and mentions given for them, as the generator reads them."""
+        if self.settings.punctuation == "as_is":
+            return documents, given
+        return spacing.space_documents(documents, given)
+
+    def _places(self, documents: Sequence[Document]) -> list[Any] | None:
+        """Where each character that the generator reads stands in the text; None where
+        it reads the text as it is."""
+        if self.settings.punctuation == "as_is":
+            return None
+        return [spacing.space_punctuation(document.text)[1] for document in documents]
 
     def _count(self, decided: list[Decided]) -> None:
         stats = self.stats
@@ -478,8 +528,17 @@ class Linker:
         scored: list[list[ScoredLink]] = [[] for _ in documents]
         for chunk, path in decided:
             scored[chunk.document] += score_links(
-                self.kb, chunk, path, unlinked=unlinked
+                self.kb,
+                chunk,
+                path,
+                unlinked=unlinked,
+                others=self.settings.other_candidates,
             )
+        if (places := self._places(documents)) is not None:
+            scored = [
+                [spacing.move_back(link, of_text) for link in links]
+                for links, of_text in zip(scored, places, strict=True)
+            ]
         if self.calibrator is None:
             return scored
         return [

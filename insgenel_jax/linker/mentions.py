@@ -153,7 +153,7 @@ def match_dictionary(
     kb: KnowledgeBase, text: str, settings: Settings
 ) -> list[tuple[int, int, int]]:
     """(start, end, surface form) of the dictionary's matches that pass the filters."""
-    found = find_occurrences(kb, text)
+    found = find_occurrences(kb, text, settings.matches)
     keep = passes(
         found, settings.case, settings.min_link_probability, settings.capitalised_run
     )

@@ -15,9 +15,9 @@ import numpy as np
 
 from insgenel_jax import artifact
 from insgenel_jax.decoding import beam, speculative, step, tree
-from insgenel_jax.decoding.options import OPENINGS
+from insgenel_jax.decoding.options import EARLY_STOPPING, OPENINGS
 from insgenel_jax.decoding.table import LARGEST_BIAS, Weights
-from insgenel_jax.kb.occurrences import CAPITALISED_RUNS, CASES, NAME_PARTS
+from insgenel_jax.kb.occurrences import CAPITALISED_RUNS, CASES, MATCHES, NAME_PARTS
 from insgenel_jax.models.config import DTYPES
 from insgenel_jax.models.fields import expected_type, meanings
 
@@ -57,6 +57,10 @@ class Settings:
     most entities of a mention, those of highest prior; None is no limit. "limit" counts
     only those retrieved; "rank" allows those retrieved beyond the limit too.
 
+    matches: where surface forms are looked for: "words", or "substrings" for places
+    inside words too (*release*). punctuation: with "spaced" the generator and the
+    retriever read the text with a space before punctuation (*release*), see
+    linker.spacing; with "as_is" they read it as it is.
     case: with "capitalised", what begins in lower case is no candidate mention.
     min_link_probability: what is linked in a smaller share of the documents that it
     occurs in is none. capitalised_run: with "whole", what lies inside a longer run of
@@ -73,11 +77,15 @@ class Settings:
     decoder: "tree", "speculative" and "step" give the same answer, and "auto" takes the
     fastest of them; "beam" is beam search over whole targets. beams: how many beam
     search keeps. openings: how beam search begins titles, see decoding.whole_target.
+    early_stopping: when beam search ends, see decoding.options.
     selection: "greedy" or "marginal", see decoding.selection; "marginal" needs the tree
     decoder. threshold: a link whose score (calibrated where the linker has a
     calibrator) is below this is left out, at the very end; from 0 to 1.
     consider_unlinked: the best link that each block passed over is a result too, so
     that the threshold can move both ways (this needs the tree decoder).
+    other_candidates: the most other candidates that a mention comes with, the most
+    probable ones, each with its probability; with them comes the probability that the
+    mention is none (this needs the tree decoder). 0 gives neither.
 
     chunk_tokens: source tokens of a chunk; None takes what the generator was trained
     with. batch: chunks that are decoded together. batch_tokens: the most slots of the
@@ -90,6 +98,8 @@ class Settings:
     scope: str = "chunk"
     retrieval: str = "limit"
     max_candidates: int | None = None
+    matches: str = "words"
+    punctuation: str = "as_is"
     case: str = "any"
     min_link_probability: float = 0.0
     capitalised_run: str = "any"
@@ -104,9 +114,11 @@ class Settings:
     decoder: str = "auto"
     beams: int = 2
     openings: str = "candidates"
+    early_stopping: str = "heuristic"
     selection: str = "greedy"
     threshold: float = 0.0
     consider_unlinked: bool = False
+    other_candidates: int = 0
     chunk_tokens: int | None = None
     batch: int = 16
     batch_tokens: int = 32_768
@@ -128,6 +140,10 @@ class Settings:
         for name in COUNTS:
             if (value := getattr(self, name)) is not None and value < 1:
                 raise ValueError(f"{name}: expected at least 1, found {value}")
+        if self.other_candidates < 0:
+            raise ValueError(
+                f"other_candidates: expected at least 0, found {self.other_candidates}"
+            )
         for name in WEIGHTS:
             if abs(value := getattr(self, name)) > LARGEST_BIAS:
                 raise ValueError(
@@ -185,11 +201,14 @@ CHOICES = {
     "system": ("insgenel-r", "insgenel"),
     "scope": ("window", "chunk", "document"),
     "retrieval": ("limit", "rank"),
+    "matches": MATCHES,
+    "punctuation": ("as_is", "spaced"),
     "case": CASES,
     "capitalised_run": CAPITALISED_RUNS,
     "name_parts": NAME_PARTS,
     "decoder": ("auto", *DECODERS),
     "openings": OPENINGS,
+    "early_stopping": EARLY_STOPPING,
     "titles": ("candidates", "all"),
     "dtype": DTYPES,
     "selection": ("greedy", "marginal"),
@@ -201,42 +220,73 @@ COUNTS = ("top_k", "max_candidates", "beams", "chunk_tokens", "batch", "batch_to
 OPTIONS = {
     "selection": "selection",
     "consider_unlinked": "unlinked",
+    "other_candidates": "titles_scored",
     "beams": "beams",
     "openings": "openings",
+    "early_stopping": "early_stopping",
     "titles": "titles",
 }
 # The values that say what every decoder does anyway; another asks for one that can.
-NEUTRAL = {"selection": "greedy", "consider_unlinked": False, "titles": "candidates"}
+NEUTRAL = {
+    "selection": "greedy",
+    "consider_unlinked": False,
+    "other_candidates": 0,
+    "titles": "candidates",
+}
 # These do not change the features of a link. (The decoders but beam search, which
 # `Settings.searches` tells, give the same answer; titles is for given mentions.)
 _NO_FEATURES = ("threshold", "consider_unlinked", "decoder", "titles", "batch")
-_NO_FEATURES += ("batch_tokens", "dtype")
+_NO_FEATURES += ("batch_tokens", "dtype", "other_candidates")
 _RETRIEVAL = ("top_k", "scope", "retrieval", "retriever_weight")
 
-# Preset name -> the settings that it stands for. "paper" gives each of its settings
-# the paper's value; `expand_preset` adds those that depend on the system.
-PRESETS: dict[str, dict[str, Any]] = {
-    "paper": {
-        "scope": "chunk",
-        "retrieval": "limit",
-        "max_candidates": None,
-        "case": "capitalised",
-        "min_link_probability": 0.0,
-        "capitalised_run": "any",
-        "name_parts": "off",
-        "mention_bias": 0.0,
-        "length_bias": 0.0,
-        "link_weight": 0.0,
-        "prior_weight": 0.0,
-        "retriever_weight": 0.0,
-        "rest_of_span": False,
-        "titles": "candidates",
-        "selection": "greedy",
-        "threshold": 0.0,
-        "consider_unlinked": False,
-        "chunk_tokens": 175,
-        "decoder": "auto",
-    }
+# Preset name -> the settings that it stands for, all but those that change the speed
+# or the precision alone; `expand_preset` adds those that depend on the system. What
+# docs/paper.md says of them, tests/test_paper.py checks.
+_PAPER: dict[str, Any] = {
+    "top_k": 100,
+    "scope": "window",
+    "retrieval": "limit",
+    "max_candidates": None,
+    "matches": "words",
+    "punctuation": "as_is",
+    "case": "any",
+    "min_link_probability": 0.0,
+    "capitalised_run": "any",
+    "name_parts": "off",
+    # the paper has a constant offset here, whose value is unpublished
+    "mention_bias": 0.0,
+    "length_bias": 0.0,
+    "link_weight": 0.0,
+    "prior_weight": 0.0,
+    "retriever_weight": 0.0,
+    "rest_of_span": True,
+    "titles": "candidates",
+    "selection": "greedy",
+    "threshold": 0.0,
+    "consider_unlinked": False,
+    "other_candidates": 0,
+    "chunk_tokens": None,
+    "decoder": "auto",
+    "beams": 2,
+    "openings": "candidates",
+    "early_stopping": "heuristic",
+}
+_RELEASE = {
+    **_PAPER,
+    "scope": "chunk",
+    "matches": "substrings",
+    "punctuation": "spaced",
+    "rest_of_span": False,
+    "chunk_tokens": 175,
+    "decoder": "beam",
+    "early_stopping": "never",
+}
+PRESETS = {"paper": _PAPER, "release": _RELEASE}
+# preset and system -> settings in which the system differs
+_OF_SYSTEM = {
+    ("paper", "insgenel"): {"decoder": "beam", "openings": "anywhere"},
+    ("release", "insgenel"): {"openings": "anywhere", "rest_of_span": True},
+    ("release", "insgenel-r"): {"case": "capitalised", "early_stopping": "heuristic"},
 }
 
 
@@ -304,8 +354,8 @@ def expand_preset(record: Mapping[str, Any]) -> dict[str, Any]:
     """Settings in which `preset` is spelled out. Those given beside it win.
 
     "paper" gives settings the values of the paper: INSGENEL is decoded with two beams
-    that may walk into dead ends, INSGENEL-R greedily. Raises ValueError for an unknown
-    preset.
+    that may walk into dead ends, INSGENEL-R greedily. "release" gives them those of
+    the code that its authors published. Raises ValueError for an unknown preset.
     """
     given = {name: value for name, value in record.items() if name != "preset"}
     preset = record.get("preset")
@@ -313,10 +363,8 @@ def expand_preset(record: Mapping[str, Any]) -> dict[str, Any]:
         return given
     if not isinstance(preset, str) or preset not in PRESETS:
         raise ValueError(f"preset: expected one of {tuple(PRESETS)}, found {preset!r}")
-    meant = PRESETS[preset]
-    if record.get("system") == "insgenel":
-        meant = meant | {"decoder": "beam", "beams": 2, "openings": "first_token"}
-    return meant | given
+    system = record.get("system", Settings.system)
+    return PRESETS[preset] | _OF_SYSTEM.get((preset, system), {}) | given
 
 
 def without_effect(names: Collection[str], settings: Settings) -> dict[str, str]:

@@ -91,11 +91,11 @@ def score_by_generator(
     )
     found: dict[tuple[int, int, int], dict[int, float]] = {}
     for chunk, path in zip(chunks, paths, strict=True):
-        for mention, entities, log_probs in path.titles:  # of one mention, the last
+        for mention, entities, _, unbiased in path.titles:  # of a mention, the last
             inside = chunk.chunk.table.mentions[mention][2]
             start, end = chunk.start + inside.start, chunk.start + inside.end
             place = scored[chunk.document], start, end
-            found[place] = dict(zip(entities.tolist(), log_probs.tolist(), strict=True))
+            found[place] = dict(zip(entities.tolist(), unbiased.tolist(), strict=True))
     return [
         _in_order(linker, gold, found.get((gold.document, gold.start, gold.end), {}))
         for gold in golds

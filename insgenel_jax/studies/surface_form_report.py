@@ -13,7 +13,6 @@ from rich.text import Text
 
 from insgenel_jax.kb.build.name_rules import FORM_RULES
 from insgenel_jax.studies.surface_forms import Row
-from insgenel_jax.text.formats.rejects import InputError
 
 
 def label(row: Row) -> str:
@@ -68,17 +67,6 @@ def write_json(path: str | os.PathLike, rows: Sequence[Row]) -> None:
     with open(path, "w", encoding="utf-8") as file:
         json.dump(records, file, ensure_ascii=False, indent=1)
         file.write("\n")
-
-
-def check_plotting() -> None:
-    """Raise InputError where the library that draws figures is missing."""
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError as error:
-        raise InputError(
-            "a figure: expected matplotlib, which is not installed; "
-            'pip install "insgenel_jax[plot]"'
-        ) from error
 
 
 def draw(path: str | os.PathLike, rows: Sequence[Row]) -> None:

@@ -42,7 +42,12 @@ class Candidate:
 
 @dataclasses.dataclass(frozen=True)
 class Mention:
-    """A linked span [start, end). `entity` is a title, or None for NIL (no entity)."""
+    """A linked span [start, end). `entity` is a title, or None for NIL (no entity).
+
+    score: the probability of the link. candidates: other entities, the most probable
+    first. no_mention: the probability that the span is no mention. Where all candidates
+    are there, the three sum to 1.
+    """
 
     start: int
     end: int
@@ -50,6 +55,7 @@ class Mention:
     external_id: str | None = None
     score: float | None = None
     candidates: tuple[Candidate, ...] = ()
+    no_mention: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,6 +164,8 @@ def _mention_to_json(mention: Mention) -> dict[str, Any]:
         record["candidates"] = [
             {"entity": c.entity, "score": c.score} for c in mention.candidates
         ]
+    if mention.no_mention is not None:
+        record["no_mention"] = mention.no_mention
     return record
 
 
@@ -178,8 +186,11 @@ def _mention_from_json(record: Any, where: str, length: int) -> Mention:
         external_id = str(external_id)
     if external_id is not None:
         check_string(external_id, f"{where}.external_id")
-    score = record.get("score")
-    check(score is None or _is_number(score), f"{where}.score", "a number", score)
+    score, no_mention = record.get("score"), record.get("no_mention")
+    for name, number in (("score", score), ("no_mention", no_mention)):
+        check(
+            number is None or _is_number(number), f"{where}.{name}", "a number", number
+        )
     candidates = record.get("candidates") or []
     check(isinstance(candidates, list), f"{where}.candidates", "a list", candidates)
     for candidate in candidates:
@@ -199,6 +210,7 @@ def _mention_from_json(record: Any, where: str, length: int) -> Mention:
         external_id=external_id,
         score=score,
         candidates=tuple(Candidate(c["entity"], c["score"]) for c in candidates),
+        no_mention=no_mention,
     )
 
 

@@ -26,6 +26,28 @@ INSTRUCTION = (
     "{ mention } [ Entity title ]."
 )
 
+# What the code that the paper's authors published trains with (*release*): the first
+# alone, or one of the three at random. It links with the first.
+RELEASE_INSTRUCTIONS = (
+    (
+        "For each source provided, write an output that includes the mentions that "
+        "linked to the appropriate entity identifier. Use brace brackets { } to denote "
+        "a mention, and box brackets [ ] to denote an linked entity:"
+    ),
+    (
+        "Make sure to include the original text of the source in the output, with the "
+        "relevant mention words linked to the entity identifier. Use brace brackets "
+        "`{` `}` to denote a mention, and box brackets `[` `]` to denote an linked "
+        "entity:"
+    ),
+    (
+        "The output should be formatted as a target text, with the original source "
+        "text included, and the relevant mention words linked to the appropriate "
+        "entity title. Use brace brackets `{` `}` to denote a mention, and box "
+        "brackets `[` `]` to denote an linked entity:"
+    ),
+)
+
 # The text is cut where a word touches a punctuation mark and where two punctuation
 # marks touch. Within a piece spaces separate all words and punctuation marks.
 _ATOM = r"(?:[\p{L}\p{M}\p{N}]+|[^ \p{L}\p{M}\p{N}])"

@@ -235,6 +235,18 @@ def _is_old_record(file: Path) -> bool:
     return isinstance(record, dict) and record.keys() >= {"task", "loop", "made_from"}
 
 
+# Settings that version 0.2 added, with what was done before there were any: a workdir
+# that was begun without them goes on.
+ADDED = {
+    "data.packed": True,
+    "data.share": 1.0,
+    "data.more_instructions": [],
+    "data.prompt_text": True,
+    "optimizer.warmup_share": 0.0,
+    "loop.epochs": 0.0,
+}
+
+
 def check_same_config(file: Path, record: dict[str, Any]) -> None:
     """Record what a new workdir is begun with; refuse to go on with anything else.
 
@@ -260,6 +272,7 @@ def check_same_config(file: Path, record: dict[str, Any]) -> None:
             f"{file}: not a readable record of a run ({error}); choose another workdir"
         ) from error
     now = dict(_leaves(record))
+    before = {n: value for n, value in ADDED.items() if n in now} | before
     changed = [
         f"{name}: {before.get(name)!r} -> {now.get(name)!r}"
         for name in {**before, **now}

@@ -91,8 +91,14 @@ class GeneratorData:
 
     documents: a training-documents artifact. kb: the knowledge base. dev: Document JSON
     lines to evaluate on; "" evaluates nothing, and the last parameters are kept.
-    dev_documents: how many of them, at most. batch: rows of a batch, each packed with
-    examples. max_length: tokens of a row. instruction: what each prompt begins with.
+    dev_documents: how many of them, at most. batch: rows of a batch. max_length: tokens
+    of a row. packed: whether a row is packed with examples; otherwise it has one
+    (*paper*). share: how much of the training pages is read; a hash of the page's id
+    decides, so that a larger share holds a smaller one.
+
+    instruction: the words that a prompt begins with. more_instructions: one of these
+    and of `instruction` begins each prompt, by chance; linking takes `instruction`.
+    prompt_text: whether the text stands in the prompt too (*paper*: yes).
 
     copy_loss_weight, open_loss_weight, span_loss_weight, title_loss_weight: weights of
     the loss at forced tokens, where a mention may begin, where it may end, and where
@@ -115,7 +121,11 @@ class GeneratorData:
     kb: str = ""
     dev: str = ""
     dev_documents: int = 200
+    packed: bool = True
+    share: float = 1.0
     instruction: str = INSTRUCTION
+    more_instructions: tuple[str, ...] = ()
+    prompt_text: bool = True
     copy_loss_weight: float = 1.0
     open_loss_weight: float = 1.0
     span_loss_weight: float = 1.0
@@ -130,7 +140,7 @@ class GeneratorData:
 
 @dataclasses.dataclass(frozen=True)
 class RetrieverData:
-    """What the retriever reads; `documents`, `kb` and `dev` as for the generator.
+    """What the retriever reads; documents, kb, dev and share as for the generator.
 
     batch: windows, which share one table of golds + negatives entities. golds: the most
     entities that mentions of a batch may name; further golds are left out and counted.
@@ -156,6 +166,7 @@ class RetrieverData:
     kb: str
     dev: str = ""
     dev_documents: int = 200
+    share: float = 1.0
     window_length: int = 32
     stride: int = 16
     window_tokens: int = 64
@@ -172,12 +183,14 @@ class OptimizerSettings:
     """AdamW: linear warm-up to learning_rate, then linear decay to 0.
 
     learning_rate: the highest, after warming up. warmup_steps: of the linear warm-up.
-    clip: the largest global norm of a gradient; 0 clips nothing. weight_decay, b1, b2,
-    eps: those of AdamW.
+    warmup_share: in its place, the share of all steps that warm up. clip: the largest
+    global norm of a gradient; 0 clips nothing. weight_decay, b1, b2, eps: those of
+    AdamW.
     """
 
     learning_rate: float
-    warmup_steps: int
+    warmup_steps: int = 0
+    warmup_share: float = 0.0
     clip: float = 1.0
     weight_decay: float = 0.0
     b1: float = 0.9
@@ -189,13 +202,16 @@ class OptimizerSettings:
 class LoopSettings:
     """How long, how often, and on how many devices: data x fsdp x tensor.
 
-    steps: of the optimizer. microbatches: parts of a batch that are run one after the
+    steps: of the optimizer. epochs: in their place, how often the training documents
+    are read, turned into steps when training begins, by the length of the first
+    documents. microbatches: parts of a batch that are run one after the
     other (gradient accumulation). log_steps, evaluate_steps, checkpoint_steps: after
     how many steps each is done again. data, fsdp, tensor: devices along each axis of
     the mesh.
     """
 
-    steps: int
+    steps: int = 0
+    epochs: float = 0.0
     microbatches: int = 1
     log_steps: int = 10
     evaluate_steps: int = 500
@@ -294,6 +310,8 @@ def _too_small(config: Config) -> Iterable[str]:
     """Counts and sizes below 1, or below 0 where 0 means none."""
     may_be_none = {"warmup_steps", "scored", "mining_pool", "max_candidates"}
     may_be_none |= {"mined_per_window", "confusable_per_window"}
+    if config.loop.epochs > 0:
+        may_be_none.add("steps")
     for section in ("model", "data", "optimizer", "loop"):
         for name, value in dataclasses.asdict(getattr(config, section)).items():
             least = 0 if name in may_be_none else 1
@@ -316,6 +334,21 @@ def _contradictions(config: Config) -> Iterable[str]:
             yield "model.lora needs the model.pretrained that it adds to"
     if model.family and (model.family == "bert") != (config.task == "retriever"):
         yield f"model.family = {model.family!r} cannot be a {config.task}"
+    if loop.epochs < 0 or (loop.epochs and loop.steps):
+        yield (
+            f"loop.epochs = {loop.epochs:g} with loop.steps = {loop.steps}: expected "
+            "one of them, above 0; set the other to 0"
+        )
+    optimizer = config.optimizer
+    if not 0 <= optimizer.warmup_share < 1:
+        yield (
+            "optimizer.warmup_share must be at least 0 and below 1, found "
+            f"{optimizer.warmup_share:g}"
+        )
+    if optimizer.warmup_share and optimizer.warmup_steps:
+        yield "optimizer.warmup_share needs optimizer.warmup_steps = 0"
+    if not 0 < data.share <= 1:
+        yield f"data.share must be above 0 and at most 1, found {data.share:g}"
     parts = loop.microbatches * loop.data * loop.fsdp
     if parts > 0 and data.batch % parts:
         yield (

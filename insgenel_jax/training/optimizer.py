@@ -14,7 +14,8 @@ from insgenel_jax.training.config import OptimizerSettings
 
 def schedule(settings: OptimizerSettings, steps: int) -> optax.Schedule:
     """Step (from 0) -> learning rate: up to the peak, then down to 0 at `steps`."""
-    warmup = min(settings.warmup_steps, steps - 1)
+    warmup = settings.warmup_steps or round(settings.warmup_share * steps)
+    warmup = max(min(warmup, steps - 1), 0)
     # the rate of step 0 is peak / warmup and not 0, so that it learns already
     peak, tail = settings.learning_rate, max(steps - warmup, 1)
     rise = optax.linear_schedule(peak / max(warmup, 1), peak, max(warmup - 1, 1))

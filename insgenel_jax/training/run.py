@@ -141,12 +141,14 @@ def train_generator(
         )
         mesh = make_mesh(config, task)
         expand = generator_expand(tokenizer, kb, data)
-        dataset = stream_examples(data.documents, expand, config.seed, counts)
+        dataset = stream_examples(
+            data.documents, expand, config.seed, counts, data.share
+        )
         # lengths and measures are those of the text without noise
         without_noise = dataclasses.replace(data, word_noise=0.0)
         plain = generator_expand(tokenizer, kb, without_noise)
         chunk_tokens, epoch = lengths.estimate_lengths(tokenizer, plain, data)
-        metrics.CONSOLE.print(f"one epoch is about {epoch:,} steps")
+        config = count_steps(config, epoch)
         evaluate = None
         if data.dev:
             examples = read_dev(config, plain, counts, rejects)
@@ -160,7 +162,7 @@ def train_generator(
         evaluate=evaluate,
     )
     plain_model, merged = merge_lora(model, params)
-    settings = data.instruction, chunk_tokens
+    settings = data.instruction, chunk_tokens, data.prompt_text
     generator = Generator(plain_model, merged, tokenizer, *settings)
     write_lora(workdir, model, {"": params}, made_from, generator)
     files = config.model.tokenizer
@@ -189,7 +191,10 @@ def train_retriever(
         cache = workdir / f"entities-{name}.npy"
         entities = entity_tokens(wordpiece, kb, data.entity_tokens, cache)
         expand = retriever_expand(wordpiece, kb, data)
-        dataset = stream_examples(data.documents, expand, config.seed, counts)
+        dataset = stream_examples(
+            data.documents, expand, config.seed, counts, data.share
+        )
+        config = count_steps(config, lengths.estimate_window_steps(expand, data))
         windows, pad = iter(window_batches(dataset, data)), wordpiece.pad
         batches = negatives.WithNegatives(
             windows,
@@ -223,6 +228,17 @@ def train_retriever(
     files = config.model.tokenizer
     save_retriever(retriever, workdir / "model", tokenizer=files, made_from=made_from)
     return counts
+
+
+def count_steps(config: Config, epoch: int) -> Config:
+    """The config with its epochs as steps. epoch: the steps of one, as estimated."""
+    metrics.CONSOLE.print(f"one epoch is about {epoch:,} steps")
+    if not config.loop.epochs:
+        return config
+    steps = max(round(config.loop.epochs * epoch), 1)
+    return dataclasses.replace(
+        config, loop=dataclasses.replace(config.loop, steps=steps, epochs=0.0)
+    )
 
 
 def model_config(config: Config, vocabulary: int, length: int) -> ModelConfig:

@@ -11,7 +11,7 @@ import pytest
 from insgenel_jax.decoding import beam, step
 from insgenel_jax.decoding.forward import Model
 from insgenel_jax.decoding.mentions import CandidateMention, merge_spans
-from insgenel_jax.decoding.options import Options
+from insgenel_jax.decoding.options import EARLY_STOPPING, Options
 from insgenel_jax.decoding.path import read_links
 from insgenel_jax.decoding.table import Weights
 from insgenel_jax.decoding.whole_target import extend
@@ -118,8 +118,9 @@ def toy_model(vocabulary, scale):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("early_stopping", EARLY_STOPPING)
 @pytest.mark.parametrize("beams", [1, 2, 3])
-def test_when_the_search_ends(tokenizer, monkeypatch, beams):
+def test_when_the_search_ends(tokenizer, monkeypatch, beams, early_stopping):
     """On 128 chunks: targets, scores, calls and tokens.
 
     ln p varies widely, so that hypotheses are lost, finish late, and would still get
@@ -133,7 +134,7 @@ def test_when_the_search_ends(tokenizer, monkeypatch, beams):
         found = []
         for tokens_per_call in (1, 8):
             monkeypatch.setattr(beam, "TOKENS_PER_CALL", tokens_per_call)
-            options = Options(beams=beams)
+            options = Options(beams=beams, early_stopping=early_stopping)
             found.append(beam.decode(model, params, chunks, batch=16, options=options))
         for case, a, b in zip(some, *found, strict=True):
             chunk = case.chunk
@@ -148,7 +149,8 @@ def test_when_the_search_ends(tokenizer, monkeypatch, beams):
                 targets_of(case, tokenizer),
                 bias=case.bias,
             )
-            expected, target = search.find(beams)
+            longer, _ = extend(chunk.table, chunk.source, "candidates")
+            expected, target = search.find(beams, early_stopping, longer.longest)
             for path in (a, b):
                 assert path.margin > 1e-5
                 assert target_of(chunk, path) == target
@@ -270,8 +272,28 @@ def copies(outputs, source, p, tokenizer):
     return found
 
 
+def opened_anywhere(tokenizer, chunk, targets):
+    """Targets that were left by OPEN at any source token, and that token."""
+    ends = set()
+    for target in targets:
+        pointer, boundaries = 0, 0
+        for n, token in enumerate(target[:-1]):
+            if token in (
+                tokenizer.open,
+                tokenizer.close,
+                tokenizer.entity,
+                tokenizer.end,
+            ):
+                boundaries += 1
+            elif boundaries % 4 < 2:  # not in a title
+                if boundaries % 4 == 0:
+                    ends.add((*target[:n], tokenizer.open, chunk.source[pointer]))
+                pointer += 1
+    return ends
+
+
 def test_the_longer_table(tokenizer):
-    """Every way through it is a legal target or, with "first_token", a dead end.
+    """Every way through it is a legal target or, with other openings, a dead end.
 
     Its edges have the biases of the design, those of dead ends too.
     """
@@ -281,6 +303,7 @@ def test_the_longer_table(tokenizer):
         for openings, expected in (
             ("candidates", targets),
             ("first_token", targets | dead),
+            ("anywhere", targets | dead | opened_anywhere(tokenizer, chunk, targets)),
         ):
             longer, known = extend(table, chunk.source, openings)
             static = beam.shape(chunk, Options(openings=openings))

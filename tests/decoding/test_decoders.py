@@ -67,7 +67,7 @@ def test_each_option_has_its_decoder(generator, tokenizer):
     decoders = (step, beam, tree, speculative)
     assert set().union(*(decoder.HONOURS for decoder in decoders)) == fields
     chunks = [case.chunk for case in cases(tokenizer, np.random.default_rng(10), 4)]
-    other = Options("marginal", True, True, True, 3, "first_token")
+    other = Options("marginal", True, True, True, 3, "first_token", "never")
     for decoder in decoders:
         own = {name: getattr(Options(), name) for name in decoder.HONOURS}
         found = [
@@ -307,7 +307,7 @@ def test_the_scores_of_all_titles(tokenizer):
             copied = (*chunk.source[:start], tokenizer.open, *chunk.source[start:end])
             linked = (*copied, tokenizer.close, tokenizer.entity)
             for entity, log_prob in zip(
-                scores.entities.tolist(), scores.log_probs, strict=True
+                scores.entities.tolist(), scores.unbiased, strict=True
             ):
                 ids = (*linked, *titles[entity], tokenizer.end)
                 expected = oracle.log_prob(ids, len(linked))

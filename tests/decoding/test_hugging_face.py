@@ -58,6 +58,10 @@ def generators(tokenizer, tmp_path_factory):
     return theirs, (ours, params)
 
 
+# our names of what transformers calls early_stopping
+STOPPING = {"heuristic": False, "always": True, "never": "never"}
+
+
 @pytest.fixture(scope="module")
 def generated(tokenizer, chunks, generators):
     """Number of beams -> for each chunk their target and score (None for one)."""
@@ -65,7 +69,7 @@ def generated(tokenizer, chunks, generators):
     longest = max(len(target) for targets in chunks[1] for target in targets)
 
     @functools.cache
-    def generate(beams):
+    def generate(beams, early_stopping="heuristic"):
         found = []
         for i in range(0, CHUNKS, 16):
             part = slice(i, i + 16)
@@ -76,6 +80,7 @@ def generated(tokenizer, chunks, generators):
                 eos_token_id=tokenizer.eos,
                 max_new_tokens=longest,
                 num_beams=beams,
+                early_stopping=STOPPING[early_stopping],
             )
         return found
 
@@ -139,17 +144,20 @@ def test_greedy(chunks, generators, generated, decoder, batch):
 
 
 @pytest.mark.parametrize("batch", [1, 8])
-@pytest.mark.parametrize("beams", [2, 6])
-def test_beam(chunks, generators, generated, beams, batch):
+@pytest.mark.parametrize(
+    "beams, early_stopping", [*((2, name) for name in STOPPING), (6, "heuristic")]
+)
+def test_beam(chunks, generators, generated, beams, early_stopping, batch):
     """`beam` gives the tokens of `generate(num_beams=...)`, and its scores to 1e-4."""
+    searched = Options(beams=beams, early_stopping=early_stopping)
     chunks, _ = chunks
     differ = links = 0
     for i in range(0, CHUNKS, batch):
-        part, options = chunks[i : i + batch], Options(beams=beams)
-        found = beam.decode(*generators[1], part, batch=batch, options=options)
+        part = chunks[i : i + batch]
+        found = beam.decode(*generators[1], part, batch=batch, options=searched)
         for j, path in enumerate(found, i):
             assert path.margin > 1e-4
-            target, expected = generated(beams)[j]
+            target, expected = generated(beams, early_stopping)[j]
             assert target_of(chunks[j], path) == target
             assert path.score == pytest.approx(expected, abs=1e-4)
             differ += target != generated(1)[j][0]

@@ -142,7 +142,7 @@ class Search:
             gain = self.log_probs(ids)[token] + self.bias(ids, token)
             yield score + gain, (*ids, token)
 
-    def find(self, beams):
+    def find(self, beams, early_stopping="heuristic", longest=None):
         """The best finished hypothesis: mean of ln p, target. (-inf, ()) if none is."""
         running, finished = [(0.0, ())], []
         while running:
@@ -155,7 +155,8 @@ class Search:
             running = [c for c in best if not self.ends(c[1])][:beams]
             if running and len(finished) == beams:
                 score, ids = running[0]
-                if score / len(ids) <= finished[-1][0]:
+                length = longest if early_stopping == "never" else len(ids)
+                if early_stopping == "always" or score / length <= finished[-1][0]:
                     break
         return finished[0] if finished else (-np.inf, ())
 

@@ -2,7 +2,15 @@
 
 import pytest
 
-from insgenel_jax.kb.occurrences import find_name_parts, find_runs, inside_longer_run
+from insgenel_jax.kb import Entity, KnowledgeBase
+from insgenel_jax.kb.build.entity_list import build_from_entities
+from insgenel_jax.kb.occurrences import (
+    find_name_parts,
+    find_occurrences,
+    find_runs,
+    inside_longer_run,
+)
+from insgenel_jax.text.formats.rejects import Rejects
 
 
 @pytest.mark.parametrize(
@@ -85,3 +93,23 @@ def test_only_new_ones_keep_clear_of_what_is_taken():
 def test_parts_are_whole_runs_where_mentions_are():
     found = parts(ANN, BOB, run="whole")
     assert found == [("Ann", 21, 5), ("Ray", 29, 6), ("Lee", 44, 5)]
+
+
+def test_substrings(tmp_path):
+    """Every place of every form, in any case, also inside words: by brute force."""
+    names = ("Ann", "An", "Ann Lee", "lee")
+    build_from_entities(tmp_path / "kb", [(Entity(n), ()) for n in names], Rejects())
+    kb = KnowledgeBase.open(tmp_path / "kb")
+    text = "Joann Leeds, Annlee: an Ann"
+    expected = sorted(
+        (i, i + len(name))
+        for name in names
+        for i in range(len(text))
+        if text[i : i + len(name)].lower() == name.lower()
+    )
+    starts, ends, forms = kb.substring_matches(text)
+    assert list(zip(starts.tolist(), ends.tolist(), strict=True)) == expected
+    assert [kb.form(text[i:j]) for i, j in expected] == forms.tolist()
+    found = find_occurrences(kb, text, "substrings")
+    kept = [(i, j) for i, j in expected if text[i:j].lower() != "an"]  # a stop word
+    assert list(zip(found.starts.tolist(), found.ends.tolist(), strict=True)) == kept

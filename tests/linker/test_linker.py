@@ -147,7 +147,7 @@ def test_a_document_may_be_a_dictionary(linker):
     document = Document("7", record["text"], "A")
     assert linker(record) == linker(document)
     assert linker([record])[0] == next(linker.stream([record])) == linker(document)
-    assert linker.explain(record) == linker.explain(document)
+    assert linker.score(record) == linker.score(document)
 
 
 @pytest.mark.parametrize("documents", ["Java", {"id": "1", "text": "Java"}])

@@ -1,4 +1,4 @@
-"""What tells how sure a link is: `Linker.explain` against the model run anew."""
+"""What tells how sure a link is: `Linker.score` against the model run anew."""
 
 import functools
 import itertools
@@ -39,7 +39,7 @@ def linker(linker_path):
 
 @pytest.fixture(scope="module")
 def scored(linker, texts):
-    return linker.explain(texts, vocabulary_scores=True)
+    return linker.score(texts, vocabulary_scores=True)
 
 
 def place(link):
@@ -133,15 +133,15 @@ def test_the_vocabulary_as_a_sequence_run_anew(linker, texts, scored):
 def test_batches_change_no_feature(linker_path, texts, scored):
     alone = Linker.from_pretrained(linker_path, batch=1)
     for text, expected in zip(texts[:2], scored, strict=False):
-        alike(alone.explain(text, vocabulary_scores=True), expected)
+        alike(alone.score(text, vocabulary_scores=True), expected)
 
 
 def test_every_decoder_explains_alike(linker_path, texts, scored):
-    """Other decoders explain alike; links taken and passed over do not overlap."""
+    """Other decoders score alike; links taken and passed over do not overlap."""
     verify = Linker.from_pretrained(
         linker_path, decoder="speculative", threshold=0.1, batch=4
     )
-    for links, expected in zip(verify.explain(texts), scored, strict=True):
+    for links, expected in zip(verify.score(texts), scored, strict=True):
         alike(links, expected, [0, 1, 2, 6, 7, 8, 9])
         assert all(np.isnan(link.features[3:6]).all() for link in links)
         for one, after in itertools.pairwise(links):
@@ -176,11 +176,11 @@ def test_what_is_linked_of_it(linker_path, texts, scored, consider_unlinked):
 def test_given_mentions(linker):
     """A given mention is always opened: ln p of OPEN is 0."""
     text, spans = "Nobody met Paris.", [(11, 16)]
-    (link,) = linker.explain(text, mentions=spans, vocabulary_scores=True)
+    (link,) = linker.score(text, mentions=spans, vocabulary_scores=True)
     assert (place(link), link.linked) == ((11, 16), True)
     assert link.features.open == 0 > link.features.vocabulary_open
-    assert linker.explain([]) == []
-    assert linker.explain("") == []
+    assert linker.score([]) == []
+    assert linker.score("") == []
 
 
 def test_names_linked_before(linker_path):
@@ -189,7 +189,7 @@ def test_names_linked_before(linker_path):
         linker_path, system="insgenel", mention_bias=40.0, name_parts="new"
     )
     text = "Leonhard Euler. Leonhard left."
-    links = linker.explain(text)
+    links = linker.score(text)
     assert [(place(link), link.linked) for link in links] == [
         ((0, 14), True),
         ((16, 24), True),
@@ -203,7 +203,7 @@ def test_beams_pass_nothing_over(linker_path):
     linker = Linker.from_pretrained(
         linker_path, system="insgenel", mention_bias=3.0, decoder="beam", beams=1
     )
-    links = linker.explain("Paris, where Jordan met Apollo")
+    links = linker.score("Paris, where Jordan met Apollo")
     assert links
     assert all(link.linked for link in links)
     assert not np.isnan([link.features[:6] for link in links]).any()
@@ -213,6 +213,6 @@ def test_the_step_decoder_has_no_vocabulary_scores(linker_path, tmp_path):
     copy = tmp_path / "linker"
     shutil.copytree(linker_path, copy)
     linker = Linker.from_pretrained(copy, system="insgenel", titles="all")
-    assert linker.explain("Paris", vocabulary_scores=True)
+    assert linker.score("Paris", vocabulary_scores=True)
     with pytest.raises(ValueError, match="vocabulary_scores: .* step decoder"):
-        linker.explain("Paris", mentions=[(0, 5)], vocabulary_scores=True)
+        linker.score("Paris", mentions=[(0, 5)], vocabulary_scores=True)

@@ -29,7 +29,7 @@ def test_numbers_of_numpy_are_numbers():
 NAMES = [field.name for field in dataclasses.fields(Settings)]
 # what a setting needs to change anything; every other setting always has an effect
 NEEDS_RETRIEVER = {"top_k", "scope", "retrieval", "retriever_weight"}
-NEEDS_BEAM = {"beams", "openings"}
+NEEDS_BEAM = {"beams", "openings", "early_stopping"}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -77,6 +77,7 @@ OTHER = {
     "retriever_weight": 5.0,
     "beams": 5,
     "openings": "first_token",
+    "early_stopping": "never",
 }
 
 
@@ -113,7 +114,7 @@ def test_stored_ones_and_those_of_a_preset_are_not_complained_of(linker_path, tm
     copy = with_stored(linker_path, tmp_path, beams=4, top_k=7, scope="window")
     linker = Linker.from_pretrained(copy, system="insgenel")
     assert linker.settings.beams == 4
-    assert Linker.from_pretrained(copy, preset="paper").settings.scope == "chunk"
+    assert Linker.from_pretrained(copy, preset="paper").settings.scope == "window"
 
 
 def with_stored(linker_path, tmp_path, **settings):
@@ -149,13 +150,21 @@ def test_directories_of_release_0_2_open(linker_path, tmp_path, old, new):
         Linker.from_pretrained(copy, name_parts=True)
 
 
-def test_the_papers_preset(linker_path):
-    """The preset overrides what is stored; a setting given beside it wins."""
+def test_presets(linker_path):
+    """A preset overrides what is stored; a setting given beside it wins."""
     settings = read_settings(linker_path, preset="paper")
+    assert (settings.case, settings.chunk_tokens) == ("any", None)
+    assert (settings.top_k, settings.scope) == (100, "window")
+    assert (settings.rest_of_span, settings.decoder_name) == (True, "tree")
+    settings = read_settings(linker_path, preset="paper", system="insgenel", beams=3)
+    assert (settings.decoder, settings.beams) == ("beam", 3)
+    settings = read_settings(linker_path, preset="release")
     assert (settings.case, settings.chunk_tokens) == ("capitalised", 175)
-    assert (settings.rest_of_span, settings.decoder) == (False, "auto")
-    settings = read_settings(linker_path, preset="paper", system="insgenel", case="any")
-    assert (settings.case, settings.decoder, settings.beams) == ("any", "beam", 2)
+    assert (settings.decoder, settings.early_stopping) == ("beam", "heuristic")
+    assert (settings.rest_of_span, settings.matches) == (False, "substrings")
+    settings = read_settings(linker_path, preset="release", system="insgenel")
+    assert (settings.case, settings.punctuation) == ("any", "spaced")
+    assert (settings.openings, settings.early_stopping) == ("anywhere", "never")
     with pytest.raises(ValueError, match="preset: expected one of .* found 'papers'"):
         read_settings(linker_path, preset="papers")
 
@@ -195,7 +204,7 @@ def test_with_settings_shares_the_parts(linker_path):
     strict = linker.with_settings(threshold=0.9)
     assert strict.kb is linker.kb and strict.generator is linker.generator
     assert (linker.settings.threshold, strict.settings.threshold) == (0.0, 0.9)
-    assert linker.with_settings(preset="paper").settings.chunk_tokens == 175
+    assert linker.with_settings(preset="release").settings.chunk_tokens == 175
     linker("Paris")
     assert linker.stats["documents"] == 1 and not strict.stats
     with pytest.raises(ValueError, match="dtype: .* open in float32"):

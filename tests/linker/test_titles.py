@@ -43,7 +43,7 @@ def test_mentions_without_candidates_are_linked(path, linker):
     assert (found.start, found.end) == SPANS[1] and 0 < found.score < 1
     assert linker.kb.title(linker.kb.find(found.entity)) == found.entity
     assert found.external_id == linker.kb.external_id(linker.kb.find(found.entity))
-    links = linker.explain(TEXT, mentions=SPANS)
+    links = linker.score(TEXT, mentions=SPANS)
     assert [link.mention for link in links] == list(after)
     features = links[1].features
     assert math.isnan(features.prior) and math.isnan(features.retriever)
@@ -63,7 +63,7 @@ def test_only_given_mentions_may(path, linker):
     texts = [document.text for document in mini_world.paragraphs("dev", 2)]
     for one, other in zip(linker(texts), plain(texts), strict=True):
         assert one.mentions == other.mentions
-    assert len(linker.explain(texts[0])) == len(plain.explain(texts[0]))
+    assert len(linker.score(texts[0])) == len(plain.score(texts[0]))
 
 
 def test_chunks_hold_the_longest_title(path):

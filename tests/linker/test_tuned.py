@@ -72,8 +72,8 @@ def test_scores_are_the_calibrators(tuned):
     kept = 0
     for document, links, plain in zip(
         tuned(documents),
-        tuned.explain(documents),
-        Linker.explain(without_calibrator(tuned), documents),
+        tuned.score(documents),
+        Linker.score(without_calibrator(tuned), documents),
         strict=True,
     ):
         numbers = describe(document.text, links)
@@ -86,7 +86,7 @@ def test_scores_are_the_calibrators(tuned):
         expected = [x.mention for x in links if x.linked and x.mention.score >= 0.45]
         assert list(document.mentions) == expected
         kept += len(expected)
-    assert 0 < kept < sum(map(len, tuned.explain(documents)))
+    assert 0 < kept < sum(map(len, tuned.score(documents)))
 
 
 @pytest.mark.parametrize("how", ["new", "override"])
@@ -97,7 +97,7 @@ def test_a_name_below_the_threshold_lends_its_parts(linker_path, how):
     )
     short_ones = Calibrator({"log_words": Term(0.0, 1.0, -5.0, 0.0)}, 2.0)
     document = Document("1", "Michael Jordan and Leonhard Euler. Jordan saw Leonhard.")
-    links = short_ones.score(document.text, opened.explain(document))
+    links = short_ones.score(document.text, opened.score(document))
     expected = [link.mention for link in links if link.mention.score >= 0.5]
     found = [(document.text[m.start : m.end], m.entity) for m in expected]
     assert found == [("Jordan", "Michael Jordan"), ("Leonhard", "Leonhard Euler")]
@@ -107,7 +107,7 @@ def test_a_name_below_the_threshold_lends_its_parts(linker_path, how):
         opened.generator, opened.kb, None, None, settings, None, calibration
     )
     assert list(linker(document).mentions) == expected
-    explained = [x.mention for x in linker.explain(document)]
+    explained = [x.mention for x in linker.score(document)]
     assert [m for m in explained if m.score >= 0.5] == expected
     assert len(explained) == len(expected) + 2
 
@@ -122,7 +122,7 @@ def test_unlinked_ones_count_where_they_are_considered(tuned):
     considering = tuned.with_settings(consider_unlinked=True)
     assert considering.calibrator == CALIBRATOR
     for document, links in zip(
-        considering(documents), tuned.explain(documents), strict=True
+        considering(documents), tuned.score(documents), strict=True
     ):
         expected = [x.mention for x in links if x.mention.score >= 0.45]
         assert list(document.mentions) == expected

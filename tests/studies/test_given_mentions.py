@@ -183,7 +183,7 @@ def test_the_generator_as_the_linker_links(linker, labelled, golds):
     """Its scores sum to 1 and, where the linker has no biases, are what it reports."""
     plain = linker.with_settings(system="insgenel")
     found = score_by_generator(linker, labelled, golds)
-    links = plain.explain(
+    links = plain.score(
         labelled, [[(m.start, m.end) for m in d.mentions] for d in labelled]
     )
     titles = {

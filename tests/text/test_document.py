@@ -39,6 +39,7 @@ def documents(draw):
                     draw(st.none() | TEXTS),
                     draw(st.none() | st.floats(0, 1)),
                     tuple(draw(st.lists(candidate, max_size=2))),
+                    draw(st.none() | st.floats(0, 1)),
                 )
             )
     return Document(draw(TEXTS), text, draw(st.none() | TEXTS), tuple(mentions))
@@ -116,6 +117,7 @@ GOOD = {"start": 0, "end": 2, "entity": "E"}
             r"mentions\[0\].candidates: expected",
         ),
         ({"mentions": [GOOD | {"candidates": [{"entity": "E"}]}]}, "candidates"),
+        ({"mentions": [GOOD | {"no_mention": "1"}]}, r"mentions\[0\].no_mention"),
         (
             {"mentions": [GOOD | {"candidates": [{"entity": "\ud800", "score": 1}]}]},
             "candidates: a lone surrogate",

@@ -196,3 +196,17 @@ def test_a_first_start_that_failed_may_be_fixed(tmp_path, name):
     (tmp_path / name / "2").mkdir()
     with pytest.raises(ConfigError, match="seed: 2 -> 3"):
         checkpoint.check_same_config(file, {"seed": 3})
+
+
+def test_settings_that_were_added_since_are_those_of_before(tmp_path):
+    """A workdir of an older version goes on, unless a new setting is changed."""
+    file = tmp_path / checkpoint.RECORD
+    old = {"data": {"batch": 4}, "loop": {"steps": 2}}
+    checkpoint.check_same_config(file, old)
+    (tmp_path / "checkpoints/1").mkdir(parents=True)
+    now = {"data": {"batch": 4, "packed": True, "more_instructions": ()}}
+    now |= {"loop": {"steps": 2, "epochs": 0.0}}
+    checkpoint.check_same_config(file, now)
+    changed = now | {"data": now["data"] | {"packed": False}}
+    with pytest.raises(ConfigError, match="data.packed: True -> False"):
+        checkpoint.check_same_config(file, changed)

@@ -50,6 +50,11 @@ def test_argument_and_overrides_reach_the_settings(file):
         ("loop.steps=many", "loop.steps: expected"),
         ("loop.steps=0", "loop.steps must be at least 1"),
         ("loop.steps", "expected key=value"),
+        ("loop.epochs=2", "loop.epochs = 2 with loop.steps = .*: expected one of them"),
+        ("loop.epochs=-1", "loop.epochs = -1 with"),
+        ("optimizer.warmup_share=1", "warmup_share must be at least 0 and below 1"),
+        ("optimizer.warmup_share=0.1", "warmup_share needs optimizer.warmup_steps = 0"),
+        ("data.share=0", "data.share must be above 0 and at most 1, found 0"),
         ("loop=3", "loop: expected a section"),
         ("task=parser", "task: expected one of"),
         ("loop.microbatches=3", "data.batch = 8 must be a multiple"),
@@ -105,10 +110,10 @@ def test_a_config_file_that_fails_is_named_with_its_line(tmp_path, text, message
 def test_a_missing_file_and_a_missing_key_are_named(tmp_path, file):
     with pytest.raises(config.ConfigError, match="nothing.py: no such config"):
         config.load(str(tmp_path / "nothing.py"))
-    with pytest.raises(config.ConfigError, match="loop.steps: missing"):
-        config.parse(
-            dataclasses.asdict(config.load(file)) | {"loop": {"microbatches": 1}}
-        )
+    record = dataclasses.asdict(config.load(file))
+    del record["optimizer"]["learning_rate"]
+    with pytest.raises(config.ConfigError, match="optimizer.learning_rate: missing"):
+        config.parse(record)
 
 
 @pytest.mark.parametrize(

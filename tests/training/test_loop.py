@@ -343,6 +343,11 @@ def test_the_learning_rate_warms_up_and_decays_to_nothing(make_config):
     found = [float(rate(step)) / settings.learning_rate for step in range(11)]
     rise = [0.25, 0.5, 0.75, 1.0]
     np.testing.assert_allclose(found, [*rise, *np.linspace(1, 0, 7)], atol=1e-6)
+    share = dataclasses.replace(settings, warmup_steps=0, warmup_share=0.4)
+    same = optimizer.schedule(share, 10)
+    assert [float(same(step)) for step in range(11)] == [
+        float(rate(step)) for step in range(11)
+    ]
 
 
 def test_moments_lie_where_their_parameters_lie():

@@ -1,22 +1,34 @@
-"""Files of documents (JSONL or plain text) in; Documents out; and back to JSONL.
+"""Files of documents in any format in; Documents out; and back.
 
-The path `-` is standard input or output.
+`FORMATS` is the one place where the name of a format, or the ending of a file, stands
+for what reads and writes it. The path `-` is standard input or output.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Literal
 
-from insgenel_jax import aside
 from insgenel_jax.text.document import Document, dumps, loads
-from insgenel_jax.text.formats.lines import Place, decode_lines, unpacked_name
+from insgenel_jax.text.formats.aida import read_aida
+from insgenel_jax.text.formats.elevant import read_elevant, write_elevant
+from insgenel_jax.text.formats.lines import (
+    Place,
+    decode_lines,
+    unpacked_name,
+    write_lines,
+)
+from insgenel_jax.text.formats.names import Names, add_ids
+from insgenel_jax.text.formats.nif import read_nif, write_nif
+from insgenel_jax.text.formats.pubtator import read_pubtator
 from insgenel_jax.text.formats.rejects import Rejects
 
-_TEXT_ENDINGS = (".txt", ".text")
+FormatName = Literal["jsonl", "text", "nif", "elevant", "aida", "pubtator"]
+WrittenName = Literal["jsonl", "nif", "elevant"]  # those that are written, too
 
 
 def read_documents(
@@ -24,28 +36,62 @@ def read_documents(
     rejects: Rejects,
     *,
     format: str | None = None,
+    names: Names | None = None,
     place: Place | None = None,
 ) -> Iterator[Document]:
     """Yield the documents of a file in order; what cannot be read goes to `rejects`.
 
-    place: the bytes read so far, kept up to date.
-
-    `format` is "jsonl", "text", or None to go by the file's ending: .txt and .text are
-    text, all others JSONL. In a text file each paragraph between blank lines is a
-    document with the id "<stem>:<n>", n from 1, or "<n>" from standard input. Raises
-    FileNotFoundError for a missing file, ValueError for an unknown format.
+    format: None goes by the file's ending, see `FORMATS`, and takes any other file for
+    JSONL. In a text file each paragraph between blank lines is a document with the id
+    "<stem>:<n>", n from 1, or "<n>" from standard input. names: titles of ids, and ids
+    of titles, for formats that have only one of the two. place: the bytes read so far,
+    kept up to date. Raises FileNotFoundError for a missing file, ValueError for an
+    unknown format.
     """
-    if format not in (None, "jsonl", "text"):
-        raise ValueError(f"format: expected 'jsonl' or 'text', found {format!r}")
+    how = FORMATS.get(format or find_format(path))
+    if how is None:
+        raise ValueError(f"format: expected one of {(*FORMATS,)}, found {format!r}")
+    yield from how.read(path, rejects, names or Names(), place)
+
+
+def write_documents(
+    path: str | os.PathLike,
+    documents: Iterable[Document],
+    *,
+    format: str | None = None,
+    names: Names | None = None,
+) -> int:
+    """Write documents and return how many; the file appears when complete.
+
+    format: None goes by the file's ending, and writes JSONL to any other. names: gives
+    ids to mentions that have none. Raises OSError that names the file where it
+    cannot be written, as on a full disk; ValueError for an unknown format.
+    """
+    how = FORMATS.get(format or find_format(path, written=True))
+    if how is None or how.write is None:
+        able = [name for name, how in FORMATS.items() if how.write is not None]
+        raise ValueError(f"format: expected one of {able}, found {format!r}")
+    if names is not None:
+        documents = (add_ids(document, names) for document in documents)
+    return write_lines(path, how.write(documents))
+
+
+def find_format(path: str | os.PathLike, *, written: bool = False) -> str:
+    """The format that the ending of a file says; "jsonl" where it says none.
+
+    written: only formats that are written count.
+    """
     name = unpacked_name(path)
-    if format is None:
-        format = "text" if name.endswith(_TEXT_ENDINGS) else "jsonl"
-    lines = decode_lines(path, rejects, place)
-    if format == "text":
-        prefix = "" if str(path) == "-" else f"{Path(name).stem}:"
-        yield from _read_text(lines, prefix)
-        return
-    for number, line in lines:
+    for format, how in FORMATS.items():
+        if name.endswith(how.endings) and (how.write or not written):
+            return format
+    return "jsonl"
+
+
+def _read_jsonl(
+    path: str | os.PathLike, rejects: Rejects, names: Names, place: Place | None
+) -> Iterator[Document]:
+    for number, line in decode_lines(path, rejects, place):
         if not line.strip():
             continue
         try:
@@ -58,60 +104,17 @@ def read_documents(
             rejects.add(str(path), number, "not a document: nested too deep", line)
 
 
-def write_documents(path: str | os.PathLike, documents: Iterable[Document]) -> int:
-    """Write documents as JSONL and return how many; the file appears when complete.
-
-    Raises OSError that names the file where it cannot be written, as on a full disk.
-    """
-    return write_lines(path, map(dumps, documents))
+def _write_jsonl(documents: Iterable[Document]) -> Iterator[str]:
+    return map(dumps, documents)
 
 
-def write_lines(path: str | os.PathLike, lines: Iterable[str]) -> int:
-    """Write lines and return how many; the file appears when it is complete.
-
-    Raises OSError that names the file where it cannot be written, as on a full disk.
-    """
-    try:
-        return _write_to(path, lines)
-    except BrokenPipeError:
-        raise
-    except OSError as error:  # that of a write does not say what was written
-        if error.errno is None or error.filename is not None:
-            raise
-        name = "standard output" if str(path) == "-" else os.fspath(path)
-        raise OSError(error.errno, error.strerror, name) from error
-
-
-def _write_to(path: str | os.PathLike, lines: Iterable[str]) -> int:
-    if str(path) == "-":
-        count = _write(sys.stdout.write, lines)
-        sys.stdout.flush()
-        return count
-    path = Path(path)
-    if path.exists() and not path.is_file():
-        # A pipe or /dev/null is written to; a rename would replace it.
-        with path.open("w", encoding="utf-8", newline="\n") as stream:
-            return _write(stream.write, lines)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with aside.file(path) as temporary:
-        with temporary.open("w", encoding="utf-8", newline="\n") as stream:
-            count = _write(stream.write, lines)
-        os.replace(temporary, path)
-    return count
-
-
-def _write(write: Callable[[str], object], lines: Iterable[str]) -> int:
-    count = 0
-    for line in lines:
-        write(line + "\n")
-        count += 1
-    return count
-
-
-def _read_text(lines: Iterable[tuple[int, str]], prefix: str) -> Iterator[Document]:
+def _read_text(
+    path: str | os.PathLike, rejects: Rejects, names: Names, place: Place | None
+) -> Iterator[Document]:
+    prefix = "" if str(path) == "-" else f"{Path(unpacked_name(path)).stem}:"
     paragraph: list[str] = []
     count = 0
-    for _, line in lines:
+    for _, line in decode_lines(path, rejects, place):
         if line.strip():
             paragraph.append(line)
         elif paragraph:
@@ -120,3 +123,29 @@ def _read_text(lines: Iterable[tuple[int, str]], prefix: str) -> Iterator[Docume
             paragraph = []
     if paragraph:
         yield Document(f"{prefix}{count + 1}", "\n".join(paragraph))
+
+
+@dataclasses.dataclass(frozen=True)
+class Format:
+    """How files of a format are read and written, and how their names end.
+
+    write: documents -> lines; None where we only read the format.
+    """
+
+    read: Callable[
+        [str | os.PathLike, Rejects, Names, Place | None], Iterator[Document]
+    ]
+    write: Callable[[Iterable[Document]], Iterator[str]] | None
+    endings: tuple[str, ...]
+
+
+FORMATS: dict[str, Format] = {
+    "text": Format(_read_text, None, (".txt", ".text")),
+    "nif": Format(read_nif, write_nif, (".ttl", ".nif")),
+    "elevant": Format(
+        read_elevant, write_elevant, (".benchmark.jsonl", ".linked_articles.jsonl")
+    ),
+    "aida": Format(read_aida, None, (".conll", "AIDA-YAGO2-dataset.tsv")),
+    "pubtator": Format(read_pubtator, None, (".pubtator",)),
+    "jsonl": Format(_read_jsonl, _write_jsonl, (".jsonl",)),
+}

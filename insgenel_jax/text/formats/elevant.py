@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from insgenel_jax.text.document import Document, Mention, check, check_string
-from insgenel_jax.text.formats.documents import write_lines
-from insgenel_jax.text.formats.lines import decode_lines
+from insgenel_jax.text.formats.lines import Place, decode_lines, write_lines
+from insgenel_jax.text.formats.names import Names
 from insgenel_jax.text.formats.rejects import Rejects
 
 NIL = "<NIL>"
@@ -74,12 +74,14 @@ class Article:
     other: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
-def read_articles(path: str | os.PathLike, rejects: Rejects) -> Iterator[Article]:
+def read_articles(
+    path: str | os.PathLike, rejects: Rejects, place: Place | None = None
+) -> Iterator[Article]:
     """Yield the articles of a file in order; what cannot be read goes to `rejects`.
 
     Raises FileNotFoundError for a missing file.
     """
-    for number, line in decode_lines(path, rejects):
+    for number, line in decode_lines(path, rejects, place):
         if not line.strip():
             continue
         try:
@@ -149,6 +151,50 @@ def with_links(
             )
         )
     return dataclasses.replace(article, links=tuple(links))
+
+
+def read_elevant(
+    path: str | os.PathLike,
+    rejects: Rejects,
+    names: Names,
+    place: Place | None = None,
+) -> Iterator[Document]:
+    """Yield the articles of a file as documents: with their links where the file has
+    any, as linked articles do, else with their labels as `to_document` takes them.
+
+    A link whose id is null or NIL is NIL. names.title_of: Wikidata id -> title; else
+    the entity is the id. Raises FileNotFoundError for a missing file.
+    """
+    articles = list(read_articles(path, rejects, place))
+    if not any(article.links for article in articles):
+        yield from (to_document(article, names.title_of) for article in articles)
+        return
+    for article in articles:
+        mentions = [
+            Mention(link.start, link.end, None)
+            if link.entity_id is None or link.entity_id in UNKNOWN
+            else Mention(
+                link.start,
+                link.end,
+                names.title_of(link.entity_id) or link.entity_id,
+                link.entity_id,
+            )
+            for link in article.links
+            if link.start < link.end
+        ]
+        yield Document(article.id, article.text, article.title, tuple(mentions))
+
+
+def write_elevant(documents: Iterable[Document]) -> Iterator[str]:
+    """Yield the linked article of each document, a line each.
+
+    A mention without an `external_id` is NIL there; see `with_links`.
+    """
+    for document in documents:
+        whole = (0, len(document.text))
+        article = Article(document.id, document.text, whole, title=document.title)
+        linked = with_links(article, document.mentions, "insgenel")
+        yield json.dumps(article_to_json(linked), ensure_ascii=False)
 
 
 def article_to_json(article: Article) -> dict[str, Any]:

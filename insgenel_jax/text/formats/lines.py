@@ -1,6 +1,7 @@
 """A file in; its numbered lines out, unpacked (`.bz2`, `.gz`) and decoded from UTF-8.
 
-The path `-` is standard input, which may be packed with gzip.
+And lines in; a file out. The path `-` is standard input, which may be packed with
+gzip, or standard output.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+from insgenel_jax import aside
 from insgenel_jax.text.formats.rejects import Rejects
 
 _OPENERS: dict[str, Callable] = {".bz2": bz2.open, ".gz": gzip.open}
@@ -31,16 +33,17 @@ class Place:
 
 
 def read_lines(
-    path: str | os.PathLike, place: Place | None = None
+    path: str | os.PathLike, place: Place | None = None, *, breaks: bool = False
 ) -> Iterator[tuple[int, bytes]]:
     """Yield (line number from 1, line without its line break) of a file.
 
-    place: kept up to date, unless the file is a pipe. Raises FileNotFoundError for a
-    missing file. Where a packed file is cut short or damaged, the lines before that
-    place come first, then EOFError, OSError or zlib.error is raised.
+    place: kept up to date, unless the file is a pipe. breaks: keep the line breaks.
+    Raises FileNotFoundError for a missing file. Where a packed file is cut short or
+    damaged, the lines before that place come first, then EOFError, OSError or
+    zlib.error is raised.
     """
     if str(path) == "-":
-        yield from _number(_unpack(sys.stdin.buffer))
+        yield from _number(_unpack(sys.stdin.buffer), breaks)
         return
     path = Path(path)
     if path.is_dir() or not path.exists():  # is_file() would refuse a named pipe
@@ -52,23 +55,27 @@ def read_lines(
     with path.open("rb") as file:
         place = place if file.seekable() else None
         unpack = _OPENERS.get(path.suffix)
-        for line in _number(file if unpack is None else unpack(file)):
+        for line in _number(file if unpack is None else unpack(file), breaks):
             if place is not None:
                 place.bytes = file.tell()
             yield line
 
 
 def decode_lines(
-    path: str | os.PathLike, rejects: Rejects, place: Place | None = None
+    path: str | os.PathLike,
+    rejects: Rejects,
+    place: Place | None = None,
+    *,
+    breaks: bool = False,
 ) -> Iterator[tuple[int, str]]:
-    """Yield (line number from 1, line) of a UTF-8 file. place: as in `read_lines`.
+    """Yield (line number from 1, line) of a UTF-8 file; see `read_lines`.
 
     A line that is not UTF-8 goes to `rejects`, and so does the end of a packed file
     that is cut short or damaged. Raises FileNotFoundError for a missing file.
     """
     number = 0
     try:
-        for number, line in read_lines(path, place):
+        for number, line in read_lines(path, place, breaks=breaks):
             try:
                 yield number, line.decode("utf-8-sig" if number == 1 else "utf-8")
             except UnicodeDecodeError as error:
@@ -80,6 +87,19 @@ def decode_lines(
         raise
     except (EOFError, OSError, zlib.error) as error:
         rejects.add(str(path), number + 1, f"file cut short or damaged: {error}", "")
+
+
+def read_whole(
+    path: str | os.PathLike, rejects: Rejects, place: Place | None = None
+) -> str | None:
+    """The text of a UTF-8 file, with its line breaks as they are.
+
+    A file that is not UTF-8, or a packed one that is cut short or damaged, goes to
+    `rejects`, and is None. Raises FileNotFoundError for a missing file.
+    """
+    before = rejects.count
+    lines = list(decode_lines(path, rejects, place, breaks=True))
+    return "".join(line for _, line in lines) if rejects.count == before else None
 
 
 def unpacked_name(path: str | os.PathLike) -> str:
@@ -112,6 +132,48 @@ def _unpack(stream: io.BufferedIOBase) -> Iterable[bytes]:
     return itertools.chain([first] if first else [], stream)
 
 
-def _number(stream: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
+def _number(stream: Iterable[bytes], breaks: bool) -> Iterator[tuple[int, bytes]]:
     for number, line in enumerate(stream, 1):
-        yield number, line.rstrip(b"\r\n")
+        yield number, line if breaks else line.rstrip(b"\r\n")
+
+
+def write_lines(path: str | os.PathLike, lines: Iterable[str]) -> int:
+    """Write lines and return how many; the file appears when it is complete.
+
+    Raises OSError that names the file where it cannot be written, as on a full disk.
+    """
+    try:
+        return _write_to(path, lines)
+    except BrokenPipeError:
+        raise
+    except OSError as error:  # that of a write does not say what was written
+        if error.errno is None or error.filename is not None:
+            raise
+        name = "standard output" if str(path) == "-" else os.fspath(path)
+        raise OSError(error.errno, error.strerror, name) from error
+
+
+def _write_to(path: str | os.PathLike, lines: Iterable[str]) -> int:
+    if str(path) == "-":
+        count = _write(sys.stdout.write, lines)
+        sys.stdout.flush()
+        return count
+    path = Path(path)
+    if path.exists() and not path.is_file():
+        # A pipe or /dev/null is written to; a rename would replace it.
+        with path.open("w", encoding="utf-8", newline="\n") as stream:
+            return _write(stream.write, lines)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with aside.file(path) as temporary:
+        with temporary.open("w", encoding="utf-8", newline="\n") as stream:
+            count = _write(stream.write, lines)
+        os.replace(temporary, path)
+    return count
+
+
+def _write(write: Callable[[str], object], lines: Iterable[str]) -> int:
+    count = 0
+    for line in lines:
+        write(line + "\n")
+        count += 1
+    return count

@@ -13,6 +13,7 @@ import collections
 import dataclasses
 import functools
 import itertools
+import zlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -116,7 +117,8 @@ def expand_document(
     tokens = encode_source(inputs.tokenizer, text)
     links, dropped = align(tokens, mentions)
     counts[INSIDE_A_TOKEN] += dropped
-    costs = np.full(len(tokens), 2.0)  # in the prompt and in the target
+    # in the target, and in the prompt
+    costs = np.full(len(tokens), 2.0 if settings.prompt_text else 1.0)
     for start, _, mention in links:
         title = inputs.titles.of_title(mention.entity)
         costs[start] += BOUNDARIES_OF_A_LINK + len(title)
@@ -126,11 +128,12 @@ def expand_document(
     examples = []
     for number, (start, end) in enumerate(spans):
         inside = _cut(linked, start, end, counts)
-        example = make_example(inputs, text[start:end], inside, counts)
+        name = f"{document.id}#{number}"
+        example = make_example(inputs, name, text[start:end], inside, counts)
         if len(example["columns"]) > settings.max_length:
             counts["chunks over max_length"] += 1
             continue
-        examples.append(example | {"id": f"{document.id}#{number}"})
+        examples.append(example | {"id": name})
     return examples
 
 
@@ -170,16 +173,28 @@ def _cut(
     ]
 
 
+def pick_instruction(settings: GeneratorData, name: str) -> str:
+    """One of the instructions, drawn evenly; a function of the example's name, so that
+    a resumed run sees what the first run saw."""
+    instructions = (settings.instruction, *settings.more_instructions)
+    return instructions[zlib.crc32(name.encode()) % len(instructions)]
+
+
 def make_example(
-    inputs: Inputs, text: str, mentions: Sequence[Mention], counts: collections.Counter
+    inputs: Inputs,
+    name: str,
+    text: str,
+    mentions: Sequence[Mention],
+    counts: collections.Counter,
 ) -> dict[str, np.ndarray]:
-    """The columns and biases of a chunk's prompt and target."""
+    """The columns and biases of a chunk's prompt and target. name: of the example."""
     tokenizer, settings = inputs.tokenizer, inputs.settings
     tokens = encode_source(tokenizer, text)
     aligned, dropped = align(tokens, mentions)
     counts[INSIDE_A_TOKEN] += dropped
     links = [(i, j, inputs.titles.of_title(m.entity)) for i, j, m in aligned]
-    prompt = encode_prompt(tokenizer, settings.instruction, text)
+    instruction = pick_instruction(settings, name)
+    prompt = encode_prompt(tokenizer, instruction, text if settings.prompt_text else "")
     ids = np.array(prompt + format_target(tokenizer, tokens, links), np.int32)
     decisions = target_decisions(
         tokenizer,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from insgenel_jax.training.config import ConfigError
 if not absl.flags.FLAGS.is_parsed():
     absl.flags.FLAGS.mark_as_parsed()
 
+OUTSIDE = "documents outside data.share"
 FAN_OUT = 10_000  # a document has no more chunks or windows than this
 
 # expand(document, counts) -> the examples of a document; counts what happened to it
@@ -34,6 +36,8 @@ Expand = Callable[[Document, collections.Counter], list[dict]]
 class ExpandRecords(grain.experimental.FlatMapTransform):
     """A record of the training documents -> its examples, by `expand`.
 
+    share: of the pages, how much is expanded; others give no example.
+
     Raises ConfigError where the first `documents` records gave no example: the records
     are repeated without end, so reading on would never end either.
     """
@@ -41,13 +45,19 @@ class ExpandRecords(grain.experimental.FlatMapTransform):
     expand: Expand
     documents: int
     counts: collections.Counter
+    share: float = 1.0
     max_fan_out: int = FAN_OUT
+
+    @property
+    def read(self) -> int:
+        """How many records were read so far."""
+        names = ("documents", "unreadable documents", OUTSIDE)
+        return sum(self.counts[name] for name in names)
 
     def flat_map(self, element: bytes) -> Sequence[dict]:
         examples = self._expand(element)
         self.counts["examples"] += len(examples)
-        read = self.counts["documents"] + self.counts["unreadable documents"]
-        if not self.counts["examples"] and read >= self.documents:
+        if not self.counts["examples"] and self.read >= self.documents:
             raise no_examples("data.documents", self.counts)
         return examples
 
@@ -57,8 +67,25 @@ class ExpandRecords(grain.experimental.FlatMapTransform):
         except ValueError:
             self.counts["unreadable documents"] += 1
             return []
+        if not in_share(document.id, self.share):
+            self.counts[OUTSIDE] += 1
+            return []
         self.counts["documents"] += 1
         return self.expand(document, self.counts)
+
+
+def in_share(document_id: str, share: float) -> bool:
+    """Whether a document's page is in a share of all pages, by a hash of its id.
+
+    The paragraphs of a Wikipedia page have ids as "2834:0", the page's number first;
+    any other document is a page of its own. The hash is another one than that which
+    holds pages back for development.
+    """
+    page, _, paragraph = document_id.partition(":")
+    if not (page.isdigit() and paragraph.isdigit()):
+        page = document_id
+    digest = hashlib.blake2b(page.encode(), digest_size=8, salt=b"data.share").digest()
+    return int.from_bytes(digest, "big") < share * 2**64
 
 
 def no_examples(where: str, counts: collections.Counter) -> ConfigError:
@@ -71,16 +98,22 @@ def no_examples(where: str, counts: collections.Counter) -> ConfigError:
 
 
 def stream_examples(
-    path: str, expand: Expand, seed: int, counts: collections.Counter
+    path: str,
+    expand: Expand,
+    seed: int,
+    counts: collections.Counter,
+    share: float = 1.0,
 ) -> grain.IterDataset:
     """Read, shuffle, repeat and shard the training documents; expand each.
+
+    share: of their pages, see `in_share`.
 
     Raises ConfigError where there are none for this process and, while it is read,
     where a whole pass over them gave no example.
     """
     source = open_records(path)
-    share = slice(jax.process_index(), None, jax.process_count())
-    records = grain.MapDataset.source(source).shuffle(seed=seed)[share]
+    own = slice(jax.process_index(), None, jax.process_count())
+    records = grain.MapDataset.source(source).shuffle(seed=seed)[own]
     if not len(records):
         raise ConfigError(
             f"{path}: {len(source)} training documents, too few for "
@@ -89,7 +122,7 @@ def stream_examples(
     reading = grain.ReadOptions(num_threads=1, prefetch_buffer_size=16)
     return grain.experimental.FlatMapIterDataset(
         records.repeat().to_iter_dataset(reading),
-        ExpandRecords(expand, len(records), counts),
+        ExpandRecords(expand, len(records), counts, share),
     )
 
 

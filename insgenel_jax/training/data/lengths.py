@@ -8,7 +8,7 @@ import numpy as np
 
 from insgenel_jax.text.linked_text import encode_prompt
 from insgenel_jax.tokenizer import Tokenizer
-from insgenel_jax.training.config import ConfigError, GeneratorData
+from insgenel_jax.training.config import ConfigError, GeneratorData, RetrieverData
 from insgenel_jax.training.data.decisions import NONE
 from insgenel_jax.training.data.documents import Expand, ExpandRecords, open_records
 
@@ -16,15 +16,16 @@ SAMPLED = 256  # documents whose examples are counted
 
 
 def count_instruction(tokenizer: Tokenizer, settings: GeneratorData) -> int:
-    """Tokens of the instruction in a prompt."""
-    return len(encode_prompt(tokenizer, settings.instruction, "")) - 2  # BOS, EOS
+    """Tokens of the longest instruction in a prompt."""
+    instructions = (settings.instruction, *settings.more_instructions)
+    return max(len(encode_prompt(tokenizer, i, "")) for i in instructions) - 2
 
 
 def chunk_budget(tokenizer: Tokenizer, settings: GeneratorData) -> int:
     """The number of tokens that max_length leaves for a chunk.
 
-    The chunk's source takes its part twice, in the prompt and in the target; its links
-    must fit into what is left.
+    The chunk's source takes its part twice, in the prompt and in the target (once
+    without `prompt_text`); its links must fit into what is left.
     Raises ConfigError where that is less than one source token.
     """
     instruction = count_instruction(tokenizer, settings)
@@ -51,7 +52,7 @@ def estimate_lengths(
     counts = collections.Counter[str]()
     instruction = count_instruction(tokenizer, settings)
     budget = chunk_budget(tokenizer, settings)
-    expander = ExpandRecords(expand, len(records), counts)
+    expander = ExpandRecords(expand, len(records), counts, settings.share)
     source = filled = whole = 0
     for number in range(len(records)):
         if number >= SAMPLED and filled:
@@ -60,11 +61,23 @@ def estimate_lengths(
             source += _count_source(tokenizer, example["columns"])
             length = len(example["columns"])
             filled += length + 1 - instruction - 3
-            whole += length
+            whole += length if settings.packed else settings.max_length
     per_step = settings.max_length * settings.batch
-    read = counts["documents"] + counts["unreadable documents"]
-    steps = whole * len(records) / read / per_step
+    steps = whole * len(records) / expander.read / per_step
     return max(int(budget * source / filled), 1), max(round(steps), 1)
+
+
+def estimate_window_steps(expand: Expand, settings: RetrieverData) -> int:
+    """The steps of an epoch of the retriever, estimated as `estimate_lengths` does."""
+    records = open_records(settings.documents)
+    counts = collections.Counter[str]()
+    expander = ExpandRecords(expand, len(records), counts, settings.share)
+    for number in range(len(records)):
+        if number >= SAMPLED and counts["examples"]:
+            break
+        expander.flat_map(records[number])
+    windows = counts["examples"] * len(records) / expander.read
+    return max(round(windows / settings.batch), 1)
 
 
 def _count_source(tokenizer: Tokenizer, columns: np.ndarray) -> int:

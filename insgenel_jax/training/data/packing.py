@@ -24,6 +24,8 @@ def pack(
 ) -> grain.IterDataset:
     """Pack examples first-fit into rows of max_length; stack `batch` rows.
 
+    Without `settings.packed`, each row has one example.
+
     A batch has tokens, targets, kinds, segments, positions int32 [B T], others int32
     [B T O], weights float32 [B T] and biases float32 [B T 1+O], see chunks.py for the
     other edges and their biases. Positions restart in each segment, and segment 0 is
@@ -31,16 +33,34 @@ def pack(
     which no logits are formed (beyond `scored`) are counted.
     """
     rows = settings.batch // jax.process_count()
-    packed = grain.experimental.FirstFitPackIterDataset(
-        dataset,
-        length_struct=dict.fromkeys(("columns", "biases"), settings.max_length),
-        meta_features=["id"],
-        num_packing_bins=2 * rows,
-        seed=seed,
-    )
+    if settings.packed:
+        packed = grain.experimental.FirstFitPackIterDataset(
+            dataset,
+            length_struct=dict.fromkeys(("columns", "biases"), settings.max_length),
+            meta_features=["id"],
+            num_packing_bins=2 * rows,
+            seed=seed,
+        )
+    else:
+        packed = dataset.map(functools.partial(_pad, length=settings.max_length))
     stack = functools.partial(_stack_counted, settings=settings, counts=counts)
     batches = packed.batch(rows, batch_fn=stack)
     return grain.experimental.ThreadPrefetchIterDataset(batches, prefetch_buffer_size=4)
+
+
+def _pad(example: dict, length: int) -> dict:
+    """A row with one example, as packing makes rows of several."""
+    used = len(example["columns"])
+    more = ((0, length - used), (0, 0))
+    order = np.arange(length, dtype=np.int32)
+    real = order < used
+    return {
+        "columns": np.pad(example["columns"], more),
+        "biases": np.pad(example["biases"], more),
+        "columns_segment_ids": real.astype(np.int32),
+        "columns_positions": np.where(real, order, 0),
+        "id": [example["id"]],
+    }
 
 
 def pack_all(examples: Sequence[dict], settings: GeneratorData) -> list[dict]:

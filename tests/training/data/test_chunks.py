@@ -12,7 +12,8 @@ from insgenel_jax.text.linked_text import (
     parse_target,
 )
 from insgenel_jax.training.data.chunks import TitleIds, generator_expand
-from insgenel_jax.training.data.decisions import OPEN
+from insgenel_jax.training.data.decisions import NONE, OPEN
+from insgenel_jax.training.data.lengths import chunk_budget
 
 
 def expand(make_config, tokenizer, kb, document, **changes):
@@ -95,3 +96,36 @@ def test_candidates_are_those_that_a_form_names_most(tokenizer, kb):
     titles = [encode_titles(tokenizer, [kb.title(int(e))])[0] for e in entities[:2]]
     assert [ids for ids, _ in found] == titles
     assert len(TitleIds(tokenizer, kb, 0).of_form(form)) == len(entities) > 2
+
+
+def test_one_of_several_instructions_begins_each_prompt(make_config, tokenizer, kb):
+    """By chance, the same one each time; the longest sets the room for text."""
+    changes = {"data.more_instructions": ("Mark:", "Name what is meant:")}
+    data = make_config("generator", changes).data
+    plain = dataclasses.replace(data, more_instructions=())
+    seen, counts = collections.Counter(), collections.Counter()
+    expand = generator_expand(tokenizer, kb, data)
+    for document in mini_world.paragraphs("train", 60):
+        examples = expand(document, counts)
+        assert [e["id"] for e in examples] == [
+            e["id"] for e in expand(document, counts)
+        ]
+        for example in examples:
+            tokens = example["columns"][:, 0].tolist()
+            for words in ("Link:", *data.more_instructions):
+                prompt = encode_prompt(tokenizer, words, "")[:-1]
+                seen[words] += tokens[: len(prompt)] == prompt
+    assert min(seen.values()) > 10 and len(seen) == 3
+    longest = dataclasses.replace(plain, instruction="Name what is meant:")
+    assert chunk_budget(tokenizer, data) == chunk_budget(tokenizer, longest)
+
+
+def test_a_prompt_without_the_text(make_config, tokenizer, kb):
+    data = make_config("generator", {"data.prompt_text": False}).data
+    document = mini_world.paragraphs("dev", 1)[0]
+    (example, *_) = generator_expand(tokenizer, kb, data)(
+        document, collections.Counter()
+    )
+    prompt = encode_prompt(tokenizer, "Link:", "")
+    assert example["columns"][: len(prompt), 0].tolist() == prompt
+    assert example["columns"][len(prompt) - 1, 2] != NONE

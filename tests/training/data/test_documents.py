@@ -9,6 +9,7 @@ from insgenel_jax import artifact
 from insgenel_jax.kb.build import training_documents
 from insgenel_jax.training.config import ConfigError
 from insgenel_jax.training.data import documents, packing
+from insgenel_jax.training.data.chunks import generator_expand
 
 
 def no_example(document, counts):
@@ -88,3 +89,23 @@ def test_training_documents_of_another_kind_are_refused(prepared):
         documents.stream_examples(
             str(prepared / "kb"), no_example, 0, collections.Counter()
         )
+
+
+def test_a_share_of_the_pages(make_config, tokenizer, kb):
+    """Whole pages by a hash: a larger share holds a smaller one."""
+    names = [f"{page}:{paragraph}" for page in range(2000) for paragraph in range(2)]
+    shares = {
+        share: {name for name in names if documents.in_share(name, share)}
+        for share in (0.1, 0.5, 1.0)
+    }
+    assert shares[0.1] < shares[0.5] < shares[1.0] == set(names)
+    assert len(shares[0.1]) == pytest.approx(400, abs=80)
+    assert all(f"{name.partition(':')[0]}:0" in shares[0.1] for name in shares[0.1])
+    data = make_config("generator").data
+    expand, counts = generator_expand(tokenizer, kb, data), collections.Counter()
+    dataset = documents.stream_examples(data.documents, expand, 0, counts, 0.5)
+    read = {
+        example["id"].partition("#")[0] for example in itertools.islice(dataset, 99)
+    }
+    assert all(documents.in_share(name, 0.5) for name in read)
+    assert counts[documents.OUTSIDE] > 10

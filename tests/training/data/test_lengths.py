@@ -1,17 +1,23 @@
 """The lengths of examples, against counting in the documents."""
 
+import collections
+
 import pytest
 
 from insgenel_jax import mini_world
+from insgenel_jax.kb import KnowledgeBase
 from insgenel_jax.text.linked_text import (
     align,
     encode_prompt,
     encode_source,
     encode_titles,
 )
+from insgenel_jax.tokenizer import load_wordpiece
 from insgenel_jax.training.config import ConfigError
 from insgenel_jax.training.data import lengths
 from insgenel_jax.training.data.chunks import generator_expand
+from insgenel_jax.training.data.documents import in_share
+from insgenel_jax.training.data.windows import retriever_expand
 
 
 @pytest.mark.parametrize("measured", [10, 256])
@@ -48,3 +54,26 @@ def test_an_instruction_that_leaves_no_room_is_an_error(make_config, tokenizer, 
     config = make_config("generator", {"data.max_length": room - 1})
     with pytest.raises(ConfigError, match="data.max_length = .* no room"):
         generator_expand(tokenizer, kb, config.data)
+
+
+def test_lengths_of_other_rows_and_shares(make_config, prepared, tokenizer, kb):
+    """Unpacked, every example is a row; of a share, only its pages count."""
+    documents = mini_world.paragraphs("train", 60)
+    for share in (1.0, 0.5):
+        data = make_config(
+            "generator", {"data.packed": False, "data.share": share}
+        ).data
+        expand, counts = generator_expand(tokenizer, kb, data), collections.Counter()
+        kept = [d for d in documents if in_share(d.id, share)]
+        rows = sum(len(expand(document, counts)) for document in kept)
+        _, steps = lengths.estimate_lengths(tokenizer, expand, data)
+        assert steps == round(rows / data.batch) > 1
+
+
+def test_an_epoch_of_windows(make_config, prepared):
+    data = make_config("retriever").data
+    kb = KnowledgeBase.open(prepared / "kb")
+    expand = retriever_expand(load_wordpiece(prepared / "retriever"), kb, data)
+    counts = collections.Counter()
+    windows = sum(len(expand(d, counts)) for d in mini_world.paragraphs("train", 60))
+    assert lengths.estimate_window_steps(expand, data) == round(windows / data.batch)

@@ -93,3 +93,27 @@ def test_few_documents_still_fill_batches(make_config, tokenizer, kb):
     assert batch["tokens"].shape == (4, 256)
     assert sum(map(len, batch["ids"])) == len(found) == 2
     assert not batch["segments"][2:].any() and not batch["weights"][2:].any()
+
+
+def test_rows_of_one_example_each(make_config, tokenizer, kb):
+    """Unpacked, a row is an example and padding, with what it has in a packed row."""
+    data = make_config("generator", {"data.packed": False}).data
+    expand, counts = generator_expand(tokenizer, kb, data), collections.Counter()
+    found = expand(mini_world.paragraphs("dev", 1)[0], counts)
+    [batch] = packing.pack_all(found, data)
+    assert batch["ids"] == [[example["id"]] for example in found]
+    for row, example in enumerate(found):
+        used = len(example["columns"])
+        np.testing.assert_array_equal(
+            np.stack([batch[x][row] for x in ("tokens", "targets", "kinds")], axis=1),
+            np.pad(example["columns"][:, :3], ((0, 256 - used), (0, 0))),
+        )
+        np.testing.assert_array_equal(batch["biases"][row, :used], example["biases"])
+        assert batch["positions"][row, :used].tolist() == list(range(used))
+        assert batch["segments"][row].tolist() == [1] * used + [0] * (256 - used)
+    assert not batch["segments"][len(found) :].any()
+    dataset = documents.stream_examples(data.documents, expand, 0, counts)
+    limited = grain.experimental.LimitIterDataset(
+        packing.pack(dataset, data, 0, counts), 3
+    )
+    grain.experimental.assert_equal_output_after_checkpoint(limited)
