@@ -482,7 +482,9 @@ class Linker:
         scored: list[list[ScoredLink]] = [[] for _ in documents]
         for group in group_sections(documents, given):
             texts = [section.document for section in group]
-            spans = None if given is None else [section.given for section in group]
+            spans = (
+                None if given is None else [section.given or [] for section in group]
+            )
             read, places = self._spaced(texts, spans)
             decided = decide(self._parts(settings), read, places, vocabulary)
             self._count(decided)

@@ -97,7 +97,7 @@ def document_to_json(document: Document) -> dict[str, Any]:
     if document.title is not None:
         record["title"] = document.title
     record["mentions"] = [_mention_to_json(mention) for mention in document.mentions]
-    return record | document.extra
+    return record | dict(document.extra)
 
 
 def document_from_json(record: Any) -> Document:

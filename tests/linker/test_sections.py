@@ -42,7 +42,7 @@ def test_sections_tile_a_document(words, pairs):
 def test_a_long_text_is_linked_as_its_sections_are(linker_path):
     linker = Linker.from_pretrained(linker_path, mention_bias=1000.0)
     text = "Paris is a city. Java, they say, is not. " * 8 + "Mercury"
-    whole = linker.explain(text)
+    whole = linker.score(text)
     found = list(sections.cut_document(0, Document("1", text), None))
     assert len(found) > 8
     expected = [
@@ -52,7 +52,7 @@ def test_a_long_text_is_linked_as_its_sections_are(linker_path):
             end=link.mention.end + section.start,
         )
         for section in found
-        for link in linker.explain(section.document.text)
+        for link in linker.score(section.document.text)
     ]
     places = [(m.start, m.end, m.entity) for m in expected]
     assert places and places == [
