@@ -146,8 +146,7 @@ def main(
     predictions, tune = predictions or [], tune or []
     check_options(documents, linkers, kb, names, predictions, tune)
     check_mode(mode, titles, page)
-    if rejects is None:
-        rejects = Path(f"{json or 'evaluate'}.rejects.jsonl")
+    rejects = rejects or Path(f"{json or 'evaluate'}.rejects.jsonl")
     inputs = [*documents, *tune, redirects, titles, ids]
     check_paths(inputs, [*linkers, kb], [json, page, rejects], predictions, out)
     chosen = choose_systems(linkers, names, set_ or [], given)
