@@ -47,6 +47,18 @@ Exact = Annotated[
         "--exact/--scann", help="how to search", show_default="by the entities' number"
     ),
 ]
+IndexPath = Annotated[
+    Path | None,
+    typer.Option(
+        "--index", help="index of these parts that is there already, for --linker"
+    ),
+]
+GeneratorPath = Annotated[
+    Path | None, typer.Option(help="generator directory, for --linker")
+]
+LinkerPath = Annotated[
+    Path | None, typer.Option(help="linker directory to put together from all parts")
+]
 
 
 @cli.user_errors()
@@ -63,13 +75,9 @@ def main(
         ),
     ] = None,
     texts: Texts = None,
-    generator: Annotated[
-        Path | None, typer.Option(help="generator directory, for --linker")
-    ] = None,
-    linker: Annotated[
-        Path | None,
-        typer.Option(help="linker directory to put together from all parts"),
-    ] = None,
+    there: IndexPath = None,
+    generator: GeneratorPath = None,
+    linker: LinkerPath = None,
     set: Annotated[
         list[str] | None,
         cli.settings_option(cli.linker_settings),
@@ -83,14 +91,20 @@ def main(
         linker,
         {"--retriever": retriever, "--out": out},
         {"--texts": texts, "--vector-bytes": vector_bytes, "--exact/--scann": exact},
+        there,
         generator,
         set,
     )
     given = {"kb": kb, "retriever": retriever, "generator": generator}
     parts = {name: path for name, path in given.items() if path is not None}
-    read = parts if texts is None else parts | {"texts": texts}
+    others = {"texts": texts, "index": there}
+    read = parts | {name: path for name, path in others.items() if path is not None}
     settings = cli.parse_settings(set or [])
-    if out is None and settings.setdefault("system", "insgenel") != "insgenel":
+    if (
+        not out
+        and not there
+        and settings.setdefault("system", "insgenel") != "insgenel"
+    ):
         raise typer.BadParameter(f"--set system={settings['system']}: add --retriever")
     _check_targets(out, linker, read)
     if linker is not None:
@@ -105,7 +119,7 @@ def main(
     if linker is not None:
         from insgenel_jax.linker import assemble
 
-        assemble(linker, **parts, index=out, settings=settings)
+        assemble(linker, **parts, index=out or there, settings=settings)
         console.print(Text(f"linker: {linker}"))
 
 
@@ -113,13 +127,14 @@ def _check_options(
     linker: Path | None,
     indexing: dict[str, Path | None],
     of_an_index: dict[str, Path | int | None],
+    there: Path | None,
     generator: Path | None,
     settings: list[str] | None,
 ) -> None:
     """Refuse options that do not go together. Raises typer.BadParameter.
 
     indexing: the options that an index needs. of_an_index: those without effect where
-    none is made.
+    none is made. there: an index that is used as it is.
     """
     if (generator is None) != (linker is None):
         raise typer.BadParameter("--generator and --linker go together")
@@ -131,6 +146,13 @@ def _check_options(
         )
     missing = [name for name, path in indexing.items() if path is None]
     useless = [name for name, value in of_an_index.items() if value is not None]
+    if there is not None:
+        useless += [] if indexing["--out"] is None else ["--out"]
+        if useless:
+            raise typer.BadParameter(f"{', '.join(useless)}: no effect with --index")
+        if indexing["--retriever"] is None or linker is None:
+            raise typer.BadParameter("--index goes with --retriever and --linker")
+        return
     if len(missing) == 1 or (missing and linker is None):
         raise typer.BadParameter(f"an index needs {' and '.join(missing)}")
     if missing and useless:
@@ -153,8 +175,8 @@ def _open_parts(
 ) -> tuple[KnowledgeBase, KnowledgeBase | None, Retriever | None]:
     """Open every part: the knowledge base, that of the texts, and the retriever.
 
-    The generator is opened too: what is wrong with it should be said before an hour of
-    embedding, not after.
+    The generator and an index that is there are opened too: what is wrong with them
+    should be said before an hour of embedding, not after.
     """
     with cli.opening(parts["kb"], "knowledge base"):
         kb = KnowledgeBase.open(parts["kb"], verify=verify)
@@ -172,6 +194,11 @@ def _open_parts(
     if "retriever" in parts:
         with cli.opening(parts["retriever"], "retriever"):
             retriever = Retriever.load(parts["retriever"], verify=verify)
+    if "index" in parts:
+        from insgenel_jax.retrieval.index import open_index
+
+        with cli.opening(parts["index"], "index"):
+            open_index(parts["index"], verify=verify)
     return kb, texts, retriever
 
 

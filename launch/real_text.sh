@@ -60,12 +60,12 @@ for model in retriever generator; do
         --set model.tokenizer="$out/data/tokenizers/$model"
 done
 step "Index the entities, put a linker together for each system"
-for system in insgenel insgenel-r; do
-    once "linker-$system" insgenel index --kb "$out/data/kb" \
-        --retriever "$out/retriever/model" --generator "$out/generator/model" \
-        --out "$out/index" --linker "$out/linker-$system" \
-        --set "system=$system" --set max_candidates=20
-done
+parts=(--kb "$out/data/kb" --retriever "$out/retriever/model")
+parts+=(--generator "$out/generator/model" --set max_candidates=20)
+once linker-insgenel insgenel index "${parts[@]}" --set system=insgenel \
+    --out "$out/index" --linker "$out/linker-insgenel"
+once linker-insgenel-r insgenel index "${parts[@]}" --set system=insgenel-r \
+    --index "$out/index" --linker "$out/linker-insgenel-r"
 once recall python benchmarks/retriever.py --retriever "$out/retriever/model" \
     --kb "$out/data/kb" --documents "$out/data/heldout.jsonl"
 once study-retriever insgenel study surface-forms --kb "$out/data/kb" \

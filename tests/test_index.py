@@ -87,6 +87,11 @@ def test_bad_options(tmp_path):
     assert "--vector-bytes, --exact/--scann: no effect" in result.output
     result = run(*parts[:2], *linker, "--set", "system=insgenel-r")
     assert "system=insgenel-r: add --retriever" in result.output
+    there = ("--index", tmp_path)
+    result = run(*parts, *linker, *there, "--vector-bytes", 8)
+    assert "--vector-bytes, --out: no effect with --index" in result.output
+    result = run(*parts[:2], *linker, *there)
+    assert "--index goes with --retriever and --linker" in result.output
 
 
 def test_a_linker_without_a_retriever(linker_path, tmp_path):
@@ -99,6 +104,21 @@ def test_a_linker_without_a_retriever(linker_path, tmp_path):
     assert (opened.settings.system, opened.settings.prior_weight) == ("insgenel", 2)
     assert opened.retriever is None
     assert {p.name for p in path.iterdir() if p.is_dir()} == {"kb", "generator"}
+
+
+def test_an_index_that_is_there_is_used(linker_path, tmp_path):
+    """Nothing is embedded; one that was made from other parts is refused."""
+    names = ("kb", "retriever", "index", "generator")
+    parts = [x for name in names for x in (f"--{name}", linker_path / name)]
+    result = run(*parts, "--linker", tmp_path / "linker", "--set", "top_k=9")
+    assert result.exit_code == 0, (result.output, result.exception)
+    opened = Linker.from_pretrained(tmp_path / "linker", verify=True)
+    assert (opened.settings.system, opened.settings.top_k) == ("insgenel-r", 9)
+    assert opened.index.entities == len(opened.kb)
+    parts[1] = make_kb(tmp_path / "kb")
+    result = run(*parts, "--linker", tmp_path / "other")
+    assert result.exit_code == 2 and "made from the knowledge-base" in result.output
+    assert not (tmp_path / "other").exists()
 
 
 PARTS = "--kb kb --retriever retriever --out index"
