@@ -38,7 +38,9 @@ LinkerPath = Annotated[
 ]
 Names = Annotated[
     list[str] | None,
-    typer.Option(help="insgenel-r, insgenel or prior [as each linker has it]"),
+    typer.Option(
+        help="insgenel-r, insgenel or prior", show_default="as each linker has it"
+    ),
 ]
 Linked = Annotated[
     list[Path] | None,

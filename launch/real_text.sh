@@ -115,4 +115,19 @@ score nano "$nano/linker" insgenel-r "${prior[@]}"
 once given insgenel study given-mentions --linker "$nano/linker" \
     --documents "$out/data/heldout.jsonl" --train "$out/data/train" --mentions 2000 \
     --out "$out/given_mentions"
-step "Done: the linkers are $out/linker-insgenel, $out/linker-insgenel-r, $nano/linker"
+
+small="$out/small"
+step "small: SmolLM2, with a LoRA, learns what to add to the prior"
+once smollm2 insgenel base smollm2-135m --out "$out/smollm2"
+once small-generator python -m insgenel_jax.train --config=configs/generator_smollm2.py \
+    --workdir="$small/generator" --set model.pretrained="$out/smollm2" \
+    --set data.documents="$out/data/train" --set data.kb="$out/data/kb" \
+    --set data.dev="$out/data/dev.jsonl"
+once small-linker insgenel index --kb "$nano/kb" --retriever "$nano/retriever" \
+    --index "$nano/index" --generator "$small/generator/model" --linker "$small/linker" \
+    --set system=insgenel-r --set retrieval=rank --set max_candidates=20
+once small-given insgenel study given-mentions --linker "$small/linker" \
+    --documents "$out/data/heldout.jsonl" --train "$out/data/train" --mentions 2000 \
+    --out "$out/given_mentions_small"
+step "Done: the linkers are $out/linker-insgenel, $out/linker-insgenel-r, $nano/linker,
+    $small/linker"

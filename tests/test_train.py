@@ -56,7 +56,7 @@ def test_the_generator_command_writes_a_model_directory(prepared, tmp_path):
     params = hf.load_params(tmp_path / "w" / "model", model)
     assert np.isfinite(params["embed"]["embedding"]).all()
     settings = json.loads((tmp_path / "w" / "model" / "insgenel.json").read_text())
-    assert set(settings) == {"instruction", "chunk_tokens"}
+    assert set(settings) == {"instruction", "chunk_tokens", "prompt_text"}
     data = load(config, values).data
     kb, bpe = (
         KnowledgeBase.open(prepared / "kb"),

@@ -12,7 +12,12 @@ from collections.abc import Sequence
 from insgenel_jax import artifact
 from insgenel_jax.kb.knowledge_base import KnowledgeBase
 from insgenel_jax.linker.bundled import locate
-from insgenel_jax.linker.directory import VERSION, check_parts, open_retrieval
+from insgenel_jax.linker.directory import (
+    BESIDE,
+    VERSION,
+    check_parts,
+    open_retrieval,
+)
 from insgenel_jax.retrieval.index import Index
 from insgenel_jax.retrieval.retriever import Retriever
 from insgenel_jax.retrieval.scope import Retrieved, retrieve
@@ -38,7 +43,7 @@ def open_search(
     missing, damaged, of another version, or not made for the others.
     """
     path = locate(path)
-    manifest = artifact.check(path, "linker", VERSION, verify=verify)
+    manifest = artifact.check(path, "linker", VERSION, verify=verify, beside=BESIDE)
     check_parts(path, manifest.made_from)
     kb = KnowledgeBase.open(path / "kb", verify=verify)
     return kb, Search(*open_retrieval(path))

@@ -49,6 +49,8 @@ def arguments(prepared, pretrained, task, *others):
         f"optimizer.learning_rate={RATE}",
         "optimizer.warmup_steps=1",
         f"loop.steps={STEPS}",
+        "loop.epochs=0",
+        "optimizer.warmup_share=0",
         "loop.checkpoint_steps=2",
         "loop.data=1",
         "loop.fsdp=1",

@@ -6,18 +6,17 @@ from collections.abc import Callable, Sequence
 
 Surface = tuple[int, int, str]  # characters [start, end), and what stands there
 
-# What offsets may count other than code points -> the text between two of them.
-_UNITS: dict[str, Callable[[str, int, int], str]] = {
-    "UTF-16 code units": lambda text, start, end: _cut(
-        text, start, end, "utf-16-le", 2
+# What offsets may count other than code points -> the text between two of them, None
+# where they lie beyond its end.
+_UNITS: dict[str, Callable[[str, int, int], str | None]] = {
+    "UTF-16 code units": lambda text, start, end: _cut(text, start, end, "utf-16-le"),
+    "bytes of UTF-8": lambda text, start, end: _cut(text, start, end, "utf-8"),
+    "a CR LF as one character": lambda text, start, end: _cut(
+        text.replace("\r\n", "\n"), start, end
     ),
-    "bytes of UTF-8": lambda text, start, end: _cut(text, start, end, "utf-8", 1),
-    "a CR LF as one character": lambda text, start, end: text.replace("\r\n", "\n")[
-        start:end
-    ],
-    "a line break as two characters": lambda text, start, end: text.replace(
-        "\n", "\r\n"
-    )[start:end],
+    "a line break as two characters": lambda text, start, end: _cut(
+        text.replace("\n", "\r\n"), start, end
+    ),
 }
 
 
@@ -41,10 +40,17 @@ def find_misplaced(text: str, surfaces: Sequence[Surface]) -> list[int]:
     return misplaced
 
 
-def _alike(one: str, other: str) -> bool:
-    return one.replace("\r\n", "\n") == other.replace("\r\n", "\n")
+def _alike(one: str | None, other: str) -> bool:
+    return one is not None and (
+        one.replace("\r\n", "\n") == other.replace("\r\n", "\n")
+    )
 
 
-def _cut(text: str, start: int, end: int, encoding: str, size: int) -> str:
-    units = text.encode(encoding)[start * size : end * size]
-    return units.decode(encoding, "replace")
+def _cut(text: str, start: int, end: int, encoding: str | None = None) -> str | None:
+    """What stands between two characters, or two units of an encoding."""
+    if encoding is None:
+        return text[start:end] if end <= len(text) else None
+    size, units = (2 if encoding == "utf-16-le" else 1), text.encode(encoding)
+    if end * size > len(units):
+        return None
+    return units[start * size : end * size].decode(encoding, "replace")
