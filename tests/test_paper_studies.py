@@ -102,6 +102,7 @@ def training(linker_path, prepared, labelled):
     return options
 
 
+@pytest.mark.slow
 def test_data(tmp_path, training):
     arguments = (*training, "--config", CONFIG, "--out", tmp_path, "--share", 0.5)
     done = run("data", *arguments, "--share", 1)
@@ -119,6 +120,7 @@ def test_data(tmp_path, training):
     assert other.exit_code == 2 and "seed" in other.stderr
 
 
+@pytest.mark.slow
 def test_size(tmp_path, training):
     wide = tmp_path / "wide.py"
     wide.write_text(
@@ -151,6 +153,7 @@ def test_instruction(tmp_path, training):
     assert written["one-text"]["prompt_text"]
 
 
+@pytest.mark.slow
 def test_merging(tmp_path):
     done = run("merging", "--texts", 4, "--noise", 0, "--out", tmp_path)
     assert done.exit_code == 0, done.output

@@ -224,6 +224,7 @@ def oracle(golds, predictions, gone):
     return tp, fp, fn, (p, r, 2 * p * r / (p + r))
 
 
+@pytest.mark.slow
 @settings(max_examples=1000, deadline=None)
 @given(
     st.lists(st.tuples(mentions, mentions), min_size=1, max_size=4),

@@ -9,7 +9,7 @@ from insgenel_jax.linker import Linker, reasons
 from insgenel_jax.text.document import WORD
 from insgenel_jax.tokenizer import train_bpe
 from tests.helpers.linkers import add_entities
-from tests.helpers.marks import TEXTS
+from tests.helpers.marks import TEXTS, slow
 
 TEXT = "Paris and Mercury, Java. Michael Jordan saw the Amazon; Apollo."
 SURE = {"system": "insgenel", "mention_bias": 1000.0, "length_bias": 1000.0}
@@ -29,35 +29,40 @@ def spans_of(word, text):
     return {text[s.start : s.end]: s for s in word.spans}
 
 
-def test_every_word_has_a_reason_and_linked_ones_are_those_linked(linker_path):
-    """On the mini world, whatever the random model decides."""
-    for settings in (
+@pytest.mark.parametrize(
+    "settings",
+    [
         {"system": "insgenel", "mention_bias": 3.0, "threshold": 0.3},
         {"mention_bias": 3.0, "scope": "window", "top_k": 5, "case": "capitalised"},
-        {"mention_bias": 2.0, "consider_unlinked": True, "threshold": 0.2},
-        {"system": "insgenel", "decoder": "beam", "mention_bias": 3.0},
-        {"system": "insgenel", "selection": "marginal", "rest_of_span": False},
-        {"name_parts": "new", "mention_bias": 40.0, "chunk_tokens": 30},
-    ):
-        linker = Linker.from_pretrained(linker_path, **settings)
-        for document in mini_world.paragraphs("dev", 4):
-            text = document.text
-            explained = linker.explain(text)
-            words = {m.span() for m in WORD.finditer(text)}
-            assert {(w.start, w.end) for w in explained} >= words
-            linked = {
-                (s.start, s.end, s.entity, s.score)
-                for word in explained
-                for s in word.spans
-                if s.reason == "linked"
-            }
-            assert linked == {
-                (m.start, m.end, m.entity, m.score) for m in linker(text).mentions
-            }
-            for word in explained:
-                stages = [reasons.REASONS.index(s.reason) for s in word.spans]
-                assert stages == sorted(stages)
-                assert word.reason == reasons.REASONS[min([*stages, 7])]
+        slow({"mention_bias": 2.0, "consider_unlinked": True, "threshold": 0.2}),
+        slow({"system": "insgenel", "decoder": "beam", "mention_bias": 3.0}),
+        slow({"system": "insgenel", "selection": "marginal", "rest_of_span": False}),
+        slow({"name_parts": "new", "mention_bias": 40.0, "chunk_tokens": 30}),
+    ],
+)
+def test_every_word_has_a_reason_and_linked_ones_are_those_linked(
+    linker_path, settings
+):
+    """On the mini world, whatever the random model decides."""
+    linker = Linker.from_pretrained(linker_path, **settings)
+    for document in mini_world.paragraphs("dev", 4):
+        text = document.text
+        explained = linker.explain(text)
+        words = {m.span() for m in WORD.finditer(text)}
+        assert {(w.start, w.end) for w in explained} >= words
+        linked = {
+            (s.start, s.end, s.entity, s.score)
+            for word in explained
+            for s in word.spans
+            if s.reason == "linked"
+        }
+        assert linked == {
+            (m.start, m.end, m.entity, m.score) for m in linker(text).mentions
+        }
+        for word in explained:
+            stages = [reasons.REASONS.index(s.reason) for s in word.spans]
+            assert stages == sorted(stages)
+            assert word.reason == reasons.REASONS[min([*stages, 7])]
 
 
 def test_linked_another_mention_and_no_surface_form(linker):
