@@ -10,12 +10,13 @@ that decoding allows, in which p(entity | surface form), counted without the lin
 hand, weighs the titles. So it is used with prior_weight=1. Forced tokens cost nothing;
 where a mention begins and ends counts less than which entity it means.
 
-Cost: a step reads 4 rows of 384 tokens, 8 s when nothing else runs; the 600 steps, beside
-other work, took two hours.
-Reaches: no more than link counts alone. On 40 held-out documents the loss was 0.174 after
-200 steps, 0.156 after 600. Of 999 given mentions of held-out articles, among the entities
-of `nano`, the prior chooses 81.2 % right, with this generator 81.1 % (-0.1 [-1.6, +1.4]);
-a bag of words around known links makes it 85.3 % (`insgenel study given-mentions`).
+Cost: a step reads 4 rows of 384 tokens, 8 s when nothing else runs; the 600 steps,
+beside other work, took two hours.
+Reaches: no more than link counts alone. On 40 held-out documents the loss was 0.174
+after 200 steps, 0.156 after 600. Of 999 given mentions of held-out articles, among the
+entities of `nano`, the prior chooses 81.2 % right, with this generator 81.1 % (-0.1
+[-1.6, +1.4]); a bag of words around known links makes it 85.3 % (`insgenel study
+given-mentions`).
 """
 
 import ml_collections

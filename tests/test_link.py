@@ -134,8 +134,10 @@ def test_given_mentions_are_linked(linker_path):
     linked = linker(record["text"], spans)
     assert [(m["start"], m["end"]) for m in row["mentions"]] == spans
     assert [m["entity"] for m in row["mentions"]] == [m.entity for m in linked.mentions]
-    assert run(*arguments, "--set", "titles=all").exit_code == 2  # needs --given
-    assert run(*arguments, "--set", "titles=all", "--given").exit_code == 0
+    own = shutil.copytree(linker_path, "own")  # the tree of titles is added to it
+    arguments = ("--linker", own, *arguments[2:], "--set", "titles=all")
+    assert run(*arguments).exit_code == 2  # needs --given
+    assert run(*arguments, "--given").exit_code == 0
 
 
 def test_the_rejects_file_of_an_output():

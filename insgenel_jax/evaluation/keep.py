@@ -90,7 +90,13 @@ def read(path: Path) -> tuple[Header, list[Part]] | None:
     try:
         header, *records = map(json.loads, lines)
         return Header(**header), [_from_json(record) for record in records]
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (
+        ValueError,
+        TypeError,
+        KeyError,
+        AttributeError,
+        RecursionError,
+    ) as error:
         raise InputError(
             f"{path}: expected the log of an evaluation, found another file "
             f"({error!r}); give another --out, or remove this file"
@@ -147,9 +153,8 @@ def add(path: Path, part: Part) -> None:
 
 
 def finish(path: Path, documents: Sequence[Document]) -> None:
-    """Write the predictions beside a complete log, unless they are there."""
-    if not predictions_path(path).exists():
-        write_documents(predictions_path(path), documents)
+    """Write the predictions beside a complete log."""
+    write_documents(predictions_path(path), documents)
 
 
 def digest(documents: Sequence[Any]) -> str:

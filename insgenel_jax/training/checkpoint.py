@@ -176,9 +176,10 @@ def _check_hashes(path: os.PathLike) -> None:
 def _read_hashes(workdir: Path) -> dict[str, dict[str, str]]:
     """The noted hashes of a workdir; none where they cannot be read."""
     try:
-        return json.loads((workdir / HASHES).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        noted = json.loads((workdir / HASHES).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
         return {}
+    return noted if isinstance(noted, dict) else {}
 
 
 def _write_json(file: Path, record: dict[str, Any]) -> None:

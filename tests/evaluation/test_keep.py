@@ -120,10 +120,17 @@ def test_links_of_others_are_refused(run, tmp_path):
     log.write_text("".join([lines[0], lines[2]]))
     with pytest.raises(InputError, match="found others"):
         run(World())
-    for text in ("no JSON\n", "{}\n", "[1]\n", lines[0] + "{}\n"):
+    deep = "[" * 100_000 + "]" * 100_000 + "\n"
+    for text in ("no JSON\n", "{}\n", "[1]\n", lines[0] + "{}\n", deep):
         log.write_text(text)
         with pytest.raises(InputError, match="news.log: expected the log"):
             run(World())
+    log.unlink()
+    kept = tmp_path / "one/news.jsonl"
+    whole = kept.read_bytes()
+    kept.write_text("of another system")
+    run(World())
+    assert kept.read_bytes() == whole
 
 
 def test_a_kept_folder_is_a_system(run, bobs, tmp_path):

@@ -106,5 +106,6 @@ def _read_entity(fields: list[str]) -> str | None:
     title = title_of_uri(fields[3]) if len(fields) > 3 else None
     if title is None:  # YAGO writes letters as \u00e9
         named = _ESCAPE.sub(lambda code: chr(int(code[1], 16)), fields[2])
-        title = decode_title(named)
+        units = named.encode("utf-16-le", "surrogatepass")  # pairs make one character
+        title = decode_title(units.decode("utf-16-le", "replace"))
     return title

@@ -13,10 +13,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from insgenel_jax.text.document import Document, Mention, check, check_string
-from insgenel_jax.text.formats.lines import Place, decode_lines, write_lines
+from insgenel_jax.text.formats.lines import (
+    Place,
+    decode_lines,
+    unpacked_name,
+    write_lines,
+)
 from insgenel_jax.text.formats.names import Names
 from insgenel_jax.text.formats.rejects import Rejects
 
+LINKED = ".linked_articles.jsonl"  # how the names of linked articles end
 NIL = "<NIL>"
 UNKNOWN = frozenset((NIL, "<NO_MAPPING>"))  # ids that name no entity
 _VALUES = frozenset(("QUANTITY", "DATETIME"))  # labels of numbers and dates
@@ -160,13 +166,15 @@ def read_elevant(
     place: Place | None = None,
 ) -> Iterator[Document]:
     """Yield the articles of a file as documents: with their links where the file has
-    any, as linked articles do, else with their labels as `to_document` takes them.
+    any or is named as linked articles are, else with their labels as `to_document`
+    takes them.
 
     A link whose id is null or NIL is NIL. names.title_of: Wikidata id -> title; else
     the entity is the id. Raises FileNotFoundError for a missing file.
     """
     articles = list(read_articles(path, rejects, place))
-    if not any(article.links for article in articles):
+    linked = unpacked_name(path).endswith(LINKED)  # which may have found nothing
+    if not linked and not any(article.links for article in articles):
         yield from (to_document(article, names.title_of) for article in articles)
         return
     for article in articles:

@@ -64,7 +64,7 @@ def read_nif(
         line = getattr(error, "lines", None)
         what = " ".join(str(error).split())[:200]
         rejects.add(
-            str(path), None if line is None else line + 1, f"not Turtle: {what}", ""
+            str(path), None if line is None else line + 1, f"not Turtle: {what}", text
         )
         return
     annotations: dict[Node, set[Node]] = {}
@@ -77,7 +77,9 @@ def read_nif(
             nodes = annotations.get(context, set())
             document, bad = _read_context(graph, context, nodes, names)
         except ValueError as error:
-            rejects.add(str(path), None, f"not a NIF document: {error}", str(context))
+            content = [str(context), *_values(graph, context, NIF + "isString")]
+            reason = f"not a NIF document: {error}"
+            rejects.add(str(path), None, reason, "\n".join(content))
             continue
         for node, reason in bad:
             rejects.add(str(path), None, f"not a mention: {reason}", str(node))
@@ -150,10 +152,13 @@ def _read_context(
     kept = [m for i, (m, _) in enumerate(mentions) if i not in misplaced]
     uri = str(context)
     identifier = _value(graph, context, DCTERMS + "identifier")
+    title = _value(graph, context, DCTERMS + "title")
+    check_text(identifier or "", "identifier")
+    check_text(title or "", "title")
     document = Document(
         id=re.split("#(?:char=|offset_)", uri)[0] if identifier is None else identifier,
         text=text,
-        title=_value(graph, context, DCTERMS + "title"),
+        title=title,
         mentions=tuple(sorted(kept, key=lambda m: (m.start, m.end, m.entity or ""))),
     )
     return document, bad

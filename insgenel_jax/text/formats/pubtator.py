@@ -18,6 +18,7 @@ from insgenel_jax.text.formats.names import Names
 from insgenel_jax.text.formats.offsets import find_misplaced
 from insgenel_jax.text.formats.rejects import Rejects
 
+_OFFSET = re.compile(r"[0-9]{1,15}")
 _PART = re.compile(r"(?P<id>[^|\t]+)\|(?P<part>[ta])\|(?P<text>.*)", re.DOTALL)
 _NO_ID = ("", "-", "-1", "None")
 
@@ -31,6 +32,9 @@ class _Growing:
     mentions: list[tuple[Mention, str, int, str]] = dataclasses.field(
         default_factory=list
     )  # with its surface, and the number and content of its line
+    lines: list[str] = dataclasses.field(
+        default_factory=list
+    )  # all that was read of it
 
 
 def read_pubtator(
@@ -50,10 +54,16 @@ def read_pubtator(
     growing: _Growing | None = None
     for number, line in decode_lines(path, rejects, place):
         part = _PART.fullmatch(line)
-        if part is not None and (growing is None or growing.id != part["id"]):
+        if part is not None and (
+            growing is None
+            or growing.id != part["id"]
+            or part["part"] in growing.parts  # another document with this id
+        ):
             if growing is not None:
                 yield from _finish(path, growing, rejects)
             growing = _Growing(part["id"])
+        if growing is not None:
+            growing.lines.append(line)
         if part is not None and growing is not None:
             growing.parts[part["part"]] = part["text"]
         elif not line.strip():
@@ -75,7 +85,7 @@ def _read_line(growing: _Growing, number: int, line: str, names: Names) -> str |
         return f"expected the id {growing.id}, found {identifier!r}"
     if len(fields) == 3 and not fields[0].isdigit():
         return None  # a relation
-    if len(fields) < 4 or not all(f.isascii() and f.isdigit() for f in fields[:2]):
+    if len(fields) < 4 or not all(_OFFSET.fullmatch(f) for f in fields[:2]):
         return "expected id, start, end, surface, type and id, with tabs between them"
     start, end, surface = int(fields[0]), int(fields[1]), fields[2]
     if not start < end:
@@ -102,7 +112,9 @@ def _finish(
         misplaced = find_misplaced(text, surfaces)
     except ValueError as error:
         number = growing.mentions[0][2]
-        rejects.add(str(path), number, f"not a document: {error}", growing.id)
+        rejects.add(
+            str(path), number, f"not a document: {error}", "\n".join(growing.lines)
+        )
         return
     for i in misplaced:
         mention, surface, number, line = growing.mentions[i]

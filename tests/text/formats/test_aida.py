@@ -63,3 +63,9 @@ def test_wrong_lines_keep_their_tokens(tmp_path):
     assert "expected B for the first token" in reasons[2][1]
     assert "expected an entity in the fourth column" in reasons[3][1]
     assert "expected a token in the first column" in reasons[4][1]
+
+
+def test_escaped_pairs_of_surrogates_are_one_character(tmp_path):
+    content = "-DOCSTART- (1)\na\tB\ta\tX\\ud83d\\ude00\nb\tB\tb\tY\\ud83d\n"
+    (document,), _ = read(tmp_path / "a.conll", content)
+    assert [m.entity for m in document.mentions] == ["X\U0001f600", "Y\ufffd"]

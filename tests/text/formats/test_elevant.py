@@ -6,6 +6,7 @@ import json
 import pytest
 
 from insgenel_jax.text.document import Document, Mention
+from insgenel_jax.text.formats.documents import read_documents
 from insgenel_jax.text.formats.elevant import (
     Label,
     Link,
@@ -153,3 +154,11 @@ def test_to_a_document_and_back_with_links():
     names = {"recognized_by": "ours", "linked_by": "ours"}
     assert linked.links[0] == Link(0, 3, "Q1", names | {"candidates": ["Q1"]})
     assert linked.labels == article.labels
+
+
+def test_linked_articles_in_which_nothing_was_found(tmp_path):
+    """They have no mentions, least of all the gold ones."""
+    for name, count in (("a.linked_articles.jsonl", 0), ("a.benchmark.jsonl", 3)):
+        (tmp_path / name).write_text(json.dumps(RECORD | {"entity_mentions": []}))
+        (document,) = read_documents(tmp_path / name, Rejects())
+        assert len(document.mentions) == count

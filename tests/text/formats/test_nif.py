@@ -184,3 +184,15 @@ def test_ids_of_titles_are_written(tmp_path):
     document = Document("d", "Bob", None, (Mention(0, 3, "Bob Dole"),))
     write_documents(path, [document], names=Names(id_of={"Bob Dole": "Q9"}.get))
     assert read(path)[0][0].mentions == (Mention(0, 3, "Bob Dole", "Q9"),)
+
+
+def test_what_is_refused_is_kept(tmp_path):
+    path, rejects = tmp_path / "a.ttl", Rejects()
+    path.write_text("no turtle { text")
+    assert list(read_documents(path, rejects)) == []
+    surrogate = '<urn:a> a nif:Context ; nif:isString "a text" ; '
+    surrogate += '<http://purl.org/dc/terms/title> "t\\uD800" .'
+    path.write_text(HEAD + surrogate)
+    assert list(read_documents(path, rejects)) == []
+    assert rejects.entries[0][3] == "no turtle { text"
+    assert "a text" in rejects.entries[1][3]

@@ -75,3 +75,23 @@ def test_wrong_lines(tmp_path):
         (10, "not a mention: expected the id 12, found '99'"),
         (13, "not in a document"),
     ]
+
+
+def test_documents_that_share_an_id(tmp_path):
+    """Also without a blank line between them."""
+    content = "1|t|One\n1|a|B\n1|t|Two\n1|a|D\n1\t0\t3\tTwo\tX\tX1\n"
+    (one, two), reasons = read(tmp_path / "a.pubtator", content)
+    assert not reasons and (one.text, two.text) == ("One\nB", "Two\nD")
+    assert (one.mentions, two.mentions) == ((), (Mention(0, 3, "X1", "X1"),))
+
+
+def test_what_is_refused_is_kept_whole(tmp_path):
+    path, rejects = tmp_path / "a.pubtator", Rejects()
+    content = (
+        "1|t|\U0001f600 Two\n1\t5\t8\tTwo\tX\tX1\n1\t" + "9" * 5000 + "\t8\tTwo\tX\tX1"
+    )
+    path.write_text(content, encoding="utf-8")
+    assert list(read_documents(path, rejects)) == []
+    (_, _, number, last), (_, _, reason, whole) = rejects.entries
+    assert "bytes of UTF-8" in reason and whole == content
+    assert last == content.split("\n")[-1] and number.startswith("not a mention")
