@@ -41,6 +41,7 @@ from insgenel_jax.studies.command import (
     Settings,
     TrainSettings,
     begin,
+    check_paths,
     load_config,
     open_source,
     read_sets,
@@ -77,14 +78,7 @@ def surface_forms(
     outputs = [out / name for name in ("surface_forms.json", "surface_forms.png")]
     outputs.append(out / "rejects.jsonl")
     inputs = [*documents, *([] if redirects is None else [redirects])]
-    for path in inputs:
-        cli.check_input(path)
-    folders = [kb, *([] if linker is None else [linker])]
-    for path in folders:
-        artifact.read(path)
-    for path in outputs:
-        cli.check_output(path)
-    cli.check_apart(outputs, [*inputs, *folders])
+    check_paths(inputs, [kb, *([] if linker is None else [linker])], outputs)
     console = rich.get_console()
     with cli.rejecting(outputs[-1], console) as rejects, console.status("") as status:
         with cli.opening(kb, "knowledge base"):
@@ -123,15 +117,10 @@ def given_mentions(
     """How well prior, retriever and generator choose entities of given mentions."""
     outputs = [out / name for name in ("given_mentions.json", "rejects.jsonl")]
     inputs = [documents, *([] if redirects is None else [redirects])]
-    for path in inputs:
-        cli.check_input(path)
-    artifact.read(linker)
+    linker = bundled.locate(linker)
+    check_paths(inputs, [linker, *([] if train is None else [train])], outputs)
     if train is not None:
-        inputs.append(train)
         artifact.check(train, training_documents.KIND, training_documents.VERSION)
-    for path in outputs:
-        cli.check_output(path)
-    cli.check_apart(outputs, [*inputs, linker])
     settings = cli.parse_settings(set_ or [])
     cli.check_effect(settings, linker)
 
