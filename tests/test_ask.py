@@ -18,6 +18,9 @@ def run(*arguments):
     return CliRunner(env={"COLUMNS": "200"}).invoke(app, [str(a) for a in arguments])
 
 
+FILES = ("--input", "in.jsonl", "--output", "out.jsonl")
+
+
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -33,14 +36,7 @@ def name_all(prompt, n):
 
 
 def test_a_file_is_linked_and_a_second_run_asks_nothing(linker_path):
-    arguments = (
-        "--linker",
-        linker_path,
-        "--input",
-        "in.jsonl",
-        "--output",
-        "out.jsonl",
-    )
+    arguments = ("--linker", linker_path, *FILES)
     with serving(name_all) as server:
         arguments += ("--endpoint", server.url, "--model", "m", "--set", "k=3")
         for requests in (1, 1):
@@ -59,14 +55,7 @@ def test_a_file_is_linked_and_a_second_run_asks_nothing(linker_path):
 
 
 def test_errors_are_one_line(linker_path):
-    arguments = (
-        "--linker",
-        linker_path,
-        "--input",
-        "in.jsonl",
-        "--output",
-        "out.jsonl",
-    )
+    arguments = ("--linker", linker_path, *FILES)
     arguments += ("--model", "m")
     with serving(lambda prompt, n: (401, {}, b"no key")) as server:
         url = ("--endpoint", server.url)
@@ -88,14 +77,7 @@ def test_errors_are_one_line(linker_path):
 
 def test_a_generator_of_ours_needs_positions(linker_path):
     """The linker's own has too few for a prompt."""
-    arguments = (
-        "--linker",
-        linker_path,
-        "--input",
-        "in.jsonl",
-        "--output",
-        "out.jsonl",
-    )
+    arguments = ("--linker", linker_path, *FILES)
     result = run(*arguments, "--model", linker_path / "generator")
     assert result.exit_code == 2
     assert "positions of the model, less max_new_tokens" in result.stderr
