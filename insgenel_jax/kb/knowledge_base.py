@@ -22,6 +22,7 @@ import pyarrow as pa
 from jaxtyping import Float32, Float64, Int, Int32
 
 from insgenel_jax import artifact
+from insgenel_jax.kb import form_filter
 from insgenel_jax.kb.folding import fold, form_key, title_variants
 from insgenel_jax.kb.matcher import Matcher, Matches, trie_id
 
@@ -102,7 +103,11 @@ class KnowledgeBase:
         self._candidates = open_array(path / "form_entities.npy")
         self._counts = open_array(path / "form_counts.npy")
         self._documents = open_array(path / "form_documents.npy")  # linked, seen
-        self._matcher = Matcher(self._form_trie, self.settings.longest_form)
+        longest, filter = self.settings.longest_form, None
+        if (path / form_filter.FILE).is_file():  # older versions wrote none
+            blocks = open_array(path / form_filter.FILE)
+            filter = form_filter.FormFilter(blocks, longest)
+        self._matcher = Matcher(self._form_trie, longest, filter)
 
     @classmethod
     def open(cls, path: str | os.PathLike, *, verify: bool = False) -> KnowledgeBase:

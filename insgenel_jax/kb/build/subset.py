@@ -21,6 +21,7 @@ from insgenel_jax import artifact
 from insgenel_jax.kb.build.surface_forms import WrittenForms, write_candidates
 from insgenel_jax.kb.build.tables import write_rest
 from insgenel_jax.kb.folding import title_key
+from insgenel_jax.kb.form_filter import write_filter
 from insgenel_jax.kb.knowledge_base import (
     KIND,
     VERSION,
@@ -153,6 +154,7 @@ def _write_forms(
     )
     trie = marisa_trie.Trie(names)
     trie.save(str(path / "surface_forms.marisa"))
+    write_filter(path, names, len(names))
     new = np.fromiter(map(trie.key_id, names), np.int64, len(names))
     forms = new[np.searchsorted(old, pairs.forms)]
     order = np.argsort(forms, kind="stable")  # the candidates of a form stay in order
