@@ -72,7 +72,9 @@ def draw_tables(
     rng = np.random.default_rng(seed)
     titles = read_column(dbpedia, "titles.tsv", 0).slice(0, entities)
     more = entities - len(titles)
-    titles = unique(pa.concat_arrays([titles, as_array(draw_titles(more + more // 4, seed))]))
+    titles = unique(
+        pa.concat_arrays([titles, as_array(draw_titles(more + more // 4, seed))])
+    )
     titles = titles.slice(0, entities)
     redirects = pa.table(
         [read_column(dbpedia, "redirects.tsv", column) for column in (0, 1)],
@@ -138,9 +140,7 @@ def describe(titles: pa.Array, rng: np.random.Generator) -> pa.Array:
 def unique(titles: pa.Array) -> pa.Array:
     """Titles without those whose key an earlier one has."""
     keys = as_array(map(title_key, values(titles)))
-    _, first = np.unique(
-        keys.dictionary_encode().indices.to_numpy(), return_index=True
-    )
+    _, first = np.unique(keys.dictionary_encode().indices.to_numpy(), return_index=True)
     return titles.take(pa.array(np.sort(first)))
 
 

@@ -80,7 +80,9 @@ def write_filter(path: Path, forms: Iterable[str], count: int) -> None:
     """Write the filter of `count` forms, a part of them at a time."""
     hashes = [_hash_batch(batch) for batch in _batches(forms)]
     whole = [forms for forms, _ in hashes]
-    beginnings = np.unique(np.concatenate([np.zeros(0, np.uint64), *(b for _, b in hashes)]))
+    beginnings = np.unique(
+        np.concatenate([np.zeros(0, np.uint64), *(b for _, b in hashes)])
+    )
     del hashes
     size = max(1, (count + len(beginnings)) * _BITS // 64)
     blocks = np.zeros(size, np.uint64)
@@ -125,7 +127,9 @@ def _sums(text: UInt32[np.ndarray, " N"]) -> UInt64[np.ndarray, " N1"]:
     """
     powers, _ = _powers(len(text))
     sums = np.zeros(len(text) + 1, np.uint64)
-    np.cumsum((text.astype(np.uint64) + np.uint64(1)) * powers[: len(text)], out=sums[1:])
+    np.cumsum(
+        (text.astype(np.uint64) + np.uint64(1)) * powers[: len(text)], out=sums[1:]
+    )
     return sums
 
 

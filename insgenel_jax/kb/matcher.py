@@ -123,7 +123,10 @@ class Matcher:
         return trie_id(self._trie, key)
 
     def _check(
-        self, folded: str, starts: Int64[np.ndarray, " M"], ends: Int64[np.ndarray, " M"]
+        self,
+        folded: str,
+        starts: Int64[np.ndarray, " M"],
+        ends: Int64[np.ndarray, " M"],
     ) -> Matches:
         """The matches among the places that passed the filter."""
         known, get = self._first_words, self._trie.get
@@ -183,4 +186,3 @@ class Matcher:
 def starts_lower(text: str, starts: Int32[np.ndarray, " N"]) -> Bool[np.ndarray, " N"]:
     """Whether the text is in lower case at each start."""
     return np.array([text[start].islower() for start in starts.tolist()], bool)
-

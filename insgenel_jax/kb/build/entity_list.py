@@ -10,7 +10,7 @@ import functools
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -114,6 +114,7 @@ def build_from_entities(
     case: Case = "any",
     source: str = "entities",
     lines: Sequence[int] = (),
+    is_taken: Callable[[str], bool] = lambda key: False,
 ) -> dict[str, int]:
     """Write a knowledge base of (entity, aliases) pairs; return its counts.
 
@@ -122,9 +123,11 @@ def build_from_entities(
     redirects: another title (an old one, or an id of another list) -> the title.
     form_rules: see `build_from_tables`.
     source, lines: the file of the entities and the line of each, for `rejects`.
+    is_taken: see `unique_titles`.
     """
     entities = list(entities)
-    unique = unique_titles((entity for entity, _ in entities), rejects, source, lines)
+    bare = (entity for entity, _ in entities)
+    unique = unique_titles(bare, rejects, source, lines, is_taken)
     counts = _count_names(entities, unique)
     inlinks: Counter[str] = Counter()
     led: Counter[str] = Counter()  # redirects to a title
