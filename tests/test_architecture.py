@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "generator": "models tokenizer sharding artifact",
     "smaller": "models tokenizer artifact",
     "merging": "retrieval generator models tokenizer artifact",
-    "retrieval": "models kb text tokenizer sharding artifact aside",
+    "retrieval": "models kb text tokenizer sharding artifact lock",
     "training": "retrieval generator models kb text tokenizer sharding artifact",
     "linker": "retrieval decoding generator models kb text tokenizer sharding artifact "
     "stopping",

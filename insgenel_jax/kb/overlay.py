@@ -117,11 +117,11 @@ class Overlay:
 
 
 def is_among(
-    numbers: Int[np.ndarray, " N"], ascending: Int[np.ndarray, " M"]
-) -> Bool[np.ndarray, " N"]:
+    numbers: Int[np.ndarray, "*N"], ascending: Int[np.ndarray, " M"]
+) -> Bool[np.ndarray, "*N"]:
     """Which of some numbers are among others, which ascend."""
     if not len(ascending):
-        return np.zeros(len(numbers), bool)
+        return np.zeros(numbers.shape, bool)
     at = np.minimum(np.searchsorted(ascending, numbers), len(ascending) - 1)
     return ascending[at] == numbers
 

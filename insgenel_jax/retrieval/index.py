@@ -224,7 +224,8 @@ def _open_segments(path: Path, manifest: artifact.Manifest) -> Index:
     added = np.zeros((0, base.dim), np.float32)
     if (path / "embeddings").is_dir():
         added = _read(open_store(path / "embeddings")).astype(np.float32)
-    segments = Segments(base, added, np.load(path / REMOVED))
+    removed = np.load(path / REMOVED)
+    segments = Segments(base.entities, base.search, base.score, added, removed)
     if segments.entities != manifest.counts["entities"]:
         raise artifact.ArtifactError(
             f"{path}: expected {manifest.counts['entities']} entities, found "
@@ -244,7 +245,10 @@ def _open_segments(path: Path, manifest: artifact.Manifest) -> Index:
 
 def read_embeddings(path: str | os.PathLike) -> ts.TensorStore | None:
     """The embeddings of an index directory; None where it has others in few bytes."""
-    if artifact.read_json(Path(path) / "index.json", "method")["method"] == "compressed":
+    if (
+        artifact.read_json(Path(path) / "index.json", "method")["method"]
+        == "compressed"
+    ):
         return None
     return open_store(Path(path) / "embeddings")
 

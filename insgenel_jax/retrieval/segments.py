@@ -10,16 +10,13 @@ exactly, and the best of both are kept. Where nothing is added there are no embe
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 import numpy as np
 from jaxtyping import Float, Float32, Int, Int32
 
 from insgenel_jax.kb.overlay import is_among
 from insgenel_jax.retrieval.exact import search_exact
-
-if TYPE_CHECKING:
-    from insgenel_jax.retrieval.index import Index
 
 BASE, REMOVED = "base", "removed.npy"
 GROWTH = 0.1  # of a base, by what is added and removed, from which it is indexed anew
@@ -29,18 +26,21 @@ GROWTH = 0.1  # of a base, by what is added and removed, from which it is indexe
 class Segments:
     """An index and what an overlay changes of it.
 
-    added: the vectors of the entities that follow the base's, exact in bfloat16.
-    removed: the rows, ascending, that no search gives.
+    base_entities, base_search, base_score: of the base's `Index`. added: the vectors of
+    the entities that follow the base's. removed: the rows, ascending, that no search
+    gives.
     """
 
-    base: Index
+    base_entities: int
+    base_search: Callable[[np.ndarray, int], tuple[np.ndarray, np.ndarray]]
+    base_score: Callable[[np.ndarray, np.ndarray], np.ndarray]
     added: Float32[np.ndarray, "A D"]
     removed: Int32[np.ndarray, " R"]
 
     @property
     def entities(self) -> int:
         """How many rows there are, with the removed ones."""
-        return self.base.entities + len(self.added)
+        return self.base_entities + len(self.added)
 
     def search(
         self, queries: Float[np.ndarray, "N D"], k: int
@@ -48,10 +48,8 @@ class Segments:
         """The k best rows that are not removed, in any order; there are as many."""
         ids, scores = self._search_base(queries, k)
         if len(self.added):
-            own, own_scores = search_exact(
-                self.added, queries, min(k, len(self.added))
-            )
-            ids = np.concatenate([ids, own + self.base.entities], 1)
+            own, own_scores = search_exact(self.added, queries, min(k, len(self.added)))
+            ids = np.concatenate([ids, own + self.base_entities], 1)
             scores = np.concatenate([scores, own_scores], 1)
         scores = np.where(is_among(ids, self.removed), -np.inf, scores)
         best = np.lexsort((ids, -scores))[:, :k]
@@ -64,14 +62,14 @@ class Segments:
 
         How far a query is searched depends on what it finds alone.
         """
-        count = self.base.entities
+        count = self.base_entities
         wanted = min(k + min(k, len(self.removed)), count)
-        ids, scores = self.base.search(queries, wanted)
+        ids, scores = self.base_search(queries, wanted)
         left = (~is_among(ids, self.removed)).sum(1)
         short = np.flatnonzero(left < k)
         while len(short) and wanted < count:
             wanted = min(2 * wanted, count)
-            more, more_scores = self.base.search(queries[short], wanted)
+            more, more_scores = self.base_search(queries[short], wanted)
             width = wanted - ids.shape[1]
             ids = np.pad(ids, ((0, 0), (0, width)))
             scores = np.pad(scores, ((0, 0), (0, width)), constant_values=-np.inf)
@@ -84,9 +82,9 @@ class Segments:
         self, queries: Float[np.ndarray, "W D"], entities: Int[np.ndarray, " K"]
     ) -> Float32[np.ndarray, "W K"]:
         """The dot products of queries and rows."""
-        own = entities >= self.base.entities
+        own = entities >= self.base_entities
         scores = np.empty((len(queries), len(entities)), np.float32)
-        scores[:, ~own] = self.base.score(queries, entities[~own])
-        added = self.added[entities[own] - self.base.entities]
+        scores[:, ~own] = self.base_score(queries, entities[~own])
+        added = self.added[entities[own] - self.base_entities]
         scores[:, own] = queries.astype(np.float32) @ added.T
         return scores
