@@ -21,7 +21,6 @@ from insgenel_jax.kb.characters import SPACE, WORD, kinds
 FILE = "form_filter.npy"
 _BITS = 16  # of the filter for each string in it; 4 of them are set
 _BATCH = 100_000  # forms that are hashed at a time
-_BLOCK = 32_768  # places of a text whose matches are found at a time
 _BASE = 0x9E3779B97F4A7C15  # odd, so that it has an inverse modulo 2**64
 _MIX = 0xBF58476D1CE4E5B9  # odd
 # what the hash of a whole form is multiplied by, and that of a beginning
@@ -29,11 +28,18 @@ _KINDS = np.array([[0xD1B54A32D192ED03], [1]], np.uint64)
 
 
 class FormFilter:
-    """The filter in an array of blocks; longest: characters of the longest form."""
+    """The filter in an array of blocks.
 
-    def __init__(self, blocks: UInt64[np.ndarray, " B"], longest: int):
+    longest: characters of the longest form. together: places of a text whose matches
+    are found at a time.
+    """
+
+    def __init__(
+        self, blocks: UInt64[np.ndarray, " B"], longest: int, together: int = 32_768
+    ):
         self._blocks = blocks
         self._longest = longest
+        self._together = together
 
     def find(
         self, folded: UInt32[np.ndarray, " N"], starts: Int[np.ndarray, " S"]
@@ -44,9 +50,10 @@ class FormFilter:
         """
         places, last, reach = [np.zeros(0, np.int64)], len(folded), self._longest
         shift = last.bit_length()
-        for first in range(0, last, _BLOCK):
-            rows = slice(*np.searchsorted(starts, [first, first + _BLOCK]))
-            text = folded[first : first + _BLOCK + reach]
+        for first in range(0, last, self._together):
+            rows = slice(*np.searchsorted(starts, [first, first + self._together]))
+            # one character more, which tells whether a word goes on
+            text = folded[first : first + self._together + reach + 1]
             for start, end in self._levels(text, starts[rows] - first):
                 places.append((start + first) << shift | end + first)
         found = np.sort(np.concatenate(places))

@@ -1,7 +1,8 @@
-"""A knowledge base of one's own: an entity list (JSONL or CSV) in, no Wikipedia needed.
+"""A knowledge base of one's own: a list of entities in, no Wikipedia needed.
 
-Each entity has `title` and, where known, `id`, `description`, `aliases` (in CSV split
-at "|"). Labelled documents can add link counts and link probabilities.
+It is JSONL, CSV or Parquet. Each entity has `title` and, where known, `id`,
+`description`, `aliases` (in CSV split at "|"). Labelled documents can add link counts
+and link probabilities.
 """
 
 from __future__ import annotations
@@ -25,13 +26,14 @@ from insgenel_jax.kb.build.names import (
     title_forms,
     unique_titles,
 )
+from insgenel_jax.kb.build.parquet_records import read_parquet
 from insgenel_jax.kb.build.tables import ENTITIES, FORMS, REDIRECTS, build_from_tables
 from insgenel_jax.kb.folding import form_key, title_key, title_variants
 from insgenel_jax.kb.knowledge_base import Case, Entity
 from insgenel_jax.kb.matcher import Matcher
 from insgenel_jax.text.document import Document
 from insgenel_jax.text.formats.documents import read_documents
-from insgenel_jax.text.formats.lines import decode_lines
+from insgenel_jax.text.formats.lines import decode_lines, unpacked_name
 from insgenel_jax.text.formats.rejects import Rejects
 
 
@@ -73,14 +75,15 @@ def build_from_entity_list(
 
 
 def read_entities(path: str | os.PathLike, rejects: Rejects) -> Iterator[ListedEntity]:
-    """The entities of a list: a .csv file with a header, or else JSONL.
+    """The entities of a list: a .csv file with a header, .parquet, or else JSONL.
 
-    A bad entity goes to `rejects` whole; a bad alias goes there alone.
-    Raises InputError for a CSV without a `title` column and FileNotFoundError for a
-    missing file.
+    A bad entity goes to `rejects` whole; a bad alias goes there alone. `line` is the
+    row in a Parquet file. Raises InputError for a CSV or Parquet file without a
+    `title` column and FileNotFoundError for a missing file.
     """
-    name = Path(path).name.removesuffix(".bz2").removesuffix(".gz")
-    records = _csv_records if name.endswith(".csv") else _json_records
+    ending = Path(unpacked_name(path)).suffix
+    readers = {".csv": _csv_records, ".parquet": read_parquet}
+    records = readers.get(ending, _json_records)
     ids: set[str] = set()
     for line, record, raw in records(path, rejects):
         try:
