@@ -178,10 +178,7 @@ def entities(
     files = [path for path in (input, documents, remove) if path is not None]
     for path in files:
         cli.check_input(path)
-    if base is None and (input is None or remove is not None):
-        raise typer.BadParameter("give --input, or --base with --input or --remove")
-    if base is not None and (form_rules or case):
-        raise typer.BadParameter("--form-rules, --case: --base has them already")
+    _check_overlay(base, input, remove, bool(form_rules or case))
     with _writing(out, [*files, base], (), ("kb",)) as rejects:
         if base is None:
             counts = build_from_entity_list(
@@ -333,6 +330,24 @@ def prepare_subset(
         min_count=min_count,
     )
     _report(out, counts, Rejects(), begin)
+
+
+def _check_overlay(
+    base: Path | None, input: Path | None, remove: Path | None, settings: bool
+) -> None:
+    """Raise InputError for options of `entities` that do not go together."""
+    if input is None and (base is None or remove is None):
+        raise InputError(
+            "expected entities (--input) or a base and removals (--base, --remove), "
+            "found neither; give --input"
+        )
+    if base is None and remove is not None:
+        raise InputError("--remove: expected --base to remove from, found none; add it")
+    if base is not None and settings:
+        raise InputError(
+            "--form-rules, --case: expected none beside --base, which has its own, "
+            "found some; leave them out"
+        )
 
 
 def _label_rules(names: Sequence[str]) -> list[LabelRule]:

@@ -6,6 +6,8 @@ import re
 import zipfile
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
@@ -63,6 +65,25 @@ def test_entities(tmp_path):
     (reject,) = map(json.loads, lines)
     assert reject["line"] == 2
     assert "rejected: empty name" in done.output
+
+
+def test_an_overlay(tmp_path):
+    """Entities of a Parquet file are added, others removed; an unknown one shows."""
+    (tmp_path / "a.csv").write_text("title,id\nAda,Q1\nBo,Q2\n")
+    pq.write_table(pa.table({"title": ["Ada", "Cy"]}), tmp_path / "own.parquet")
+    (tmp_path / "remove.txt").write_text("Q2\nNobody\n")
+    base, out = tmp_path / "base", tmp_path / "out"
+    assert run("entities", "--input", tmp_path / "a.csv", "--out", base).exit_code == 0
+    overlay = ("entities", "--base", base / "kb", "--out", out)
+    removal = ("--remove", tmp_path / "remove.txt")
+    done = run(*overlay, "--input", tmp_path / "own.parquet", *removal)
+    assert done.exit_code == 3, (done.output, done.exception)
+    assert "rejected: removal of an unknown entity" in done.output
+    kb = KnowledgeBase.open(out / "kb", verify=True)
+    titles = ["Ada", "Ada (2)", "Bo", "Cy"]
+    assert [kb.find(title) for title in titles] == [0, 2, None, 3]
+    done = run(*overlay[:2], out / "kb", "--out", tmp_path / "more", *removal)
+    assert done.exit_code == 2 and "kb/base" in done.stderr
 
 
 def test_two_processes_do_not_write_to_one_folder(tmp_path):
@@ -221,6 +242,13 @@ ERRORS = {
     "missing": ("entities --input no --out out", "no: expected a file"),
     "no header": ("entities --input odd.csv --out out", "odd.csv: line 1"),
     "no documents": ("entities --input a.csv --out out --documents no", "no: expected"),
+    "nothing to do": ("entities --base mine/kb --out out", "give --input"),
+    "no base": ("entities --input a.csv --out out --remove a.csv", "--remove: exp"),
+    "rules of the base": (
+        "entities --base mine/kb --input a.csv --out out --case any",
+        "beside --base",
+    ),
+    "no removal": ("entities --base mine/kb --out out --remove no", "no: expected"),
     "no rule": ("entities --input a.csv --out out --form-rules no", "form-rules no"),
     "out a file": ("entities --input a.csv --out a.csv", "a.csv/rejects.jsonl"),
     "other kb": ("entities --input a.csv --out other", "other/kb: expected"),

@@ -1,9 +1,9 @@
 """Surface forms in; a small table out that says of most strings that they are no form.
 
 It is a Bloom filter in blocks of 64 bits. It holds every form, and every beginning of a
-form that ends where a match may end. So the matches of a text are found by numpy, word
-after word for all places at once, and only what passes is looked up in the trie. A
-string that passes may still be none of them; one of them always passes.
+longer form that ends where a match may end. So the matches of a text are found by
+numpy, word after word for all places at once, and only what passes is looked up in the
+trie. A string that passes may still be none of them; one of them always passes.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from insgenel_jax.kb import folding
 from insgenel_jax.kb.characters import SPACE, WORD, kinds
 
 FILE = "form_filter.npy"
-_BITS = 16  # of the filter for each string in it; 4 of them are set
+_BITS = 10  # of the filter for each string in it; 4 of them are set
 _BATCH = 100_000  # forms that are hashed at a time
 _BASE = 0x9E3779B97F4A7C15  # odd, so that it has an inverse modulo 2**64
 _MIX = 0xBF58476D1CE4E5B9  # odd
@@ -188,6 +188,8 @@ def _hash_batch(
     sums, inverse = _sums(text), _powers(len(text))[1]
     whole = (sums[last] - sums[first]) * inverse[first] * _KINDS[0]
     ends = find_ends(text)
-    start = first[np.searchsorted(last, ends)]
+    form = np.searchsorted(last, ends)
+    shorter = ends < last[form]
+    ends, start = ends[shorter], first[form[shorter]]
     beginnings = (sums[ends] - sums[start]) * inverse[start]
     return whole, np.unique(beginnings)
