@@ -19,13 +19,17 @@ from rich.text import Text
 
 from insgenel_jax import artifact, cli, lock, mini_world
 from insgenel_jax.kb import knowledge_base
-from insgenel_jax.kb.build import dbpedia_ent, training_documents
+from insgenel_jax.kb.build import dbpedia_ent, report, training_documents
 from insgenel_jax.kb.build.dictionaries import AliasFormat, DictionaryFiles
+from insgenel_jax.kb.build.dump.parts import Dump, Part, parse_dump, remove_parts
+from insgenel_jax.kb.build.dump.pieces import dump_files
+from insgenel_jax.kb.build.dump.site import Words
 from insgenel_jax.kb.build.entity_list import build_from_entity_list
 from insgenel_jax.kb.build.labels import PAPER, LabelRule
 from insgenel_jax.kb.build.name_rules import FORM_RULES, FormRule
 from insgenel_jax.kb.build.own_documents import write_own_documents
 from insgenel_jax.kb.build.subset import write_subset
+from insgenel_jax.kb.build.wikidata import WikidataIds, read_wikidata_ids
 from insgenel_jax.kb.build.wikiextractor import find_files
 from insgenel_jax.kb.build.wikipedia import build_from_wikipedia
 from insgenel_jax.kb.knowledge_base import Case
@@ -71,6 +75,10 @@ FormRules = Annotated[
 Workers = Annotated[
     int, typer.Option(min=1, help="Processes.", show_default="all cores")
 ]
+DumpWords = Annotated[
+    list[str] | None,
+    typer.Option(help="One more of a dump's own words, repeatable; see the guide."),
+]
 Vocabulary = Annotated[int, typer.Option(min=300, help="Tokens of each tokenizer.")]
 
 
@@ -78,9 +86,33 @@ Vocabulary = Annotated[int, typer.Option(min=300, help="Tokens of each tokenizer
 @cli.user_errors()
 def wikipedia(
     input: Annotated[
-        Path, typer.Option(help="WikiExtractor --links output, a file or folder.")
+        Path,
+        typer.Option(
+            help="A dump, .xml, .xml.bz2 (multistream too) or .xml.gz, or "
+            "WikiExtractor --links output; a file or folder."
+        ),
     ],
     out: Out,
+    page_props: Annotated[
+        Path | None,
+        typer.Option(
+            help="The dump's page_props.sql.gz: Wikidata ids, disambiguation pages."
+        ),
+    ] = None,
+    wikidata_ids: Annotated[
+        Path | None, typer.Option(help="TSV of title and Wikidata id.")
+    ] = None,
+    redirect_word: DumpWords = None,
+    disambiguation_template: DumpWords = None,
+    namespace: DumpWords = None,
+    keep_pages: Annotated[
+        bool,
+        typer.Option(
+            "--keep-pages",
+            help="Keep the parsed pages of a dump in OUT/pages: the next run, with "
+            "other settings, need not parse them.",
+        ),
+    ] = False,
     leads: Annotated[Path | None, typer.Option(help="JSONL of title and lead.")] = None,
     redirects: Annotated[
         Path | None, typer.Option(help="TSV of alias and title; .gz, .bz2 too.")
@@ -115,15 +147,20 @@ def wikipedia(
     labels = _label_rules(label_rules or PAPER)
     rules = _named_rules(form_rules or [])
     cli.check_input(input, folder=True)
-    files = [path for path in (leads, redirects, aliases, titles) if path is not None]
+    given = (leads, redirects, aliases, titles, page_props, wikidata_ids)
+    files = [path for path in given if path is not None]
     for path in files:
         cli.check_input(path)
-    with _writing(out, [input, *files], HELD_BACK) as rejects:
-        with _files_read(input) as tell:
+    words = [redirect_word, disambiguation_template, namespace]
+    with _writing(out, [input, *files], (*HELD_BACK, *report.FILES)) as rejects:
+        ids = read_wikidata_ids(page_props, wikidata_ids, rejects)
+        source = _parse_dump(input, out / "pages", words, ids, workers, rejects)
+        with _files_read(source) as tell:
             counts = build_from_wikipedia(
-                input,
+                source,
                 out,
                 rejects,
+                wikidata=ids,
                 leads=leads,
                 case=case,
                 dev_share=dev_share,
@@ -135,6 +172,12 @@ def wikipedia(
                 tell=tell,
             )
         _train_tokenizers(out, vocabulary)
+        if isinstance(source, Dump):
+            counts = source.counts | counts
+            if not keep_pages:
+                remove_parts(out / "pages")
+        if not report.finish(out, counts, rejects, time.perf_counter() - begin):
+            rich.print('report.html needs: pip install "insgenel_jax[report]"')
         _report(out, counts, rejects, begin)
 
 
@@ -346,10 +389,53 @@ def _writing(
         yield rejects
 
 
+def _parse_dump(
+    source: Path,
+    folder: Path,
+    words: Sequence[Sequence[str] | None],
+    ids: WikidataIds,
+    workers: int,
+    rejects: Rejects,
+) -> Path | Dump:
+    """The parsed dump of a source in XML, its parts in `folder`; any other source.
+
+    words: for redirects, disambiguation templates and namespaces. While it works it
+    shows pages a second, the time that is left, and memory.
+    """
+    files = dump_files(source)
+    if not files:
+        return source
+    begin, pages = time.perf_counter(), 0
+    total = sum(file.stat().st_size for file in files)
+    with cli.show_progress(rich.get_console(), total, "parts") as progress:
+        (task,) = progress.tasks
+
+        def tell(part: Part) -> None:
+            nonlocal pages
+            pages += part.counts["pages"] + part.counts["redirect pages"]
+            speed = pages / (time.perf_counter() - begin)
+            what = f"parts: {pages:,} pages, {speed:,.0f} a second"
+            if part.memory:
+                what += f", {part.memory / 1e6:,.0f} MB a process"
+            count = task.fields["count"] + 1
+            progress.update(task.id, advance=part.bytes, count=count, what=what)
+
+        return parse_dump(
+            files,
+            folder,
+            rejects,
+            words=Words(*(tuple(given or ()) for given in words)),
+            disambiguation=ids.disambiguation,
+            workers=workers,
+            tell=tell,
+        )
+
+
 @contextlib.contextmanager
-def _files_read(source: Path) -> Iterator[Callable[[Path], None]]:
+def _files_read(source: Path | Dump) -> Iterator[Callable[[Path], None]]:
     """A line of progress; the function takes each file of `source`, twice in all."""
-    total = 2 * sum(file.stat().st_size for file in find_files(source))
+    files = source.files if isinstance(source, Dump) else find_files(source)
+    total = 2 * sum(file.stat().st_size for file in files)
     with cli.show_progress(rich.get_console(), total, "files read") as progress:
         (task,) = progress.tasks
 
