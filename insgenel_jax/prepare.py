@@ -75,71 +75,79 @@ FormRules = Annotated[
 Workers = Annotated[
     int, typer.Option(min=1, help="Processes.", show_default="all cores")
 ]
+Vocabulary = Annotated[int, typer.Option(min=300, help="Tokens of each tokenizer.")]
+
+
+Pages = Annotated[
+    Path,
+    typer.Option(
+        help="A dump, .xml, .xml.bz2 (multistream too) or .xml.gz, or WikiExtractor "
+        "--links output; a file or folder."
+    ),
+]
+PageProps = Annotated[
+    Path | None,
+    typer.Option(
+        help="The dump's page_props.sql.gz: Wikidata ids, disambiguation pages."
+    ),
+]
+IdTable = Annotated[Path | None, typer.Option(help="TSV of title and Wikidata id.")]
+Leads = Annotated[Path | None, typer.Option(help="JSONL of title and lead.")]
+Redirects = Annotated[
+    Path | None, typer.Option(help="TSV of alias and title; .gz, .bz2 too.")
+]
+Aliases = Annotated[
+    Path | None,
+    typer.Option(help="TSV of surface form, title and, where known, count."),
+]
+AliasColumns = Annotated[
+    AliasFormat,
+    typer.Option(
+        help="What --aliases holds: counts (or nothing) in the third column, "
+        "p(title|form) there, or AIDA's quoted forms."
+    ),
+]
+Titles = Annotated[
+    Path | None, typer.Option(help="A title a line: entities without a page, too.")
+]
+DevShare = Annotated[
+    float, typer.Option(min=0, max=1, help="Share of pages held back, counted nowhere.")
+]
 DumpWords = Annotated[
     list[str] | None,
-    typer.Option(help="One more of a dump's own words, repeatable; see the guide."),
+    typer.Option(help="One more of the dump's own words, repeatable."),
 ]
-Vocabulary = Annotated[int, typer.Option(min=300, help="Tokens of each tokenizer.")]
+KeepPages = Annotated[
+    bool,
+    typer.Option(
+        "--keep-pages",
+        help="Keep a dump's parsed pages in OUT/pages, for runs with other settings.",
+    ),
+]
 
 
 @app.command()
 @cli.user_errors()
 def wikipedia(
-    input: Annotated[
-        Path,
-        typer.Option(
-            help="A dump, .xml, .xml.bz2 (multistream too) or .xml.gz, or "
-            "WikiExtractor --links output; a file or folder."
-        ),
-    ],
+    input: Pages,
     out: Out,
-    page_props: Annotated[
-        Path | None,
-        typer.Option(
-            help="The dump's page_props.sql.gz: Wikidata ids, disambiguation pages."
-        ),
-    ] = None,
-    wikidata_ids: Annotated[
-        Path | None, typer.Option(help="TSV of title and Wikidata id.")
-    ] = None,
+    page_props: PageProps = None,
+    wikidata_ids: IdTable = None,
     redirect_word: DumpWords = None,
     disambiguation_template: DumpWords = None,
     namespace: DumpWords = None,
-    keep_pages: Annotated[
-        bool,
-        typer.Option(
-            "--keep-pages",
-            help="Keep the parsed pages of a dump in OUT/pages: the next run, with "
-            "other settings, need not parse them.",
-        ),
-    ] = False,
-    leads: Annotated[Path | None, typer.Option(help="JSONL of title and lead.")] = None,
-    redirects: Annotated[
-        Path | None, typer.Option(help="TSV of alias and title; .gz, .bz2 too.")
-    ] = None,
-    aliases: Annotated[
-        Path | None,
-        typer.Option(help="TSV of surface form, title and, where known, count."),
-    ] = None,
-    alias_format: Annotated[
-        AliasFormat,
-        typer.Option(
-            help="What --aliases holds: counts (or nothing) in the third column, "
-            "p(title|form) there, or AIDA's quoted forms."
-        ),
-    ] = "counts",
-    titles: Annotated[
-        Path | None, typer.Option(help="A title a line: entities without a page, too.")
-    ] = None,
+    keep_pages: KeepPages = False,
+    leads: Leads = None,
+    redirects: Redirects = None,
+    aliases: Aliases = None,
+    alias_format: AliasColumns = "counts",
+    titles: Titles = None,
     label_rules: LabelRules = None,
     abstracts_only: AbstractsOnly = False,
     form_rules: FormRules = None,
     vocabulary: Vocabulary = 8192,
     case: CaseOption = "any",
-    dev_share: Annotated[
-        float,
-        typer.Option(min=0, max=1, help="Share of pages held back, counted nowhere."),
-    ] = 0.01,
+    dev_share: DevShare = 0.01,
     workers: Workers = CORES,
 ) -> None:
     """Pages of Wikipedia with their links."""
@@ -172,12 +180,7 @@ def wikipedia(
                 tell=tell,
             )
         _train_tokenizers(out, vocabulary)
-        if isinstance(source, Dump):
-            counts = source.counts | counts
-            if not keep_pages:
-                remove_parts(out / "pages")
-        if not report.finish(out, counts, rejects, time.perf_counter() - begin):
-            rich.print('report.html needs: pip install "insgenel_jax[report]"')
+        counts = _finish(out, source, keep_pages, counts, rejects, begin)
         _report(out, counts, rejects, begin)
 
 
@@ -429,6 +432,24 @@ def _parse_dump(
             workers=workers,
             tell=tell,
         )
+
+
+def _finish(
+    out: Path,
+    source: Path | Dump,
+    keep_pages: bool,
+    counts: dict[str, int],
+    rejects: Rejects,
+    begin: float,
+) -> dict[str, int]:
+    """Write the report of a build from Wikipedia, and remove what is no longer needed;
+    the counts of the parsed pages and of the build."""
+    parsed = dict(source.counts) if isinstance(source, Dump) else {}
+    if not report.finish(out, parsed, rejects, time.perf_counter() - begin):
+        rich.print('report.html needs: pip install "insgenel_jax\\[report]"')
+    if not keep_pages:
+        remove_parts(out / "pages")
+    return parsed | counts
 
 
 @contextlib.contextmanager

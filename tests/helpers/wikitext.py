@@ -5,16 +5,68 @@ import html
 import re
 from urllib.parse import unquote
 
-HIDDEN = (
-    "ref references math chem ce gallery timeline syntaxhighlight source score imagemap "
-    "hiero templatedata graph mapframe maplink inputbox categorytree templatestyles "
-    "includeonly section nowiki pre"
-).split()
-OTHER_WIKIS = (
-    "simple wikt wiktionary wikisource wikiquote wikibooks wikinews wikiversity s q b n v "
-    "m c d w meta commons species wikispecies bugzilla http https doi zh-min-nan be-x-old roa-rup zh-yue "
-    "map-bms fiu-vro bat-smg zh-classical cbk-zam nds-nl"
-).split()
+HIDDEN = [
+    "ref",
+    "references",
+    "math",
+    "chem",
+    "ce",
+    "gallery",
+    "timeline",
+    "syntaxhighlight",
+    "source",
+    "score",
+    "imagemap",
+    "hiero",
+    "templatedata",
+    "graph",
+    "mapframe",
+    "maplink",
+    "inputbox",
+    "categorytree",
+    "templatestyles",
+    "includeonly",
+    "section",
+    "nowiki",
+    "pre",
+]
+OTHER_WIKIS = [
+    "simple",
+    "wikt",
+    "wiktionary",
+    "wikisource",
+    "wikiquote",
+    "wikibooks",
+    "wikinews",
+    "wikiversity",
+    "s",
+    "q",
+    "b",
+    "n",
+    "v",
+    "m",
+    "c",
+    "d",
+    "w",
+    "meta",
+    "commons",
+    "species",
+    "wikispecies",
+    "bugzilla",
+    "http",
+    "https",
+    "doi",
+    "zh-min-nan",
+    "be-x-old",
+    "roa-rup",
+    "zh-yue",
+    "map-bms",
+    "fiu-vro",
+    "bat-smg",
+    "zh-classical",
+    "cbk-zam",
+    "nds-nl",
+]
 TAG = re.compile(r"<([a-zA-Z]+)\b[^<>]*>")
 
 
@@ -42,7 +94,7 @@ def blank(text):
 def links(text):
     """(target, anchor or None, trail) of each link that stands in no template and no
     other link, in order."""
-    text = blank(text)
+    text = blank(text) + "\n"
     stack, found, i = [], [], 0  # of [kind, start, closed]
     while i < len(text) - 1:
         pair = text[i : i + 2]
@@ -71,8 +123,11 @@ def links(text):
         if not any(outer[2] for outer in around):
             target, bar, anchor = text[item[1] + 2 : end].partition("|")
             trail = re.match(r"[^\W\d_]*", text[end + 2 :])[0]
-            trail = trail[: next((n for n, c in enumerate(trail) if not c.islower()), 99)]
-            line = text[text.rfind("\n", 0, item[1]) + 1 :].split("\n")[0]
+            trail = trail[
+                : next((n for n, c in enumerate(trail) if not c.islower()), 99)
+            ]
+            begin = text.rfind("\n", 0, item[1]) + 1
+            line = text[begin : text.find("\n", begin)]
             shown.append((target, anchor if bar else None, trail, line))
     return shown
 

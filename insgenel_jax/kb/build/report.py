@@ -157,7 +157,7 @@ def _tables(record: Mapping[str, Any]) -> list[tuple[str, list[list[str]]]]:
     return tables
 
 
-def _number(number: int | float) -> str:
+def _number(number: float) -> str:
     return f"{number:,.1f}" if isinstance(number, float) else f"{number:,}"
 
 

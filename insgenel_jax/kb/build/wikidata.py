@@ -102,7 +102,8 @@ def _read_page_props(path: str | os.PathLike, rejects: Rejects) -> WikidataIds:
     """Raises InputError for a file without any row of `page_props`."""
     pages, items, disambiguation, number = [_none()], [_none()], [_none()], 0
     try:
-        for number, line in read_lines(path):
+        for line_number, line in read_lines(path):
+            number = line_number
             if line.startswith(_INSERT):
                 rows = _ROW.findall(line)
                 chosen = [p for p, name, _ in rows if name == b"disambiguation"]

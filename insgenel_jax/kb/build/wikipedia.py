@@ -54,7 +54,7 @@ from insgenel_jax.kb.build.second_pass import (
     second_pass,
     write_redirects,
 )
-from insgenel_jax.kb.build.tables import ENTITIES, FORMS, build_from_tables
+from insgenel_jax.kb.build.tables import FORMS, build_from_tables
 from insgenel_jax.kb.build.wikidata import NO_IDS, WikidataIds
 from insgenel_jax.kb.build.wikiextractor import find_files
 from insgenel_jax.kb.folding import form_key
@@ -159,6 +159,13 @@ def build_from_wikipedia(
         )
         number = written.counts["training documents"]
         training_documents.finish(draft, number, out / "kb")
+    return _write_rest(out, tables, counts, written)
+
+
+def _write_rest(
+    out: Path, tables: Tables, counts: dict[str, int], written: Written
+) -> dict[str, int]:
+    """Write the development documents and the report; the counts of all."""
     write_documents(out / "dev.jsonl", written.held_back)
     write_documents(out / "heldout.jsonl", written.linked)
     written.counts["development documents"] = len(written.held_back)
@@ -260,8 +267,16 @@ def _make_tables(totals: Totals, given: Given, rejects: Rejects) -> Tables:
     entities = _entity_table(links, pages, titles + others, given, ends)
     known = set(entities["title"].to_pylist())
     if has_redirects:
+        # The dump's redirects to what has no page and no link are no bad input.
+        lost = [a for a, end in ends.items() if end not in known]
+        lost = [alias for alias in lost if redirects[alias].line is None]
+        for alias in lost:
+            del ends[alias]
         ends = known_redirects(redirects, ends, known, rejects)
-        counts["names from redirects"] = len(ends)
+        counts |= {
+            "redirects to no entity": len(lost),
+            "names from redirects": len(ends),
+        }
     if files.titles is not None:
         counts["titles given"] = len(given.titles)
         counts["titles given, of no page"] = len(set(titles) - page_titles)

@@ -68,9 +68,8 @@ def _tag(tag, site: Site) -> Iterator[str]:
     name = str(tag.tag).strip().lower()
     if name in wikitext.HIDDEN:
         return
-    if name == "table" or name in wikitext.LITERAL or tag.contents is None:
-        yield str(tag)
-    elif tag.wiki_markup:
+    is_whole = name == "table" or name in wikitext.LITERAL
+    if is_whole or tag.self_closing or tag.wiki_markup:
         yield str(tag)
     else:
         space = "\n\n" if name in wikitext.BLOCK.split() else ""

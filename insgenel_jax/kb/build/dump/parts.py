@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import gzip
+import io
 import json
 import os
 import resource
@@ -18,7 +19,7 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Container, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TextIO
+from typing import Any, NamedTuple
 
 import marisa_trie
 import numpy as np
@@ -27,7 +28,7 @@ import regex
 from insgenel_jax import aside
 from insgenel_jax.kb.build.dump import export, lead, wikitext
 from insgenel_jax.kb.build.dump.pieces import Piece, cut_file, read_header, read_piece
-from insgenel_jax.kb.build.dump.site import Site, Words, read_site
+from insgenel_jax.kb.build.dump.site import NO_WORDS, Site, Words, read_site
 from insgenel_jax.kb.build.names import name_problem
 from insgenel_jax.kb.build.processes import ordered_map
 from insgenel_jax.kb.build.tables import follow_redirects
@@ -78,7 +79,7 @@ def parse_dump(
     folder: Path,
     rejects: Rejects,
     *,
-    words: Words = Words(),
+    words: Words = NO_WORDS,
     disambiguation: np.ndarray | None = None,
     workers: int = 1,
     tell: Callable[[Part], None] = lambda part: None,
@@ -125,7 +126,9 @@ def _drop_disambiguation(dump: Dump, folder: Path) -> None:
         if end in dropped:
             dropped.add(alias)
             del dump.redirects[alias]
-    marisa_trie.Trie(dropped).save(str(folder / _DROPPED))
+    with aside.file(folder / _DROPPED) as temporary:  # the old one may be mapped
+        marisa_trie.Trie(dropped).save(str(temporary))
+        os.replace(temporary, folder / _DROPPED)
 
 
 def parse_piece(work: tuple[Piece, Site, Path]) -> Part:
@@ -138,7 +141,7 @@ def parse_piece(work: tuple[Piece, Site, Path]) -> Part:
             return dataclasses.replace(part, bytes=piece.end - piece.begin)
     part, rejects = Part(file, piece.end - piece.begin), Rejects()
     with aside.file(file) as temporary:
-        with gzip.open(temporary, "wt", compresslevel=1, encoding="utf-8") as stream:
+        with _create(temporary) as stream:
             _write_pages(piece, site, stream, part, rejects)
             part.rejected = rejects.entries
             for redirect in part.redirects:
@@ -167,7 +170,8 @@ def parse_text(raw: export.RawPage, site: Site) -> Iterator[tuple[bool, Any]]:
 def read_part(file: Path, rejects: Rejects) -> Iterator[Page]:
     """The pages of a part. A damaged part goes to `rejects` from there on."""
     try:
-        dropped = _open_dropped(file.parent)
+        beside = file.parent / _DROPPED
+        dropped = _open_dropped(beside, beside.stat().st_mtime_ns)
         for number, (kind, text) in enumerate(_read_lines(file), 1):
             if kind == _PAGE:
                 yield _read_page(json.loads(text), number, dropped)
@@ -207,23 +211,26 @@ def remove_parts(folder: Path) -> None:
 
 
 @functools.lru_cache(maxsize=1)
-def _disambiguation_ids(folder: Path) -> np.ndarray:
-    return np.load(folder / _DISAMBIGUATION, mmap_mode="r")
+def _open_ids(file: Path, changed: int) -> np.ndarray:
+    """changed: when the file was; another one is not taken for it."""
+    return np.load(file)
 
 
 @functools.lru_cache(maxsize=1)
-def _open_dropped(folder: Path) -> marisa_trie.Trie:
+def _open_dropped(file: Path, changed: int) -> marisa_trie.Trie:
+    """changed: as in `_open_ids`."""
     titles = marisa_trie.Trie()
-    titles.mmap(str(folder / _DROPPED))
+    titles.mmap(str(file))
     return titles
 
 
 def _write_pages(
-    piece: Piece, site: Site, stream: TextIO, part: Part, rejects: Rejects
+    piece: Piece, site: Site, stream: io.TextIOBase, part: Part, rejects: Rejects
 ) -> None:
     """Parse the pages of a piece into `stream` and `part`."""
     source, counts = str(piece.file), part.counts
-    ids = _disambiguation_ids(part.file.parent)
+    beside = part.file.parent / _DISAMBIGUATION
+    ids = _open_ids(beside, beside.stat().st_mtime_ns)
     for xml in export.cut_pages(*read_piece(piece, rejects)):
         raw = export.parse_page(xml) if isinstance(xml, bytes) else xml
         if isinstance(raw, export.Broken):
@@ -344,6 +351,12 @@ def _read_rest(file: Path) -> Part | None:
     return part if is_whole else None
 
 
+def _create(file: Path) -> io.TextIOWrapper:
+    """A packed file to write, without a name or time in it: the same bytes each time."""
+    packed = gzip.GzipFile("", "wb", compresslevel=1, fileobj=file.open("wb"), mtime=0)
+    return io.TextIOWrapper(packed, encoding="utf-8", newline="\n")
+
+
 def _read_lines(file: Path) -> Iterator[tuple[str, str]]:
     with gzip.open(file, "rt", encoding="utf-8", newline="\n") as stream:
         for line in stream:
@@ -351,5 +364,5 @@ def _read_lines(file: Path) -> Iterator[tuple[str, str]]:
             yield kind, text
 
 
-def _write(stream: TextIO, kind: str, record: Any) -> None:
+def _write(stream: io.TextIOBase, kind: str, record: Any) -> None:
     stream.write(f"{kind}\t{json.dumps(record, ensure_ascii=True)}\n")

@@ -30,17 +30,17 @@ _EVERYWHERE = {
 _REDIRECT_WORDS = """
     redirect weiterleitung redirection redirección redireccion rinvia rinvio
     redirecionamento doorverwijzing patrz przekieruj tam omdirigering ohjaus
-    uudelleenohjaus перенаправление перенапр перенаправлення yönlendirme yönlendir
-    přesměruj átirányítás pārvirzīt pāradresācija peradresavimas suuna redirecteaza
-    تحويل تغییرمسیر הפניה 転送 リダイレクト 重定向 넘겨주기 đổi
+    uudelleenohjaus перенаправление перенапр перенаправлення yönlendirme
+    yönlendir přesměruj átirányítás pārvirzīt pāradresācija peradresavimas suuna
+    redirecteaza تحويل تغییرمسیر הפניה 転送 リダイレクト 重定向 넘겨주기 đổi
 """
 _DISAMBIGUATION = """
     disambig disambiguation dab hndis geodis schooldis mathdab roaddis shipindex
     begriffsklärung homonymie desambiguación desambiguacion disambigua desambiguação
     desambig doorverwijspagina dp ujednoznacznienie неоднозначность неоднозначність
     förgrening täsmennyssivu flertydig peker anlamayrımı rozcestník egyért
-    nuozeimeibys nūzeimeibys nozīmju_atdalīšana nuorodinis aimai 曖昧さ回避 消歧义 消歧義
-    동음이의 توضيح ابهام_زدایی פירושונים định_hướng dezambiguizare
+    nuozeimeibys nūzeimeibys nozīmju_atdalīšana nuorodinis 曖昧さ回避 消歧义
+    消歧義 동음이의 توضيح ابهام_زدایی פירושונים định_hướng dezambiguizare
 """
 # Languages whose letters have no case write other letters, or none, after a link.
 _LETTERS = regex.compile(r"[\p{L}\p{M}]+")
@@ -58,6 +58,9 @@ class Words:
     redirects: tuple[str, ...] = ()
     disambiguation: tuple[str, ...] = ()  # names of templates
     namespaces: tuple[str, ...] = ()  # further names of namespaces without articles
+
+
+NO_WORDS = Words()
 
 
 @dataclasses.dataclass(frozen=True, eq=False)  # hashed for every link: by identity

@@ -31,11 +31,29 @@ Kind = Literal["text", "item", "row"]  # of a list, of a table
 _DEEPEST = 40  # templates in templates, as MediaWiki's own limit on the stack
 
 # Elements whose content is no running text. That of the last two is taken literally.
-HIDDEN = (
-    "ref references math chem ce gallery timeline syntaxhighlight source score imagemap "
-    "hiero templatedata graph mapframe maplink inputbox categorytree templatestyles "
-    "includeonly section"
-).split()
+HIDDEN = [
+    "ref",
+    "references",
+    "math",
+    "chem",
+    "ce",
+    "gallery",
+    "timeline",
+    "syntaxhighlight",
+    "source",
+    "score",
+    "imagemap",
+    "hiero",
+    "templatedata",
+    "graph",
+    "mapframe",
+    "maplink",
+    "inputbox",
+    "categorytree",
+    "templatestyles",
+    "includeonly",
+    "section",
+]
 LITERAL = ("nowiki", "pre")
 _ELEMENT = re.compile(
     rf"<!--|<({'|'.join((*HIDDEN, *LITERAL))})\b[^<>]*?(/?)>", re.IGNORECASE
@@ -46,12 +64,12 @@ _TEMPLATE = re.compile(
 _TEMPLATE_NAME = re.compile(r"\{\{\s*([^{}|\n]+)")
 _INLINE = (
     "a abbr b bdi bdo big br cite code data del dfn em font i ins kbd mark noinclude "
-    "nobr onlyinclude q rb rp rt ruby s samp small span strike strong sub sup time tt u "
-    "var wbr poem"
+    "nobr onlyinclude q rb rp rt ruby s samp small span strike strong sub sup time tt "
+    "u var wbr poem"
 )
 BLOCK = (
-    "blockquote caption center col dd div dl dt h1 h2 h3 h4 h5 h6 hr li ol p table tbody "
-    "td th thead tr ul"
+    "blockquote caption center col dd div dl dt h1 h2 h3 h4 h5 h6 hr li ol p table "
+    "tbody td th thead tr ul"
 )
 _TAG = re.compile(
     rf"</?(?:({'|'.join(BLOCK.split())})|{'|'.join((*_INLINE.split(), *HIDDEN))}"
@@ -73,9 +91,7 @@ _LINK = re.compile(
 _HEADING = re.compile(r"={1,6}[^=].*?={1,6}\s*$")
 _RUNS_OF_EQUALS = re.compile("={2,}")
 _ATTRIBUTES = re.compile(r"[^\[|]*+\|(?!\|)")
-_ONLY_ATTRIBUTES = re.compile(
-    r"(?:\s*[\w-]+\s*=\s*(?:\"[^\"]*\"|[^\s\"|]+)\|?)+\s*"
-)
+_ONLY_ATTRIBUTES = re.compile(r"(?:\s*[\w-]+\s*=\s*(?:\"[^\"]*\"|[^\s\"|]+)\|?)+\s*")
 _SPACES = re.compile(r"\s{2,}|[\t\n\r\f\v\xa0]")
 _SUSPECT = re.compile(r"[<\[\]{}&]|''")
 _REMAINS = re.compile(r"\[(?:https?:)?//\S*|\[\[|\]\]|\{\{+|\}\}+|\{\||\|\}|''+")

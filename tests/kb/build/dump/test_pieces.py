@@ -10,7 +10,9 @@ from insgenel_jax.kb.build.dump.export import cut_pages
 from insgenel_jax.text.formats.rejects import Rejects
 
 HEADER = b"<mediawiki><siteinfo></siteinfo>"
-PAGES = [b"<page>%d" % i + bytes(range(97, 123)) * (i % 7) + b"</page>" for i in range(60)]
+PAGES = [
+    b"<page>%d" % i + bytes(range(97, 123)) * (i % 7) + b"</page>" for i in range(60)
+]
 XML = HEADER + b"\n".join(PAGES) + b"</mediawiki>"
 
 
