@@ -7,6 +7,7 @@ stopped goes on where it was. A line of it is its kind, a tab, and JSON.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import gzip
@@ -351,10 +352,15 @@ def _read_rest(file: Path) -> Part | None:
     return part if is_whole else None
 
 
-def _create(file: Path) -> io.TextIOWrapper:
-    """A packed file to write, without a name or time in it: the same bytes each time."""
-    packed = gzip.GzipFile("", "wb", compresslevel=1, fileobj=file.open("wb"), mtime=0)
-    return io.TextIOWrapper(packed, encoding="utf-8", newline="\n")
+@contextlib.contextmanager
+def _create(file: Path) -> Iterator[io.TextIOBase]:
+    """A packed file to write, without name and time: the same bytes each time."""
+    with (
+        file.open("wb") as raw,
+        gzip.GzipFile("", "wb", compresslevel=1, fileobj=raw, mtime=0) as packed,
+        io.TextIOWrapper(packed, encoding="utf-8", newline="\n") as stream,
+    ):
+        yield stream
 
 
 def _read_lines(file: Path) -> Iterator[tuple[str, str]]:

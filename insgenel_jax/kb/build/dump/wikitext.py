@@ -294,7 +294,8 @@ def _lines(text: str) -> Iterator[tuple[Kind, str]]:
 
 
 def _row(cells: list[str]) -> str:
-    return "; ".join(cell for cell in cells if cell.strip())
+    blank = "&nbsp;", "&#160;"
+    return "; ".join(c for c in cells if c.strip() and c.strip() not in blank)
 
 
 def _whole_lines(text: str) -> Iterator[str]:
