@@ -12,7 +12,6 @@ that of --few pages.
 
 import bz2
 import json
-import os
 import platform
 import random
 import statistics
@@ -150,10 +149,7 @@ def parse(file: Path, folder: Path, workers: int) -> dict:
     script = folder.with_suffix(".py")
     script.write_text(FRESH)
     command = [sys.executable, str(script), str(file), str(folder), str(workers)]
-    environment = {**os.environ, "PYTHONPATH": str(Path.cwd())}
-    done = subprocess.run(
-        command, capture_output=True, text=True, check=True, env=environment
-    )
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
     return json.loads(done.stdout)
 
 

@@ -89,9 +89,11 @@ _LINK = re.compile(
     r"\[\[([^\[\]|\n{}<>]*+)(?:\|((?:[^\[\]]++|\[(?!\[)|\](?!\]))*+))?\]\]"
 )
 _HEADING = re.compile(r"={1,6}[^=].*?={1,6}\s*$")
+_MARKER = re.compile(r"\s*[*#:;]+\s+")
 _RUNS_OF_EQUALS = re.compile("={2,}")
 _ATTRIBUTES = re.compile(r"[^\[|]*+\|(?!\|)")
-_ONLY_ATTRIBUTES = re.compile(r"(?:\s*[\w-]+\s*=\s*(?:\"[^\"]*\"|[^\s\"|]+)\|?)+\s*")
+_ATTRIBUTE = r"[\w-]++\s*+=\s*+(?:\"[^\"]*+\"|[^\s\"|]++)"
+_ONLY_ATTRIBUTES = re.compile(rf"\s*+{_ATTRIBUTE}(?:[\s|]++{_ATTRIBUTE})*+[\s|]*+")
 _SPACES = re.compile(r"\s{2,}|[\t\n\r\f\v\xa0]")
 _SUSPECT = re.compile(r"[<\[\]{}&]|''")
 _REMAINS = re.compile(r"\[(?:https?:)?//\S*|\[\[|\]\]|\{\{+|\}\}+|\{\||\|\}|''+")
@@ -136,6 +138,9 @@ def read_paragraphs(text: str, site: Site) -> Iterator[Paragraph]:
 
 def _read_line(kind: Kind, line: str, site: Site) -> Paragraph:
     """The text and the links of one paragraph of reduced wikitext."""
+    marker = _MARKER.match(line)  # of a list in a cell, or after a space
+    if marker:
+        line = line[marker.end() :]
     if "[[" not in line:
         return Paragraph(kind, _plain(line).strip(), [], [])
     parts: list[str] = []
@@ -294,8 +299,12 @@ def _lines(text: str) -> Iterator[tuple[Kind, str]]:
 
 
 def _row(cells: list[str]) -> str:
-    blank = "&nbsp;", "&#160;"
-    return "; ".join(c for c in cells if c.strip() and c.strip() not in blank)
+    """The cells that show something, as one line."""
+    return "; ".join(
+        cell
+        for cell in cells
+        if "[[" in cell or (_plain(cell) if _SUSPECT.search(cell) else cell).strip()
+    )
 
 
 def _whole_lines(text: str) -> Iterator[str]:

@@ -86,7 +86,7 @@ UNITS = (
     "]]",
     "'",
 )
-UNITS += ("}}", "[[File:a|[[b]]", "[[a|b\n", "{ {{a ", "{{a|[[b|<c ", "\n| a ", "* a\n")
+UNITS += ("}}", "[[File:a|[[b]]", "[[a|b\n", "{ {{a ", "{{a|[[b|<c ", "\n| a ", "* a\n", "|a=b=", "| a=b")
 
 
 @pytest.mark.slow
