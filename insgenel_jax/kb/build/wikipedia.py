@@ -118,11 +118,10 @@ def build_from_wikipedia(
     """Write OUT/kb, OUT/train, dev.jsonl, heldout.jsonl, report.json; return counts.
 
     source: a dump that has been parsed, whose redirects and disambiguation pages give
-    surface forms too; or WikiExtractor's output, a file or a folder. wikidata: the ids
-    that become the external ids of entities. leads: JSONL of {"title",
-    "lead"}; a page's own first paragraph is the description of an entity without one.
-    dev_share: the share of the pages whose paragraphs are held back, in dev.jsonl with
-    labels as in training, in heldout.jsonl with links alone, to score linkers on. Their
+    surface forms too; or WikiExtractor's output, a file or a folder. wikidata: external
+    ids. leads: JSONL of {"title", "lead"}; the lead of an entity's own page describes
+    one without. dev_share: the share of the pages whose paragraphs are held back, in
+    dev.jsonl with labels as in training, in heldout.jsonl with links alone. Their
     titles and leads are entities, as are the titles that they link to, but their text
     counts nowhere: no link, no linked or seen form. workers: the number of processes.
     dictionaries: files of redirects, aliases and titles. A link or label of a redirect
@@ -273,10 +272,9 @@ def _make_tables(totals: Totals, given: Given, rejects: Rejects) -> Tables:
         for alias in lost:
             del ends[alias]
         ends = known_redirects(redirects, ends, known, rejects)
-        counts |= {
-            "redirects to no entity": len(lost),
-            "names from redirects": len(ends),
-        }
+        if lost:
+            counts["redirects to no entity"] = len(lost)
+        counts["names from redirects"] = len(ends)
     if files.titles is not None:
         counts["titles given"] = len(given.titles)
         counts["titles given, of no page"] = len(set(titles) - page_titles)
