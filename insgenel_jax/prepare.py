@@ -127,7 +127,7 @@ KeepPages = Annotated[
 
 
 @app.command()
-@cli.user_errors()
+@cli.user_errors(ImportError)
 def wikipedia(
     input: Pages,
     out: Out,
