@@ -50,8 +50,10 @@ setup(
         "tpu": ["jax[tpu]"],  # Google TPUs
         "icl": ["httpx2>=2.16,<3"],  # asking models over HTTP (insgenel ask)
         "nif": ["rdflib>=7.1,<8"],  # NIF's Turtle, in and out
+        # the leads of a Wikipedia dump, as a tree (insgenel prepare wikipedia)
+        "wikipedia": ["mwparserfromhell>=0.6.6,<0.8"],
         "plot": ["matplotlib>=3.9"],  # figures of studies and of calibration
-        # the HTML report of an evaluation: its template and its figures
+        # the HTML report of an evaluation and of a knowledge base: template, figures
         "report": ["jinja2>=3.1,<4", "matplotlib>=3.9"],
         "test": [
             "pytest>=8.3",  # the tests
@@ -64,6 +66,7 @@ setup(
             "jinja2>=3.1,<4",  # the reports of evaluations
             "httpx2>=2.16,<3",  # INSGENEL-ICL's client
             "rdflib>=7.1,<8",  # NIF
+            "mwparserfromhell>=0.6.6,<0.8",  # dumps of Wikipedia
             "mypy>=2.4,<3",  # the types of the public API
             "ruff>=0.17,<0.18",  # format and lint
         ],

@@ -405,14 +405,15 @@ def show_progress(
     total: bytes to read in all, if known; with it the line has a bar and the time that
     is left. Set the task's `completed` to the bytes read, and its field `count`.
     """
-    columns = (SpinnerColumn(), TextColumn("{task.fields[count]:,} " + what))
+    text = TextColumn("{task.fields[count]:,} {task.fields[what]}")
+    columns = (SpinnerColumn(), text)
     if total is not None:
         columns += (BarColumn(), TextColumn("{task.percentage:.0f} %"))
     columns += (TimeElapsedColumn(),)
     if total is not None:
         columns += (TextColumn("left:"), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as progress:
-        progress.add_task(what, total=total, count=0)
+        progress.add_task(what, total=total, count=0, what=what)
         yield progress
 
 

@@ -20,7 +20,7 @@ MAY_IMPORT = {
     "sharding": "",
     "tokenizer": "artifact",
     "text": "tokenizer aside",
-    "kb": "text artifact",
+    "kb": "text artifact aside",
     "mini_world": "kb text",
     "models": "sharding",
     "decoding": "kb text tokenizer artifact",

@@ -1,5 +1,6 @@
 """The commands of `prepare`: what they write, what they refuse, their exit status."""
 
+import bz2
 import json
 import os
 import re
@@ -117,6 +118,44 @@ def test_documents(tmp_path):
     done = run(*arguments, "--out", tmp_path / "b")
     assert done.exit_code == 2 and f"{source}: expected documents" in done.stderr
     assert not (tmp_path / "b").exists()
+
+
+def test_wikipedia_from_a_dump(tmp_path):
+    """With Wikidata's ids and a report."""
+    pages = "".join(
+        f"<page><title>{title}</title><ns>0</ns><id>{i}</id>{mark}<revision><text>"
+        f"{text}</text></revision></page>"
+        for i, (title, mark, text) in enumerate(
+            [
+                ("Ada", "", "Ada met [[Bo]]s " + "so many words follow here " * 3),
+                ("Bo", "", "Bo is a ''bird''."),
+                ("Bee", '<redirect title="Bo" />', "#REDIRECT [[Bo]]"),
+                ("B", "", "* [[Bo]], a bird\n{{letter page}}"),
+            ],
+            1,
+        )
+    )
+    source, props = tmp_path / "in/w.xml.bz2", tmp_path / "props.sql"
+    source.parent.mkdir()
+    xml = f'<mediawiki version="0.11">{pages}</mediawiki>'
+    source.write_bytes(bz2.compress(xml.encode()))
+    props.write_text("INSERT INTO `page_props` VALUES (2,'wikibase_item','Q5',NULL);")
+    out = tmp_path / "out"
+    command = [
+        *("wikipedia", "--input", source.parent, "--out", out, "--page-props", props),
+        *("--workers", 1, "--dev-share", 0, "--vocabulary", 300),
+        *("--disambiguation-template", "Letter page"),
+    ]
+    done = run(*command)
+    assert done.exit_code == 0, done.output
+    assert sorted(path.name for path in out.iterdir()) == [
+        *("dev.jsonl", "heldout.jsonl", "kb"),
+        *("report.html", "report.json", "report.txt", "tokenizers", "train"),
+    ]
+    kb = KnowledgeBase.open(out / "kb")
+    assert kb.entity(kb.find("Bee")).external_id == "Q5"
+    assert [kb.title(row) for row in kb.candidates(kb.form("b"))[0].tolist()] == ["Bo"]
+    assert "redirect pages" in (out / "report.txt").read_text()
 
 
 @pytest.mark.parametrize(("title", "status"), [("Ada", 0), ("", 3)])
