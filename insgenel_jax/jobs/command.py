@@ -161,7 +161,7 @@ def warning_lines(summary: JobSummary) -> list[str]:
     lines += [f"note: {note}" for note in summary.notes]
     if summary.rejects:
         reasons = ", ".join(f"{r} ({n})" for r, n in sorted(summary.reasons.items()))
-        found = f"{summary.rejects} rejected, see the parts' .rejects.jsonl"
+        found = f"{summary.rejects} rejected, see rejects-*.jsonl"
         lines.append(f"{found}: {reasons}")
     if summary.others:
         lines.append(f"{summary.others} parts of other slices are not there yet")

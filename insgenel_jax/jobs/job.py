@@ -161,9 +161,9 @@ def _file_differences(old: list[list[Any]], new: list[list[Any]]) -> list[str]:
     return found[:5] + more
 
 
-def part_name(number: int, ending: str) -> str:
+def part_name(number: int, ending: str, kind: str = "part") -> str:
     """The name of a file that belongs to shard `number`."""
-    return f"part-{number:06}{ending}"
+    return f"{kind}-{number:06}{ending}"
 
 
 def part_ending(output: str, format: str | None) -> str:

@@ -1,6 +1,6 @@
 """A shard in; its part out: linked documents, rejects, and a record that commits both.
 
-    part-000007.jsonl  part-000007.rejects.jsonl  part-000007.json
+    part-000007.jsonl  rejects-000007.jsonl  part-000007.json
 
 The record is written last. A part without it, or with other sizes than it says, is not
 there, and its shard is linked again.
@@ -26,7 +26,7 @@ from insgenel_jax.text.formats.parquet import write_rows
 from insgenel_jax.text.formats.rejects import Rejects, entry_line
 
 GROUP = 256  # documents that are linked together; fewer where they are long
-RECORD, REJECTS = ".json", ".rejects.jsonl"
+RECORD = ".json"
 # of `Linker.stats`: those that add up over shards
 STATS = ("mentions", "decided", "links", "chunks", "calls", "tokens")
 STATS += ("dropped", "cut", "dead", "ties")
@@ -169,7 +169,7 @@ def commit(
     files = {}
     name = part_name(shard.number, ending)
     files[name] = store.write_whole(join(folder, name), write)
-    name = part_name(shard.number, REJECTS)
+    name = part_name(shard.number, ".jsonl", "rejects")
     if rejects.entries:
         lines = [entry_line(entry) for entry in rejects.entries]
         files[name] = store.write_whole(

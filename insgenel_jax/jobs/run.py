@@ -41,7 +41,7 @@ from insgenel_jax.jobs.part import Done, Linked, check_part
 from insgenel_jax.jobs.processes import open_processes
 from insgenel_jax.jobs.read import Reader, read_shard
 from insgenel_jax.jobs.shards import Shard, cut_files
-from insgenel_jax.jobs.workers import Again, Failed, Hands, Measure, Opening, alone
+from insgenel_jax.jobs.workers import Again, Failed, Hands, Measure, Opening, open_alone
 from insgenel_jax.linker.bundled import locate
 from insgenel_jax.linker.settings import read_settings
 from insgenel_jax.stopping import StopRequests
@@ -189,7 +189,8 @@ def _open_hands(opening: Opening, how: How) -> Iterator[tuple[Hands, int]]:
         with open_processes(opening, how.workers) as hands:
             yield hands, how.workers
     else:
-        yield alone(opening), 1
+        with open_alone(opening) as hands:
+            yield hands, 1
 
 
 def find_job(output: str, asked: Request, how: How, stop: StopRequests) -> Job | None:

@@ -8,6 +8,7 @@ time, so that none of them runs ahead and none waits behind a slow one.
 from __future__ import annotations
 
 import collections
+import contextlib
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -131,8 +132,13 @@ class Worker:
                 self._linker, self._job, self._folder, task, self._reader
             )
 
+    def close(self) -> None:
+        """Close the input."""
+        self._reader.close()
 
-def alone(opening: Opening) -> Hands:
+
+@contextlib.contextmanager
+def open_alone(opening: Opening) -> Iterator[Hands]:
     """Hands that link in this process."""
     worker = Worker(opening)
 
@@ -146,7 +152,10 @@ def alone(opening: Opening) -> Hands:
         for shard in shards:
             yield from worker.do(shard)  # type: ignore[misc]  # a shard measures nothing
 
-    return Hands(measure, link)
+    try:
+        yield Hands(measure, link)
+    finally:
+        worker.close()
 
 
 @dataclasses.dataclass

@@ -50,8 +50,8 @@ def link(linker_path, output="out", inputs=("in",), documents=4, **options):
 
 def files(folder):
     """The parts and rejects of a job: name -> content."""
-    paths = sorted(folder.glob("part-*l*"))
-    return {p.name: p.read_bytes() for p in paths if not p.name.endswith(".json")}
+    paths = sorted(folder.glob("*-*.jsonl"))
+    return {path.name: path.read_bytes() for path in paths}
 
 
 def test_parts_in_order_are_the_whole_output(here, linker_path):
@@ -61,9 +61,9 @@ def test_parts_in_order_are_the_whole_output(here, linker_path):
     made = files(here / "out")
     assert list(made) == [
         *(f"part-{n:06}.jsonl" for n in range(6)),
-        "part-000005.rejects.jsonl",
+        "rejects-000005.jsonl",
     ]
-    rejected = json.loads(made.pop("part-000005.rejects.jsonl"))
+    rejected = json.loads(made.pop("rejects-000005.jsonl"))
     assert rejected["source"] == str(here / "in/b.jsonl") and rejected["line"] == 8
     linker, rejects = Linker.from_pretrained(), Rejects(None)
     for name in ("a.jsonl.gz", "b.jsonl"):
@@ -96,7 +96,7 @@ def test_a_restart_links_what_is_missing_and_reads_nothing_else(
     made, out = files(here / "out"), here / "out"
     (here / "in/b.jsonl").write_bytes(b"x" * (here / "in/b.jsonl").stat().st_size)
     with monkeypatch.context() as patch:
-        patch.setattr(run, "alone", None)  # nothing is opened
+        patch.setattr(run, "open_alone", None)  # nothing is opened
         summary = link(linker_path)
         assert (summary.skipped, summary.linked) == (6, 0)
         assert summary.documents == COUNT and summary.stats["links"] > 0
@@ -258,7 +258,7 @@ def test_a_document_that_cannot_be_linked_is_a_reject(here, linker_path, monkeyp
     summary = link(linker_path)
     assert summary.documents == COUNT - 2
     assert summary.reasons == {"cannot be linked": 2, "not JSON": 1}
-    entry = json.loads((here / "out/part-000000.rejects.jsonl").read_text())
+    entry = json.loads((here / "out/rejects-000000.jsonl").read_text())
     assert json.loads(entry["content"])["id"] == "3" and "KeyError" in entry["reason"]
     monkeypatch.setattr(part, "link_documents", lambda *_: {}["no"])
     with pytest.raises(KeyError, match="no"):
@@ -298,14 +298,14 @@ def test_the_batch_is_measured_once(here, linker_path, monkeypatch):
     """The found size goes with the job, and to every shard."""
     monkeypatch.setattr(run, "SAMPLE", 8)
     monkeypatch.setattr(
-        workers, "measure_batch", lambda *_: run.Measured(3, {"3": 1.0, "16": 0.5})
+        workers, "measure_batch", lambda *_: run.Measured(4, {"4": 1.0, "16": 0.5})
     )
     link(linker_path)
     record = json.loads((here / "out/job.json").read_text())
-    assert (record["batch"], record["measured"]) == (3, {"3": 1.0, "16": 0.5})
-    assert Linker.from_pretrained().settings.batch == 3
+    assert (record["batch"], record["measured"]) == (4, {"4": 1.0, "16": 0.5})
+    assert Linker.from_pretrained().settings.batch == 4
     monkeypatch.setattr(workers, "measure_batch", None)
     (here / "out/part-000000.json").unlink()
     assert link(linker_path).linked == 4
-    link(linker_path, "own", settings={**LOUD, "batch": 5})
+    link(linker_path, "own", settings={**LOUD, "batch": 8})
     assert json.loads((here / "own/job.json").read_text())["batch"] is None
