@@ -170,33 +170,48 @@ def main(
         link_many(locate(linker), inputs, output, settings, ours, how)
         return
     documents = read_texts(texts or [])
-    linker = locate(linker)
+    files = None
     if inputs and output:
-        rejects = rejects or name_rejects(output)
-    check_paths(linker, inputs, output, rejects)
-    artifact.read(linker)  # before the slow imports
-    cli.check_effect(settings, linker, given=given)
+        files = inputs[0], output, rejects or name_rejects(output)
+    link_here(locate(linker), documents, files, output, settings, ours, verify, show)
+
+
+def link_here(
+    path: Path,
+    documents: Sequence[Document],
+    files: tuple[str, str, Path] | None,
+    output: str | None,
+    settings: Mapping[str, Any],
+    options: Mapping[str, Any],
+    verify: bool,
+    show: int,
+) -> None:
+    """Link documents, or a file, with the linker at a path.
+
+    files: in, out, rejects; None where documents are linked. options: of `link_file`.
+    """
+    check_paths(path, files, output)
+    artifact.read(path)  # before the slow imports
+    cli.check_effect(dict(settings), path, given=options["given"])
 
     from insgenel_jax.linker import Linker
 
     console = Console(stderr=output == "-")
     with stopping.stop_requests() as stop:
-        with console.status("opening the linker"), cli.opening(linker, "linker"):
-            opened = Linker.from_pretrained(linker, verify=verify, **settings)
-        if documents:
-            show_texts(console, opened(documents), output, output_format)
+        with console.status("opening the linker"), cli.opening(path, "linker"):
+            linker = Linker.from_pretrained(path, verify=verify, **settings)
+        if files is None:
+            show_texts(console, linker(documents), output, options["output_format"])
             stop.check()
             return
-        files = inputs[0], output, rejects
-        link_one(
-            console, opened, files, functools.partial(show_progress, show), ours, stop
-        )
+        watch = functools.partial(show_progress, show)
+        link_one(console, linker, files, watch, options, stop)
 
 
 def link_one(
     console: Console,
     linker: Linker,
-    files: tuple[str, str | None, Path | None],
+    files: tuple[str, str, Path],
     watch: Callable[[Progress, Document, int], None],
     options: Mapping[str, Any],
     stop: stopping.StopRequests,
@@ -205,7 +220,6 @@ def link_one(
     from insgenel_jax.linker.files import link_file
 
     input, output, rejects = files
-    assert output is not None and rejects is not None  # as check_options says
     with cli.rejecting(rejects, console) as rejected:
         with cli.show_progress(console, cli.input_size(input)) as line:
             summary = link_file(
@@ -278,16 +292,18 @@ def read_texts(texts: Sequence[str]) -> list[Document]:
 
 
 def check_paths(
-    linker: Path, inputs: Sequence[str], output: str | None, rejects: Path | None
+    linker: Path, files: tuple[str, str, Path] | None, output: str | None
 ) -> None:
     """Refuse paths that cannot be read or written, before any work."""
-    for path in inputs:
-        cli.check_input(path)
-    if output:
-        cli.check_output(output, packed=True)
-    if rejects:
-        cli.check_output(rejects)
-    cli.check_apart([p for p in (output, rejects) if p], [*inputs, linker])
+    outputs: list[str | Path] = [output] if output else []
+    for path in outputs:
+        cli.check_output(path, packed=True)
+    inputs: list[str | Path] = [linker]
+    if files is not None:
+        cli.check_input(files[0])
+        cli.check_output(files[2])
+        inputs, outputs = [files[0], linker], [*outputs, files[2]]
+    cli.check_apart(outputs, inputs)
 
 
 def show_texts(

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
+
+import fsspec
 
 from insgenel_jax.jobs import store
 from insgenel_jax.text.formats.documents import FORMATS, find_format
@@ -81,16 +83,11 @@ def _find_remote(path: str) -> tuple[list[str], bool]:
         return sorted(str(p) for p in found if not p.is_dir()), False
     if not opened.is_dir():
         return [str(opened)] if opened.exists() else [], False
-    return sorted(_walk(path)), True
-
-
-def _walk(path: str) -> Iterator[str]:
-    opened = store.open_path(path)
-    for folder, _, names in opened.walk():
-        for name in names:
-            file = folder / name
-            if name and _is_shown(PurePosixPath(str(file)[len(str(opened)) + 1 :])):
-                yield str(file)
+    # not opened.walk(), which gives names without gs:// (etils 1.15)
+    system, root = fsspec.core.url_to_fs(path)
+    scheme, start = path.split("://")[0], len(root.rstrip("/")) + 1
+    found = [f for f in system.find(root) if _is_shown(PurePosixPath(f[start:]))]
+    return sorted(f"{scheme}://{file}" for file in found), True
 
 
 def _is_shown(path: PurePosixPath | Path) -> bool:

@@ -33,6 +33,9 @@ def open_path(path: str | os.PathLike) -> epath.Path:
     """A path on disk or in a bucket. Raises InputError where its library is missing."""
     if is_remote(path):
         scheme = os.fspath(path).split("://")[0]
+        # what other processes write must show: nothing is kept of earlier listings
+        name = "gcs" if scheme == "gs" else scheme
+        fsspec.config.conf.setdefault(name, {})["use_listings_cache"] = False
         try:
             fsspec.get_filesystem_class(scheme)
         except (ImportError, ValueError) as error:

@@ -1,37 +1,13 @@
 """Inputs on disk and in a bucket; files that appear there whole."""
 
 import errno
-import importlib
 from pathlib import Path
 
 import pytest
-from fsspec.implementations.dirfs import DirFileSystem
-from fsspec.implementations.local import LocalFileSystem
 
 from insgenel_jax.jobs import claim, store
 from insgenel_jax.jobs.inputs import find_files, is_several
 from insgenel_jax.text.formats.rejects import InputError
-
-
-@pytest.fixture
-def bucket(tmp_path, monkeypatch):
-    """gs://bucket is the folder `bucket`: objects, no renames and no locks."""
-
-    class Bucket(DirFileSystem):
-        protocol = "gs"
-
-        def __init__(self, **_):
-            super().__init__(str(tmp_path), LocalFileSystem(auto_mkdir=True))
-
-        @classmethod
-        def _strip_protocol(cls, path):
-            return str(path).removeprefix("gs://").removeprefix("/gs/").strip("/")
-
-    # fsspec.registry is the view of this dictionary, and hides the module
-    known = importlib.import_module("fsspec.registry")._registry
-    monkeypatch.setitem(known, "gs", Bucket)
-    (tmp_path / "bucket").mkdir()
-    return tmp_path / "bucket"
 
 
 def fill(folder):

@@ -236,6 +236,24 @@ def test_parquet_and_packed_parts(here, linker_path):
     assert read("again") == documents
 
 
+def test_from_a_bucket_to_a_bucket(here, linker_path, bucket):
+    """The same parts, and nothing that a rename would need; then a restart."""
+    link(linker_path, "whole")
+    shutil.copytree(here / "in", bucket / "in")
+    ends = {"output": "gs://bucket/out", "inputs": ["gs://bucket/in"]}
+    summary = link(linker_path, **ends)
+    assert summary.linked == COUNT and summary.rejects == 1
+    expected = files(here / "whole")
+    expected["rejects-000005.jsonl"] = expected["rejects-000005.jsonl"].replace(
+        str(here).encode(), b"gs://bucket"
+    )
+    assert files(bucket / "out") == expected
+    assert not list((bucket / "out").glob(".*"))
+    (bucket / "out/part-000001.jsonl").write_bytes(b"damaged")
+    assert link(linker_path, **ends).skipped == 5
+    assert files(bucket / "out") == expected
+
+
 def test_given_mentions(here, linker_path):
     (here / "given").mkdir()
     document = Document("1", "Paris Java", None, (Mention(6, 10, None),))

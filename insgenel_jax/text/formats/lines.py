@@ -166,7 +166,7 @@ def write_lines(path: str | os.PathLike, lines: Iterable[str]) -> int:
     return write_whole(path, lambda stream: pack_lines(stream, lines, ending))
 
 
-def write_whole(path: str | os.PathLike, write: Callable[[BinaryIO], int]) -> int:
+def write_whole(path: str | os.PathLike, write: Callable[[Any], int]) -> int:
     """Let `write` fill a file, which appears when it is complete; what it returned.
 
     Raises OSError that names the file where it cannot be written, as on a full disk.
@@ -182,7 +182,7 @@ def write_whole(path: str | os.PathLike, write: Callable[[BinaryIO], int]) -> in
         raise OSError(error.errno, error.strerror, name) from error
 
 
-def _write_to(path: str | os.PathLike, write: Callable[[BinaryIO], int]) -> int:
+def _write_to(path: str | os.PathLike, write: Callable[[Any], int]) -> int:
     if str(path) == "-":
         sys.stdout.flush()
         count = write(sys.stdout.buffer)
@@ -201,7 +201,7 @@ def _write_to(path: str | os.PathLike, write: Callable[[BinaryIO], int]) -> int:
     return count
 
 
-def pack_lines(stream: BinaryIO, lines: Iterable[str], ending: str) -> int:
+def pack_lines(stream: BinaryIO | io.BytesIO, lines: Iterable[str], ending: str) -> int:
     """Write lines to a stream and return how many.
 
     ending: of the file's name; that of a packed file packs them.
