@@ -86,7 +86,8 @@ def open_cluster(
     if began:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported
         try:
-            ray.init(address=address, log_to_driver=False, logging_level="warning")
+            ours = {"include_dashboard": False} if address == "local" else {}
+            ray.init(address, log_to_driver=False, logging_level="warning", **ours)
         except (ConnectionError, ValueError, RuntimeError) as error:
             raise InputError(
                 f"--cluster {address}: expected the address of a cluster of Ray that "

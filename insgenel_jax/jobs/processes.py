@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import glob
+import importlib.util
 import multiprocessing
 import os
 import signal
@@ -27,6 +28,18 @@ from insgenel_jax.jobs.workers import (
     Worker,
 )
 from insgenel_jax.text.formats.rejects import InputError
+
+# kind, the variable that says which a process sees, the files of those there are, and
+# what else such a process needs
+ACCELERATORS: tuple[tuple[str, str, tuple[str, ...], dict[str, str]], ...] = (
+    ("GPU", "CUDA_VISIBLE_DEVICES", ("/dev/nvidia[0-9]*",), {}),
+    (
+        "TPU",
+        "TPU_VISIBLE_CHIPS",
+        ("/dev/accel[0-9]*", "/dev/vfio/[0-9]*"),
+        {"TPU_CHIPS_PER_HOST_BOUNDS": "1,1,1", "TPU_HOST_BOUNDS": "1,1,1"},
+    ),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +74,8 @@ def share(number: int, count: int) -> dict[str, str]:
     """The environment variables that give process `number` of `count` its share.
 
     NPROC is the number of threads that XLA starts on a CPU: without it each process
-    would start one a core. With GPUs each process sees one of them.
+    would start one a core. With GPUs, or the chips of a TPU host, each process sees one
+    of them. Raises InputError where there are fewer of these than processes.
     """
     cores = len(os.sched_getaffinity(0))
     variables = {
@@ -70,16 +84,20 @@ def share(number: int, count: int) -> dict[str, str]:
     }
     if os.environ.get("JAX_PLATFORMS") == "cpu":
         return variables
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    names = range(len(glob.glob("/dev/nvidia[0-9]*")))
-    gpus = list(map(str, names)) if visible is None else visible.split(",")
-    if gpus and gpus != [""]:
-        if count > len(gpus):
+    for kind, visible, files, more in ACCELERATORS:
+        if kind == "TPU" and importlib.util.find_spec("libtpu") is None:
+            continue  # other devices may have such files
+        have = [str(i) for pattern in files for i in range(len(glob.glob(pattern)))]
+        named = os.environ.get(visible)
+        have = have if named is None else [i for i in named.split(",") if i]
+        if not have:
+            continue
+        if count > len(have):
             raise InputError(
-                f"--workers {count}: expected at most one for each GPU, found "
-                f"{len(gpus)} of these; set JAX_PLATFORMS=cpu to use none"
+                f"--workers {count}: expected at most one for each {kind}, found "
+                f"{len(have)} of these; set JAX_PLATFORMS=cpu to use none"
             )
-        variables["CUDA_VISIBLE_DEVICES"] = gpus[number]
+        return {**variables, visible: have[number], **more}
     return variables
 
 

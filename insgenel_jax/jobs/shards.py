@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from insgenel_jax.jobs import store
 from insgenel_jax.text.formats.documents import find_format
@@ -47,22 +47,18 @@ def cut_files(
     format: str | None,
     most: int,
     limit: int | None,
-    watch: Callable[[int], None] = lambda documents: None,
 ) -> list[Shard]:
     """The shards of files, of at most `most` documents each.
 
-    limit: documents in all. watch: called with the documents so far after each shard.
-    Raises OSError for a file that cannot be opened.
+    limit: documents in all. Raises OSError for a file that cannot be opened.
     """
     shards: list[Shard] = []
-    total, left = 0, limit
+    left = limit
     for number, file in enumerate(files):
         name = format or find_format(file)
         cut = _cut_rows if name == "parquet" else _cut_lines
         for shard in cut(file, number, name, most, left):
             shards.append(dataclasses.replace(shard, number=len(shards)))
-            total += shard.documents
-            watch(total)
             if left is not None:
                 left -= shard.documents
         if left == 0:

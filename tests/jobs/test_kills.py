@@ -38,16 +38,30 @@ def job(linker_path, tmp_path_factory):
     return arguments, parts(folder / "whole")
 
 
+STARTED = []
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left():
+    yield
+    for process in STARTED:
+        process.kill()
+        process.wait()
+    STARTED.clear()
+
+
 def start(arguments, output, *more):
     """Begin a run of the job."""
     command = [sys.executable, "-m", "insgenel_jax.link", *arguments, *more]
     command += ["--output", f"{output}/"]
-    return subprocess.Popen(
+    process = subprocess.Popen(
         [str(word) for word in command],
         cwd=ROOT,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.STDOUT,
     )
+    STARTED.append(process)
+    return process
 
 
 def parts(folder):
@@ -66,8 +80,8 @@ def wait_for(condition, process, seconds=300):
         time.sleep(0.002)
 
 
-def descendants(pid, name):
-    """The processes below one whose command begins with a name."""
+def descendants(pid, word):
+    """The processes below one whose command has a word."""
     found, parents = [], {}
     for status in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -79,7 +93,7 @@ def descendants(pid, name):
     for child, (parent, command) in parents.items():
         while parent in parents and parent != pid:
             parent = parents[parent][0]
-        if parent == pid and command.startswith(name):
+        if parent == pid and word in command:
             found.append(child)
     return found
 
@@ -125,8 +139,7 @@ def test_workers_and_their_parent_are_killed(job, tmp_path):
     out = tmp_path / "out"
     process = start(arguments, out, "--workers", 2)
     wait_for(lambda: committed(out) >= 2, process)
-    name = sys.executable.encode() + b"\0-c\0from multiprocessing.spawn"
-    workers = descendants(process.pid, name)
+    workers = descendants(process.pid, b"multiprocessing.spawn")
     assert len(workers) == 2
     os.kill(workers[0], signal.SIGKILL)
     wait_for(lambda: committed(out) >= 6, process)
