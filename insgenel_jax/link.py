@@ -157,11 +157,8 @@ def main(
     settings = cli.parse_settings(set_ or [])
     ours = {"format": format, "output_format": output_format, "given": given}
     ours["limit"] = limit
-    if (
-        inputs
-        and output
-        and is_job(inputs, output, [o for o in of_a_job if o in named])
-    ):
+    only_job = [option for option in of_a_job if option in named]
+    if inputs and output and is_job(inputs, output, only_job):
         check_no_effect([o for o in of_a_file if o in named], "a job")
         cli.check_effect(settings, locate(linker), given=given)
         how = {"workers": workers, "cluster": cluster, "verify": verify}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -86,8 +87,10 @@ def open_cluster(
     if began:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported
         try:
-            ours = {"include_dashboard": False} if address == "local" else {}
-            ray.init(address, log_to_driver=False, logging_level="warning", **ours)
+            options: dict[str, Any] = {"logging_level": logging.WARNING}
+            if address == "local":
+                options["include_dashboard"] = False
+            ray.init(address, log_to_driver=False, **options)
         except (ConnectionError, ValueError, RuntimeError) as error:
             raise InputError(
                 f"--cluster {address}: expected the address of a cluster of Ray that "
@@ -99,6 +102,7 @@ def open_cluster(
         remote = ray.remote(Actor).options(max_restarts=0, **wants)
         crew = Crew.start(_backend(opening, ray, remote, threads), count)
         try:
+            crew.wait()
             yield Hands(crew.measure, crew.link), count
         finally:
             crew.end()

@@ -65,6 +65,7 @@ def open_processes(opening: Opening, count: int) -> Iterator[Hands]:
     )
     crew = Crew.start(backend, count)
     try:
+        crew.wait()
         yield Hands(crew.measure, crew.link)
     finally:
         crew.end()

@@ -223,7 +223,6 @@ def plan_job(output: str, asked: Request, hands: Hands, processes: int) -> Job:
         total = sum(shard.documents for shard in shards)
         documents = take_sample(asked, shards) if total >= SAMPLE else []
         measured = hands.measure(Measure(documents, asked.given, total / processes))
-
     identity = secrets.token_hex(8)
     job = Job(identity, asked, measured.batch, measured.rates, made_with(), shards)
     if not store.is_remote(output):

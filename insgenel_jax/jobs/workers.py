@@ -175,6 +175,11 @@ class Crew:
         workers = [backend.start(number) for number in range(count)]
         return cls(backend, workers, [False] * count, [None] * count)
 
+    def wait(self) -> None:
+        """Wait until a worker is open. Raises JobError where they die."""
+        while not any(self.ready):
+            self._listen()
+
     def measure(self, task: Measure) -> Measured:
         """Let the first worker measure, once it is open. Raises JobError if it dies."""
         while not self.ready[0]:

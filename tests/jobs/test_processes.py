@@ -39,6 +39,7 @@ def test_cores_and_accelerators_are_shared_out(machine, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert share(0, 9)["NPROC"] == "1"
     machine("/dev/vfio/[0-9]*", 4)
+    monkeypatch.setattr(processes.importlib.util, "find_spec", lambda name: None)
     assert "TPU_VISIBLE_CHIPS" not in share(3, 4)  # devices of another kind
     monkeypatch.setattr(processes.importlib.util, "find_spec", lambda name: name)
     assert share(3, 4)["TPU_VISIBLE_CHIPS"] == "3"

@@ -70,6 +70,7 @@ class Actors:
 def test_every_shard_is_done_once(seed):
     actors = Actors(seed, deadly=(7, 31) if seed % 2 else ())
     crew = Crew.start(actors.backend(), 1 + seed % 4)
+    crew.wait()
     assert crew.measure(Measure([], False, 1.0)).batch == 7
     events = list(crew.link(JOB, SHARDS))
     crew.end()
