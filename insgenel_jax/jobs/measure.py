@@ -44,8 +44,8 @@ def measure_batch(
         return Measured(None, {})
     sample = documents[: max(int(rates[own] * TAKES), FIRST)]
     rates[own] = _rate(linker, sample, given, own)
+    best = own
     for factor in (2.0, 0.5):
-        best = max(rates, key=rates.__getitem__)
         if best != own:
             break
         while 1 <= (batch := int(best * factor)) <= len(sample):
@@ -58,9 +58,6 @@ def measure_batch(
             if rates[batch] < BETTER * rates[best]:
                 break
             best = batch
-    best = max(rates, key=rates.__getitem__)
-    if rates[best] < BETTER * rates[own]:
-        best = own
     shown = {str(batch): round(rate, 2) for batch, rate in rates.items()}
     return Measured(None if best == own else best, shown)
 

@@ -33,8 +33,8 @@ def run(monkeypatch, seconds, each=1e9, documents=DOCUMENTS):
     ("seconds", "batch", "tried"),
     [
         (lambda batch: 0.1 / min(batch, 64), 64, [16, 32, 64, 128]),
-        (lambda batch: 0.1 * max(batch, 4), 4, [16, 32, 8, 4, 2]),
-        (lambda batch: 0.1 * max(batch, 16), None, [16, 32, 8]),
+        (lambda batch: 0.001 * max(batch, 4), 4, [16, 32, 8, 4, 2]),
+        (lambda batch: 0.001 * max(batch, 16), None, [16, 32, 8]),
         (lambda batch: 0.1 / (batch + 1000), None, [16, 32, 8]),  # by less than 5 %
         (lambda batch: 0.001 / batch, 256, [16, 32, 64, 128, 256]),  # of the sample
     ],
@@ -60,7 +60,7 @@ def test_memory_ends_the_doubling(monkeypatch):
 
 
 def test_short_jobs_are_not_measured(monkeypatch):
-    measured, took = run(monkeypatch, lambda batch: 0.5, each=LONG)
+    measured, took = run(monkeypatch, lambda batch: 0.5, each=LONG * 2)
     assert measured.batch is None and took > 2 * FIRST * 0.5
     measured, took = run(monkeypatch, lambda batch: 0.5, each=LONG * 2 - 1)
     assert measured == Measured(None, {}) and took == 2 * FIRST * 0.5
