@@ -28,10 +28,10 @@ def is_several(path: str) -> bool:
 def find_files(inputs: Sequence[str], format: str | None) -> list[str]:
     """The files of inputs, each once, with absolute paths.
 
-    Those of a folder (at any depth) or a glob come in the order of their names; hidden
-    ones, and such as begin with "_", are left out. In a folder files of other endings
-    are left out too, unless `format` is given. Raises InputError for an input without
-    a file, and for a file of a format that cannot be cut into shards.
+    Those of a folder (at any depth) or a glob come in the order of their names. In a
+    folder hidden ones are left out, such as begin with "_", and those of other endings
+    unless `format` is given. Raises InputError for an input without a file, and for a
+    file of a format that cannot be cut into shards.
     """
     files: dict[str, None] = {}
     for path in inputs:
