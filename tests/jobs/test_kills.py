@@ -154,6 +154,7 @@ def test_workers_and_their_parent_are_killed(job, tmp_path):
     check(out, expected)
 
 
+@pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")  # Ray starts by it
 def test_actors_and_their_driver_are_killed(job, tmp_path, monkeypatch):
     """On a cluster of Ray with two nodes of one core."""
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
