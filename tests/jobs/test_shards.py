@@ -104,6 +104,7 @@ def test_a_file_that_changed_is_refused(tmp_path, kind):
     assert list(read_shard(str(path), None, first, Rejects(None), reader))
     with pytest.raises(InputError, match="expected the file that the job began with"):
         list(read_shard(str(path), None, second, Rejects(None), reader))
+    reader.close()
 
 
 def test_a_packed_file_is_unpacked_once_when_read_in_order(tmp_path):
