@@ -166,6 +166,7 @@ def test_two_jobs_on_one_output(here, linker_path):
     assert not (here / "out/.lock").exists()
 
 
+@pytest.mark.slow
 def test_a_job_is_asked_to_stop_and_goes_on(here, linker_path):
     """By a thread that watches it, say; what is there stays."""
     link(linker_path, "whole")
@@ -202,6 +203,7 @@ def test_a_full_disk_ends_the_job_and_not_the_parts(here, linker_path, monkeypat
     assert files(here / "out") == files(here / "whole")
 
 
+@pytest.mark.slow
 def test_slices_take_turns(here, linker_path, monkeypatch):
     """The first plans, the second waits for that; together they are the whole job."""
     link(linker_path, "whole")
@@ -216,6 +218,7 @@ def test_slices_take_turns(here, linker_path, monkeypatch):
     assert files(here / "out") == files(here / "whole")
 
 
+@pytest.mark.slow
 def test_parquet_and_packed_parts(here, linker_path):
     link(linker_path, "plain", limit=9)
     link(linker_path, "packed.jsonl.bz2", limit=9)
@@ -236,6 +239,7 @@ def test_parquet_and_packed_parts(here, linker_path):
     assert read("again") == documents
 
 
+@pytest.mark.slow
 def test_from_a_bucket_to_a_bucket(here, linker_path, bucket):
     """The same parts, and nothing that a rename would need; then a restart."""
     link(linker_path, "whole")
@@ -312,6 +316,7 @@ def test_an_empty_input(here, linker_path):
     assert link(linker_path, inputs=["empty.jsonl"]).documents == 0
 
 
+@pytest.mark.slow
 def test_the_batch_is_measured_once(here, linker_path, monkeypatch):
     """The found size goes with the job, and to every shard."""
     monkeypatch.setattr(run, "SAMPLE", 8)
