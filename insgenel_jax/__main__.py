@@ -96,7 +96,7 @@ def ask(context: typer.Context) -> None:
 
 @app.command(context_settings=UNPARSED)
 def convert(context: typer.Context) -> None:
-    """Convert a file of documents: JSONL, NIF, ELEVANT, AIDA-CoNLL, PubTator."""
+    """Convert a file of documents: JSONL, Parquet, NIF, ELEVANT, AIDA, PubTator."""
     run_module(context)
 
 

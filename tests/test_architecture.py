@@ -31,6 +31,7 @@ MAY_IMPORT = {
     "training": "retrieval generator models kb text tokenizer sharding artifact",
     "linker": "retrieval decoding generator models kb text tokenizer sharding artifact "
     "stopping",
+    "jobs": "linker text cli artifact aside lock stopping",
     "icl": "linker generator decoding text kb",
     "evaluation": "linker text kb artifact",
     "studies": "evaluation icl linker training retrieval decoding generator kb text "
