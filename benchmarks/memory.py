@@ -28,10 +28,11 @@ from insgenel_jax.models.hf.config import from_hf
 from insgenel_jax.models.lora import Lora
 from insgenel_jax.training import loop
 from insgenel_jax.training import run as experiment
-from insgenel_jax.training.config import Config, LoopSettings, OptimizerSettings, load
+from insgenel_jax.training.config import load
 from insgenel_jax.training.data.chunks import OTHERS
 from insgenel_jax.training.generator import generator_task
 from insgenel_jax.training.retriever import retriever_task
+from insgenel_jax.training.settings import Config, LoopSettings, OptimizerSettings
 
 FILES = Path(__file__).resolve().parents[1] / "configs"
 DEVICES = 8

@@ -16,8 +16,9 @@ from rich.markup import escape
 
 from insgenel_jax import cli, lock
 from insgenel_jax.training import run
-from insgenel_jax.training.config import ConfigError, explain_settings, load
+from insgenel_jax.training.config import load
 from insgenel_jax.training.metrics import CONSOLE, NotFinite
+from insgenel_jax.training.settings import ConfigError, explain_settings
 from insgenel_jax.training.signals import Preempted
 
 PREEMPTED = 85  # exit status: stopped by SIGTERM and saved; start it again

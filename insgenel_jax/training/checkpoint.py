@@ -18,7 +18,7 @@ import jax
 from orbax.checkpoint import v1 as ocp
 
 from insgenel_jax.artifact import ArtifactError, hash_file
-from insgenel_jax.training.config import ConfigError
+from insgenel_jax.training.settings import ConfigError
 
 KEPT = 2
 RECORD = "training.json"  # in a workdir: what it was begun with

@@ -31,7 +31,7 @@ def generator_task(
     """Next-token loss on the target alone, by teacher forcing (*paper*, eq. 1).
 
     pretrained: a model directory to begin with ("": from scratch). allowed_edges: among
-    the tokens that decoding allows, see training.config.
+    the tokens that decoding allows, see training.settings.
     scored: at how many positions of a row logits are formed, those of highest weight
     (0: at all). The loss is the same as long as no other position has weight.
     """

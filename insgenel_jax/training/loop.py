@@ -24,7 +24,7 @@ from orbax.checkpoint import v1 as ocp
 from insgenel_jax import sharding
 from insgenel_jax.models import lora
 from insgenel_jax.training import checkpoint, metrics, optimizer, signals
-from insgenel_jax.training.config import Config, LoopSettings, OptimizerSettings
+from insgenel_jax.training.settings import Config, LoopSettings, OptimizerSettings
 from insgenel_jax.training.state import (
     TrainState,
     abstract_state,

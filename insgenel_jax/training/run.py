@@ -34,13 +34,7 @@ from insgenel_jax.text.formats.lines import decode_lines
 from insgenel_jax.text.formats.rejects import Rejects
 from insgenel_jax.tokenizer import load_tokenizer, load_wordpiece
 from insgenel_jax.training import checkpoint, loop, metrics
-from insgenel_jax.training.config import (
-    Config,
-    ConfigError,
-    GeneratorData,
-    RetrieverData,
-    check_paths,
-)
+from insgenel_jax.training.checks import check_paths
 from insgenel_jax.training.data import lengths, negatives, packing
 from insgenel_jax.training.data.chunks import generator_expand
 from insgenel_jax.training.data.documents import Expand, no_examples, stream_examples
@@ -51,6 +45,12 @@ from insgenel_jax.training.data.windows import (
 )
 from insgenel_jax.training.generator import generator_evaluator, generator_task
 from insgenel_jax.training.retriever import retriever_evaluator, retriever_task
+from insgenel_jax.training.settings import (
+    Config,
+    ConfigError,
+    GeneratorData,
+    RetrieverData,
+)
 from insgenel_jax.training.task import Task
 
 POOL = 4096  # entities that the retriever is measured against, golds included

@@ -19,7 +19,7 @@ import jax
 from insgenel_jax import artifact
 from insgenel_jax.kb.build import training_documents
 from insgenel_jax.text.document import Document, loads
-from insgenel_jax.training.config import ConfigError
+from insgenel_jax.training.settings import ConfigError
 
 # grain reads absl's flags, which nobody parses under typer
 if not absl.flags.FLAGS.is_parsed():

@@ -30,7 +30,7 @@ from jaxtyping import Array, Bool, Float, Int
 from insgenel_jax.models.config import ModelConfig
 from insgenel_jax.retrieval.encoder import embed, fixed_batches
 from insgenel_jax.retrieval.retriever import of_role
-from insgenel_jax.training.config import RetrieverData
+from insgenel_jax.training.settings import RetrieverData
 
 QUERIES = 256  # windows searched at a time
 

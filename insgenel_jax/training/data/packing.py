@@ -11,9 +11,9 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
-from insgenel_jax.training.config import GeneratorData
 from insgenel_jax.training.data.chunks import NO_EDGE
 from insgenel_jax.training.data.decisions import FORCED, NONE, OPEN, SKIP, SPAN, TITLE
+from insgenel_jax.training.settings import GeneratorData
 
 
 def pack(

@@ -22,8 +22,8 @@ from insgenel_jax.retrieval.encoder import tokenize_entities, tokenize_windows
 from insgenel_jax.text.chunking import windows
 from insgenel_jax.text.document import Document
 from insgenel_jax.tokenizer import WordPiece
-from insgenel_jax.training.config import RetrieverData
 from insgenel_jax.training.data.documents import Expand
+from insgenel_jax.training.settings import RetrieverData
 
 ROWS = 4096  # entities tokenised together
 

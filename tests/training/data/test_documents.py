@@ -7,9 +7,9 @@ import pytest
 
 from insgenel_jax import artifact
 from insgenel_jax.kb.build import training_documents
-from insgenel_jax.training.config import ConfigError
 from insgenel_jax.training.data import documents, packing
 from insgenel_jax.training.data.chunks import generator_expand
+from insgenel_jax.training.settings import ConfigError
 
 
 def no_example(document, counts):
