@@ -24,6 +24,7 @@ from orbax.checkpoint import v1 as ocp
 from insgenel_jax import sharding
 from insgenel_jax.models import lora
 from insgenel_jax.training import checkpoint, metrics, optimizer, signals
+from insgenel_jax.training.chips import find_chip
 from insgenel_jax.training.settings import Config, LoopSettings, OptimizerSettings
 from insgenel_jax.training.state import (
     TrainState,
@@ -311,8 +312,12 @@ def _compile(
     began = time.perf_counter()
     compiled = compile_step(run.plan, run.frozen, batch)
     seconds = time.perf_counter() - began
+    plan = run.plan
+    flops = plan.task.flops(batch, plan.loop.microbatches)
+    if (chip := find_chip(plan.mesh.devices.flat[0])) is not None:
+        run.late.peak_steps = chip.peak * plan.mesh.size / flops
     facts = metrics.print_header(
-        state.params, run.frozen, run.plan.mesh, compiled, seconds
+        state.params, run.frozen, plan.mesh, compiled, seconds, flops
     )
     run.log.write(step, header=facts)
     return compiled

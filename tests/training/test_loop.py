@@ -372,6 +372,6 @@ def test_the_rate_counts_tokens_since_it_was_asked(monkeypatch):
     rate = metrics.Rate()
     rate.add(100)
     rate.add(100)
-    assert rate.take() == 100
+    assert rate.take() == (100, 1)
     rate.add(50)
-    assert rate.take() == 50
+    assert rate.take() == (50, 1)
