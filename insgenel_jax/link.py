@@ -16,6 +16,7 @@ from rich.progress import Progress
 from rich.text import Text
 
 from insgenel_jax import artifact, cli, stopping
+from insgenel_jax.ahead.options import CompileOnly, Topology
 from insgenel_jax.linker.bundled import NANO, locate
 from insgenel_jax.linker.inputs import as_documents
 from insgenel_jax.text.document import Document
@@ -103,12 +104,16 @@ def main(
     verify: Verify = False,
     given: Given = False,
     show: Show = 0,
+    compile_only: CompileOnly = False,
+    topology: Topology = None,
 ) -> None:
     """Link texts and show their links, or link every document of a file.
 
     Bad lines of the file go to the rejects file. Exit status: 0; 3 when something was
     rejected; 130 or 143 when told to stop, and no output file is written.
     """
+    if compile_only:
+        return compile_call(locate(linker), topology, set_ or [])
     of_a_file = {"--rejects": rejects, "--format": format, "--show": show}
     of_a_file["--given"] = given
     check_options(texts, input, output, [o for o, v in of_a_file.items() if v])
@@ -147,6 +152,13 @@ def main(
                     stop=stop,
                 )
             print_summary(console, summary.documents, summary.stats, summary.seconds)
+
+
+def compile_call(linker: Path, topology: str | None, settings: list[str]) -> None:
+    """Compile a decoder's call for a slice of TPUs, and say what it takes."""
+    from insgenel_jax.ahead.command import report_linking
+
+    report_linking(linker, topology, settings)
 
 
 def check_options(

@@ -12,7 +12,7 @@ FEWEST_TOKENS = 5  # [CLS] title [SEP] description [SEP], a token each
 
 def find_too_small(config: Config) -> Iterable[str]:
     """Counts and sizes below 1, or below 0 where 0 means none."""
-    may_be_none = {"warmup_steps", "scored", "mining_pool", "max_candidates"}
+    may_be_none = {"warmup_steps", "scored", "mining_pool", "max_candidates", "streams"}
     may_be_none |= {"mined_per_window", "confusable_per_window"}
     if config.loop.epochs > 0:
         may_be_none.add("steps")
@@ -53,6 +53,8 @@ def find_contradictions(config: Config) -> Iterable[str]:
         yield "optimizer.warmup_share needs optimizer.warmup_steps = 0"
     if not 0 < data.share <= 1:
         yield f"data.share must be above 0 and at most 1, found {data.share:g}"
+    if data.streams > 0 and data.batch % data.streams:
+        yield f"data.batch = {data.batch} must be a multiple of data.streams"
     parts = loop.microbatches * loop.data * loop.fsdp
     if parts > 0 and data.batch % parts:
         yield (

@@ -10,7 +10,7 @@ import contextlib
 import dataclasses
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,10 +66,14 @@ class Plan:
 
 
 def make_plan(
-    task: Task, settings: OptimizerSettings, loop: LoopSettings, seed: int = 0
+    task: Task,
+    settings: OptimizerSettings,
+    loop: LoopSettings,
+    seed: int = 0,
+    devices: Sequence[jax.Device] | None = None,
 ) -> Plan:
-    """The plan of a task. Raises ValueError where the mesh does not fit."""
-    mesh = sharding.make_mesh(loop.data, loop.fsdp, loop.tensor)
+    """The plan of a task, on these devices [all]. Raises ValueError for a misfit."""
+    mesh = sharding.make_mesh(loop.data, loop.fsdp, loop.tensor, devices)
     tx = optimizer.build(settings, loop.steps)
     places = state_shardings(task, tx, mesh)
     abstract = placed_state(abstract_state(task, tx), places)

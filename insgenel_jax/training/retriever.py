@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from insgenel_jax import models
+from insgenel_jax import models, sharding
 from insgenel_jax.models.config import ModelConfig
 from insgenel_jax.models.flops import count_flops
 from insgenel_jax.retrieval.encoder import embed, encode, fixed_batches
@@ -158,12 +158,19 @@ def retriever_evaluator(
     texts = {"mention": queries, "entity": np.asarray(entities[pooled])}
 
     def evaluate(params: dict) -> dict[str, float]:
-        vectors = {
-            role: embed(
-                config, of_role(params, role), ids, pad, fixed_batches(*ids.shape)
-            )
-            for role, ids in texts.items()
-        }
+        params = sharding.gather(params)
+        with sharding.locally() as mesh:
+            vectors = {
+                role: embed(
+                    config,
+                    of_role(params, role),
+                    ids,
+                    pad,
+                    fixed_batches(*ids.shape),
+                    mesh,
+                )
+                for role, ids in texts.items()
+            }
         return retriever_measures(vectors["mention"] @ vectors["entity"].T, gold)
 
     return evaluate

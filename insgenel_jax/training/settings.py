@@ -79,7 +79,9 @@ class GeneratorData:
     dev_documents: how many of them, at most. batch: rows of a batch. max_length: tokens
     of a row. packed: whether a row is packed with examples; otherwise it has one
     (*paper*). share: how much of the training pages is read; a hash of the page's id
-    decides, so that a larger share holds a smaller one.
+    decides, so that a larger share holds a smaller one. streams: into how many parts
+    the documents are split, each read and packed by itself; a multiple of the number of
+    processes, and that number for 0. What is learned depends on the streams alone.
 
     instruction: the words that a prompt begins with. more_instructions: one of these
     and of `instruction` begins each prompt, by chance; linking takes `instruction`.
@@ -108,6 +110,7 @@ class GeneratorData:
     dev_documents: int = 200
     packed: bool = True
     share: float = 1.0
+    streams: int = 0
     instruction: str = INSTRUCTION
     more_instructions: tuple[str, ...] = ()
     prompt_text: bool = True
@@ -125,7 +128,7 @@ class GeneratorData:
 
 @dataclasses.dataclass(frozen=True)
 class RetrieverData:
-    """What the retriever reads; documents, kb, dev and share as for the generator.
+    """What the retriever reads; what is not named here is as for the generator.
 
     batch: windows, which share one table of golds + negatives entities. golds: the most
     entities that mentions of a batch may name; further golds are left out and counted.
@@ -152,6 +155,7 @@ class RetrieverData:
     dev: str = ""
     dev_documents: int = 200
     share: float = 1.0
+    streams: int = 0
     window_length: int = 32
     stride: int = 16
     window_tokens: int = 64

@@ -13,7 +13,6 @@ from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 import grain
-import jax
 import numpy as np
 from jaxtyping import Int
 
@@ -99,10 +98,13 @@ def find_confusable(
 
 
 def window_batches(
-    dataset: grain.IterDataset, settings: RetrieverData
+    dataset: grain.IterDataset, settings: RetrieverData, streams: int = 1
 ) -> grain.IterDataset:
-    """Stack windows: windows int32 [B W]; golds, confusable, ids: a list per row."""
-    rows = settings.batch // jax.process_count()
+    """Stack windows: windows int32 [B W]; golds, confusable, ids: a list per row.
+
+    streams: how many streams the rows of a batch are shared by.
+    """
+    rows = settings.batch // streams
     batches = dataset.batch(rows, batch_fn=stack_windows)
     return grain.experimental.ThreadPrefetchIterDataset(batches, prefetch_buffer_size=4)
 
