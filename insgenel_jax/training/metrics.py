@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import functools
+import importlib.util
 import json
 import math
 import time
@@ -30,7 +31,9 @@ class NotFinite(ArithmeticError):
 class MetricsLog:
     """Appends JSON lines {"step", ...} to a file; lines past `step` are dropped first.
 
-    A killed process leaves such lines, of steps done after its last checkpoint.
+    A killed process leaves such lines, of steps done after its last checkpoint. Beside
+    the file, in `tensorboard`, the numbers are written for TensorBoard, if the package
+    tensorboardX is there.
     """
 
     def __init__(self, path: Path, step: int):
@@ -45,11 +48,39 @@ class MetricsLog:
                     if json.loads(line)["step"] <= step:
                         kept.append(line + "\n")
         path.write_text("".join(kept))
+        self._board = _open_board(path.with_name("tensorboard"), step)
 
     def write(self, step: int, **values: Any) -> None:
         if self._path is not None:
             with self._path.open("a") as stream:
                 stream.write(json.dumps({"step": step, **values}) + "\n")
+            if self._board is not None:
+                for name, value in _numbers(values):
+                    self._board.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        """Write what is left for TensorBoard."""
+        if self._path is not None and self._board is not None:
+            self._board.close()
+
+
+def _open_board(folder: Path, step: int) -> Any:
+    """A writer for TensorBoard that hides what was written past `step`, or None."""
+    if importlib.util.find_spec("tensorboardX") is None:
+        return None
+    import tensorboardX
+
+    return tensorboardX.SummaryWriter(str(folder), purge_step=step + 1, flush_secs=10)
+
+
+def _numbers(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
+    """The numbers of nested values, by names that TensorBoard groups."""
+    for name, value in values.items():
+        label = prefix + name.replace(" ", "_")
+        if isinstance(value, dict):
+            yield from _numbers(value, f"{label}/")
+        elif isinstance(value, int | float):
+            yield label, value
 
 
 @contextlib.contextmanager

@@ -90,18 +90,22 @@ def check_dev(path: str) -> None:
 
 
 def train(
-    config: Config, workdir: Path, made_from: dict[str, str], rejects: Rejects
+    config: Config,
+    workdir: Path,
+    made_from: dict[str, str],
+    rejects: Rejects,
+    profile: Path | None = None,
 ) -> collections.Counter:
     """Train one task, or go on where the workdir stands, and write WORKDIR/model.
 
-    made_from: from `begin`. Bad lines of the development set go to `rejects`. Returns
-    counts of what was read.
+    made_from: from `begin`. Bad lines of the development set go to `rejects`. profile:
+    a folder for a profile of some steps. Returns counts of what was read.
     Raises ConfigError or ArtifactError for what the user has to fix, metrics.NotFinite,
     and signals.Preempted after SIGTERM.
     """
     config = fix_streams(config, workdir)
     train_task = {"generator": train_generator, "retriever": train_retriever}
-    return train_task[config.task](config, workdir, made_from, rejects)
+    return train_task[config.task](config, workdir, made_from, rejects, profile)
 
 
 def identities(config: Config) -> dict[str, str]:
@@ -134,7 +138,11 @@ def identities(config: Config) -> dict[str, str]:
 
 
 def train_generator(
-    config: Config, workdir: Path, made_from: dict[str, str], rejects: Rejects
+    config: Config,
+    workdir: Path,
+    made_from: dict[str, str],
+    rejects: Rejects,
+    profile: Path | None = None,
 ) -> collections.Counter:
     """Train the generator, as `train` does."""
     data, counts = config.data, collections.Counter[str]()
@@ -178,6 +186,7 @@ def train_generator(
         join_streams(parts, data.streams),
         workdir,
         evaluate=evaluate,
+        profile=profile,
     )
     save_trained_generator(
         config, workdir, model, params, tokenizer, chunk_tokens, made_from
@@ -186,7 +195,11 @@ def train_generator(
 
 
 def train_retriever(
-    config: Config, workdir: Path, made_from: dict[str, str], rejects: Rejects
+    config: Config,
+    workdir: Path,
+    made_from: dict[str, str],
+    rejects: Rejects,
+    profile: Path | None = None,
 ) -> collections.Counter:
     """Train the retriever, as `train` does."""
     data, counts = config.data, collections.Counter[str]()
@@ -222,7 +235,13 @@ def train_retriever(
             batches.refresh(step, sharding.gather(params))
 
     params = loop.train(
-        task, config, batches, workdir, evaluate=evaluate, refresh=refresh
+        task,
+        config,
+        batches,
+        workdir,
+        evaluate=evaluate,
+        refresh=refresh,
+        profile=profile,
     )
     save_trained_retriever(config, workdir, model, params, wordpiece, made_from)
     return counts
