@@ -36,7 +36,8 @@ def test_the_card_has_the_scores():
 @pytest.mark.parametrize("how", ["lora", "full"])
 def test_a_new_linker_with_cards(linker_path, tmp_path, capsys, how):
     labelled = tmp_path / "own.jsonl"
-    write_documents(labelled, mini_world.paragraphs("train", 12))
+    documents = [d for d in mini_world.paragraphs("train", 20) if d.mentions][:12]
+    write_documents(labelled, documents)
     with labelled.open("a") as file:
         file.write("{torn\n")
     out = tmp_path / "new"
