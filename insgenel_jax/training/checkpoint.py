@@ -304,7 +304,9 @@ def check_same_config(file: Path, record: dict[str, Any]) -> None:
 
 
 def kept_streams(workdir: Path) -> int | None:
-    """The streams of the run that a workdir was begun with, where it was begun."""
+    """The streams of the run that a workdir has a checkpoint of; else None."""
+    if not any(workdir.glob("checkpoints/[0-9]*")):
+        return None
     try:
         data = json.loads((workdir / RECORD).read_text(encoding="utf-8"))["data"]
         return int(data.get("streams", ADDED["data.streams"]))
