@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from insgenel_jax import artifact, cli
+from insgenel_jax.ahead.options import CompileOnly, Topology
 from insgenel_jax.kb.knowledge_base import KnowledgeBase
 
 if TYPE_CHECKING:
@@ -74,6 +75,15 @@ LinkerPath = Annotated[
 ]
 
 
+VectorBytes = Annotated[
+    int | None,
+    typer.Option(
+        help="most bytes of a vector, searched exactly",
+        show_default="2 for each dimension",
+    ),
+]
+
+
 @cli.user_errors()
 def main(
     kb: Annotated[Path, typer.Option(help="knowledge base directory")],
@@ -93,8 +103,12 @@ def main(
     verify: Annotated[
         bool, typer.Option("--verify", help="compare the hash of every file first")
     ] = False,
+    compile_only: CompileOnly = False,
+    topology: Topology = None,
 ) -> None:
     """Embed all entities, write their index, and put a linker together if asked to."""
+    if compile_only:
+        return _compile_embedding(retriever, topology)
     _check_options(
         linker,
         {"--retriever": retriever, "--out": out},
@@ -134,6 +148,15 @@ def main(
 
         assemble(linker, **parts, index=out or there, settings=settings)
         console.print(Text(f"linker: {linker}"))
+
+
+def _compile_embedding(retriever: Path | None, topology: str | None) -> None:
+    """Compile the embedding of entities for a slice of TPUs; say what it takes."""
+    from insgenel_jax.ahead.command import report_indexing
+
+    if retriever is None:
+        raise typer.BadParameter("--compile-only needs --retriever")
+    report_indexing(retriever, topology)
 
 
 def _check_options(

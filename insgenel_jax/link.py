@@ -18,6 +18,7 @@ from rich.progress import Progress
 from rich.text import Text
 
 from insgenel_jax import artifact, cli, stopping
+from insgenel_jax.ahead.options import CompileOnly, Topology
 from insgenel_jax.jobs.command import link_many, read_slice
 from insgenel_jax.jobs.inputs import is_several
 from insgenel_jax.jobs.job import JobError
@@ -140,6 +141,8 @@ def main(
     cluster: Cluster = None,
     slice: Slice = None,
     part_documents: PartDocuments = None,
+    compile_only: CompileOnly = False,
+    topology: Topology = None,
 ) -> None:
     """Link texts and show their links, or link every document of a file or of many.
 
@@ -147,6 +150,8 @@ def main(
     rejected; 130 or 143 when told to stop, and no output file is written. A job (an
     output folder) keeps the parts that are complete, and goes on when run again.
     """
+    if compile_only:
+        return compile_call(locate(linker), topology, set_ or [])
     of_a_file = {"--rejects": rejects, "--show": show}
     of_a_job = {"--workers": workers, "--cluster": cluster, "--slice": slice}
     of_a_job["--part-documents"] = part_documents
@@ -246,6 +251,13 @@ def is_job(inputs: Sequence[str], output: str, of_a_job: Sequence[str]) -> bool:
             f"{what}: expected an output folder, found {output}; end it with a slash"
         )
     return True
+
+
+def compile_call(linker: Path, topology: str | None, settings: list[str]) -> None:
+    """Compile a decoder's call for a slice of TPUs, and say what it takes."""
+    from insgenel_jax.ahead.command import report_linking
+
+    report_linking(linker, topology, settings)
 
 
 def check_options(

@@ -18,6 +18,7 @@ MAY_IMPORT = {
     "lock": "text",
     "artifact": "aside",
     "sharding": "",
+    "processes": "",
     "tokenizer": "artifact",
     "text": "tokenizer aside",
     "kb": "text artifact aside",
@@ -28,7 +29,8 @@ MAY_IMPORT = {
     "smaller": "models tokenizer artifact",
     "merging": "retrieval generator models tokenizer artifact",
     "retrieval": "models kb text tokenizer sharding artifact lock",
-    "training": "retrieval generator models kb text tokenizer sharding artifact",
+    "training": "retrieval generator models kb text tokenizer sharding artifact "
+    "processes",
     "linker": "retrieval decoding generator models kb text tokenizer sharding artifact "
     "stopping",
     "jobs": "linker text cli artifact aside lock stopping",
@@ -37,9 +39,10 @@ MAY_IMPORT = {
     "studies": "evaluation icl linker training retrieval decoding generator kb text "
     "tokenizer mini_world cli artifact",
     "cli": "linker text artifact stopping",
+    "ahead": "training linker retrieval models tokenizer text sharding cli",
 }
 ENTRY_POINTS = {"prepare", "base", "train", "index", "link", "evaluate"}
-ENTRY_POINTS |= {"study", "tune", "ask", "set", "explain", "convert"}
+ENTRY_POINTS |= {"finetune", "study", "tune", "ask", "set", "explain", "convert"}
 ROOT_FILES = {
     "__init__",
     "__main__",
@@ -51,6 +54,7 @@ ROOT_FILES = {
     "generator",
     "smaller",
     "merging",
+    "processes",
     "cli",
 }
 ROOT_FILES |= ENTRY_POINTS

@@ -185,11 +185,13 @@ def save_retriever(
     *,
     tokenizer: str | os.PathLike,
     made_from: Mapping[str, str] = MappingProxyType({}),
+    card: str = "",
 ) -> None:
     """Write a retriever directory, each encoder as `transformers` opens it.
 
     tokenizer: the directory that `retriever.tokenizer` was loaded from; its files are
     copied. made_from: identities of what the models were trained from, by role.
+    card: what else is to be known of it, in Markdown.
     Raises ArtifactError where something else than a retriever is at `path`, ValueError
     where the parameters are not those of the configs.
     """
@@ -200,6 +202,8 @@ def save_retriever(
             hf.save_model(draft.path / name, config, params, special=special)
         copy_tokenizer(tokenizer, draft.path)
         write_retriever_settings(retriever, draft.path)
+        if card:
+            (draft.path / artifact.CARD).write_text(card, encoding="utf-8")
         draft.made_from.update(made_from)
 
 
