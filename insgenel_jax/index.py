@@ -83,6 +83,11 @@ VectorBytes = Annotated[
     ),
 ]
 
+Settings = Annotated[list[str] | None, cli.settings_option(cli.linker_settings)]
+Verify = Annotated[
+    bool, typer.Option("--verify", help="compare the hash of every file first")
+]
+
 
 @cli.user_errors()
 def main(
@@ -96,13 +101,8 @@ def main(
     there: IndexPath = None,
     generator: GeneratorPath = None,
     linker: LinkerPath = None,
-    set: Annotated[
-        list[str] | None,
-        cli.settings_option(cli.linker_settings),
-    ] = None,
-    verify: Annotated[
-        bool, typer.Option("--verify", help="compare the hash of every file first")
-    ] = False,
+    set: Settings = None,
+    verify: Verify = False,
     compile_only: CompileOnly = False,
     topology: Topology = None,
 ) -> None:
@@ -127,11 +127,8 @@ def main(
     others = {"texts": texts, "index": there, "base index": base_index}
     read = parts | {name: path for name, path in others.items() if path is not None}
     settings = cli.parse_settings(set or [])
-    if (
-        not out
-        and not there
-        and settings.setdefault("system", "insgenel") != "insgenel"
-    ):
+    unindexed = not out and not there
+    if unindexed and settings.setdefault("system", "insgenel") != "insgenel":
         raise typer.BadParameter(f"--set system={settings['system']}: add --retriever")
     _check_targets(out, linker, read)
     if linker is not None:
