@@ -35,6 +35,7 @@ from rich.table import Table
 from rich.text import Text
 
 from insgenel_jax.artifact import ArtifactError, check_replaceable
+from insgenel_jax.artifact import read as read_manifest
 from insgenel_jax.stopping import Stopped
 from insgenel_jax.text.formats.lines import PACKED_ENDINGS
 from insgenel_jax.text.formats.rejects import InputError, Rejects
@@ -196,6 +197,33 @@ def rejecting(path: str | os.PathLike, console: Console) -> Iterator[Rejects]:
                     console.print(Text(message, "yellow"), soft_wrap=True)
     if rejects.count:
         sys.exit(REJECTED)
+
+
+def check_paths(
+    inputs: Iterable[str | os.PathLike | None],
+    artifacts: Iterable[str | os.PathLike | None],
+    outputs: Iterable[str | os.PathLike | None],
+    either: Iterable[str | os.PathLike] = (),
+) -> None:
+    """Refuse what cannot be read or written, before any work; None is left out.
+
+    either: inputs that may be folders. An output is none of the rest, nor in them.
+    Raises InputError, and ArtifactError for a folder that is no artifact.
+    """
+    inputs, artifacts, outputs = (
+        [path for path in paths if path is not None]
+        for paths in (inputs, artifacts, outputs)
+    )
+    either = list(either)
+    for path in inputs:
+        check_input(path)
+    for path in either:
+        check_input(path, folder=True)
+    for path in artifacts:
+        read_manifest(path)
+    for path in outputs:
+        check_output(path)
+    check_apart(outputs, [*inputs, *either, *artifacts])
 
 
 def check_input(path: str | os.PathLike, *, folder: bool = False) -> None:

@@ -32,7 +32,7 @@ MAY_IMPORT = {
     "linker": "retrieval decoding generator models kb text tokenizer sharding artifact "
     "stopping",
     "icl": "linker generator decoding text kb",
-    "evaluation": "linker text kb artifact",
+    "evaluation": "linker text kb cli artifact",
     "studies": "evaluation icl linker training retrieval decoding generator kb text "
     "tokenizer mini_world cli artifact",
     "cli": "linker text artifact stopping",
