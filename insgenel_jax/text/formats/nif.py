@@ -7,6 +7,7 @@ Wikidata's. Any other URI is NIL, and kept as the mention's id. Offsets are code
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import re
@@ -266,4 +267,9 @@ def _import_rdflib() -> Any:
             "NIF: expected the library rdflib, found none; "
             'pip install "insgenel_jax[nif]"'
         ) from error
+    # It warns of each bad URI; unless the caller listens to logs, these warnings would
+    # go to the terminal as they are, control characters and all.
+    log = logging.getLogger("rdflib")
+    if not log.handlers:
+        log.addHandler(logging.NullHandler())
     return rdflib
