@@ -62,8 +62,8 @@ def create(path: str | os.PathLike, kind: str, version: int) -> Iterator[Draft]:
     It replaces an artifact of the same kind. Anything else at `path` raises
     ArtifactError, so that a mistyped path never destroys a folder.
     """
-    path = Path(path)
     check_replaceable(path, kind)
+    path = Path(os.path.realpath(path))  # a link stays, and leads to the new artifact
     path.parent.mkdir(parents=True, exist_ok=True)
     with aside.folder(path) as folder:
         draft = Draft(folder)

@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import warnings
 import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -180,7 +181,13 @@ def read_texts(paths: Sequence[Path]) -> Iterator[str]:
     bases (or what stands in for a description)."""
     for path in paths:
         if path.is_file():
-            yield from (document.text for document in read_documents(path, Rejects()))
+            rejects = Rejects()
+            yield from (document.text for document in read_documents(path, rejects))
+            if rejects.count:
+                counts = ", ".join(f"{r} ({n})" for r, n in rejects.by_reason.items())
+                warnings.warn(
+                    f"{path}: left out what cannot be read: {counts}", stacklevel=1
+                )
         elif artifact.read(path).kind == training_documents.KIND:
             for document in training_documents.read_training_documents(path):
                 yield document.text

@@ -15,6 +15,7 @@ import errno
 import io
 import os
 import platform
+import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator
@@ -68,6 +69,9 @@ def user_errors(*others: type[Exception]) -> Iterator[None]:
     except Stopped as stopped:
         Console(stderr=True).print(Text(str(stopped), "yellow"), soft_wrap=True)
         sys.exit(128 + stopped.signal)
+    except KeyboardInterrupt:  # where a command does not finish what it has begun
+        Console(stderr=True).print(Text("stopped", "yellow"))
+        sys.exit(128 + signal.SIGINT)
     except BrokenPipeError:  # an OSError, but only says that nobody reads our output
         raise
     except fixable as error:

@@ -5,6 +5,7 @@ Options that take several files, linkers or systems are given several times.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.util
 from collections.abc import Mapping, Sequence
@@ -16,7 +17,7 @@ from rich.console import Console
 from rich.status import Status
 from rich.text import Text
 
-from insgenel_jax import cli, evaluation, stopping
+from insgenel_jax import cli, evaluation, lock, stopping
 from insgenel_jax.evaluation import files, modes, report, scoring, tuning
 from insgenel_jax.evaluation.chosen import (
     Chosen,
@@ -150,6 +151,7 @@ def main(
     kb = linkers[0] / "kb" if kb is None and linkers else kb
     console = make_console()
     with (
+        contextlib.nullcontext() if out is None else lock.hold(out),
         cli.rejecting(rejects, console) as rejected,
         stopping.stop_requests() as stop,
         console.status("") as status,

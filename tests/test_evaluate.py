@@ -1,6 +1,7 @@
 """The entry point: files in, tables and JSON out; bad options and bad lines."""
 
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from insgenel_jax import cli, evaluate, evaluation
+from insgenel_jax import cli, evaluate, evaluation, lock
 from insgenel_jax.evaluation import chosen
 from insgenel_jax.kb import Entity
 from insgenel_jax.kb.build.entity_list import build_from_entities
@@ -221,6 +222,15 @@ def test_user_errors_are_one_line_before_any_work(files, case, monkeypatch):
     (line,) = result.stderr.splitlines()
     assert line.startswith("error: ") and named in line
     assert set(Path().rglob("*")) == before
+
+
+def test_two_processes_do_not_keep_links_in_one_folder(files):
+    command = ("--documents", "gold.jsonl", "--predictions", "linked.jsonl")
+    with lock.hold(Path("out")):
+        result = run(*command, "--out", "out")
+        assert result.exit_code == 2 and "out: expected a folder" in result.stderr
+        assert f"in use by process {os.getpid()}" in result.stderr
+    assert run(*command, "--out", "out").exit_code == 0
 
 
 def test_paths_are_checked_before_any_is_read(files):

@@ -18,6 +18,8 @@ import rich.progress
 import rich.table
 from jax.sharding import Mesh
 
+from insgenel_jax.text.formats.lines import write_lines
+
 CONSOLE = rich.console.Console(stderr=True)
 
 
@@ -37,12 +39,12 @@ class MetricsLog:
             return
         kept = []
         if path.is_file():
-            for line in path.read_text().splitlines():
-                # a killed process may leave half a line
-                with contextlib.suppress(ValueError):
+            for line in path.read_text(errors="replace").splitlines():
+                # a killed process may leave half a line, a crashed machine anything
+                with contextlib.suppress(ValueError, TypeError, KeyError):
                     if json.loads(line)["step"] <= step:
-                        kept.append(line + "\n")
-        path.write_text("".join(kept))
+                        kept.append(line)
+        write_lines(path, kept)  # aside: where the disk is full, what is there stays
 
     def write(self, step: int, **values: Any) -> None:
         if self._path is not None:

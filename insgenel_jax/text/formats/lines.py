@@ -163,6 +163,7 @@ def _write_to(path: str | os.PathLike, lines: Iterable[str]) -> int:
         # A pipe or /dev/null is written to; a rename would replace it.
         with path.open("w", encoding="utf-8", newline="\n") as stream:
             return _write(stream.write, lines)
+    path = Path(os.path.realpath(path))  # a link stays, and leads to the new file
     path.parent.mkdir(parents=True, exist_ok=True)
     with aside.file(path) as temporary:
         with temporary.open("w", encoding="utf-8", newline="\n") as stream:

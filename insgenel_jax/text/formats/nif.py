@@ -72,8 +72,12 @@ def read_nif(
     for node in graph.subjects(rdflib.URIRef(ITSRDF + "taIdentRef")):
         for context in graph.objects(node, rdflib.URIRef(NIF + "referenceContext")):
             annotations.setdefault(context, set()).add(node)
-    contexts = graph.subjects(rdflib.RDF.type, rdflib.URIRef(NIF + "Context"))
-    for context in dict.fromkeys([*contexts, *annotations]):
+    found = graph.subjects(rdflib.RDF.type, rdflib.URIRef(NIF + "Context"))
+    contexts = dict.fromkeys([*found, *annotations])
+    if len(graph) and not contexts:
+        reason = f"no document: expected a <{NIF}Context>, found none"
+        rejects.add(str(path), None, reason, text)
+    for context in contexts:
         try:
             nodes = annotations.get(context, set())
             document, bad = _read_context(graph, context, nodes, names)
