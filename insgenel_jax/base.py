@@ -13,7 +13,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import warnings
 import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -185,9 +184,7 @@ def read_texts(paths: Sequence[Path]) -> Iterator[str]:
             yield from (document.text for document in read_documents(path, rejects))
             if rejects.count:
                 counts = ", ".join(f"{r} ({n})" for r, n in rejects.by_reason.items())
-                warnings.warn(
-                    f"{path}: left out what cannot be read: {counts}", stacklevel=1
-                )
+                cli.show_warning(f"{path}: left out what cannot be read: {counts}")
         elif artifact.read(path).kind == training_documents.KIND:
             for document in training_documents.read_training_documents(path):
                 yield document.text

@@ -60,6 +60,14 @@ def test_an_artifact_is_replaced_and_a_failed_one_leaves_the_old(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["thing"]
 
 
+def test_a_link_stays_and_leads_to_what_is_new(tmp_path):
+    path = write(tmp_path / "disk" / "thing")
+    (tmp_path / "link").symlink_to(path)
+    write(tmp_path / "link", "new")
+    assert (tmp_path / "link").is_symlink()
+    assert (path / "a.txt").read_text() == "new"
+
+
 def test_other_files_are_never_replaced(tmp_path):
     other = write(tmp_path / "other", kind="another")
     (tmp_path / "notes").mkdir()

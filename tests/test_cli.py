@@ -95,6 +95,11 @@ def test_a_full_disk_is_one_line_that_names_the_file(monkeypatch):
         sys.stdout.close()
 
 
+def test_ctrl_c_has_its_status():
+    done = run(KeyboardInterrupt())
+    assert (done.exit_code, done.stdout, done.stderr) == (130, "", "stopped\n")
+
+
 def test_output_is_utf_8_whatever_the_locale():
     program = """
 from rich.console import Console
