@@ -142,7 +142,9 @@ def keep_compiled() -> None:
     if "JAX_COMPILATION_CACHE_DIR" in os.environ:
         return
     try:
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        cache = Path(os.environ.get("XDG_CACHE_HOME", ""))
+        if not cache.is_absolute():  # such a one is to be ignored, as its authors say
+            cache = Path.home() / ".cache"
         # A folder for each machine: a program compiled for the processor of one may
         # not run on another that shares the home directory.
         folder = cache / "insgenel_jax" / "compiled" / platform.node()
@@ -308,8 +310,9 @@ def check_apart(
 
     Raises InputError.
     """
-    written = [(path, Path(path).resolve()) for path in outputs if str(path) != "-"]
-    read = [(path, Path(path).resolve()) for path in inputs if str(path) != "-"]
+    # Path.resolve would raise for a link that leads to itself
+    written = [(p, Path(os.path.realpath(p))) for p in outputs if str(p) != "-"]
+    read = [(p, Path(os.path.realpath(p))) for p in inputs if str(p) != "-"]
     for number, (path, whole) in enumerate(written):
         for other_path, other in written[:number] + read:
             if whole == other or whole in other.parents or other in whole.parents:
@@ -401,7 +404,7 @@ def settings_option(
             defaults, meanings = explain()
             table = Table("setting", "default", "meaning", show_lines=True)
             for name, default in defaults.items():
-                table.add_row(*map(Text, (name, str(default), meanings[name])))
+                table.add_row(*map(Text, (name, str(default), meanings.get(name, ""))))
             Console().print(table)
             raise typer.Exit
         return given

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib.util
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
@@ -312,7 +313,7 @@ def check_repeated(
         ("--linker", linkers),
         ("--predictions", predictions),
     ):
-        whole = [path.resolve() for path in paths]
+        whole = [os.path.realpath(path) for path in paths]
         for path, resolved in zip(paths, whole, strict=True):
             if whole.count(resolved) > 1:
                 return (

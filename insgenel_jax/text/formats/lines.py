@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from insgenel_jax import aside
-from insgenel_jax.text.formats.rejects import Rejects
+from insgenel_jax.text.formats.rejects import InputError, Rejects
 
 _OPENERS: dict[str, Callable] = {".bz2": bz2.open, ".gz": gzip.open}
 PACKED_ENDINGS = tuple(_OPENERS)
@@ -43,6 +43,8 @@ def read_lines(
     zlib.error is raised.
     """
     if str(path) == "-":
+        if sys.stdin is None:  # a process may be started without
+            raise InputError("-: expected standard input, found it closed")
         yield from _number(_unpack(sys.stdin.buffer), breaks)
         return
     path = Path(path)
@@ -155,6 +157,8 @@ def write_lines(path: str | os.PathLike, lines: Iterable[str]) -> int:
 
 def _write_to(path: str | os.PathLike, lines: Iterable[str]) -> int:
     if str(path) == "-":
+        if sys.stdout is None:
+            raise InputError("-: expected standard output, found it closed")
         count = _write(sys.stdout.write, lines)
         sys.stdout.flush()
         return count
