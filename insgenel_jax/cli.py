@@ -11,7 +11,6 @@ from __future__ import annotations
 import ast
 import contextlib
 import dataclasses
-import errno
 import io
 import os
 import platform
@@ -35,16 +34,15 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from insgenel_jax.artifact import ArtifactError, check_replaceable
+from insgenel_jax.artifact import FULL, ArtifactError, check_replaceable
 from insgenel_jax.artifact import read as read_manifest
-from insgenel_jax.stopping import Stopped
+from insgenel_jax.stopping import Stopped, unswallowed_interrupts
 from insgenel_jax.text.formats.lines import PACKED_ENDINGS
 from insgenel_jax.text.formats.rejects import InputError, Rejects
 
 WRONG = 2
 REJECTED = 3
 LONGEST_ERROR = 2000  # characters
-FULL = (errno.ENOSPC, errno.EDQUOT)
 # Control characters but tab and line feed: what is shown must not steer the terminal.
 CONTROLS = dict.fromkeys((*range(9), *range(11, 32), *range(127, 160)), "\ufffd")
 
@@ -63,7 +61,7 @@ def user_errors(*others: type[Exception]) -> Iterator[None]:
     fixable: tuple[type[Exception], ...]
     fixable = (InputError, ArtifactError, OSError, *others)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), unswallowed_interrupts():
             warnings.showwarning = show_warning
             yield
     except Stopped as stopped:
