@@ -35,7 +35,7 @@ MAY_IMPORT = {
     "stopping",
     "jobs": "linker text cli artifact aside lock stopping",
     "icl": "linker generator decoding text kb",
-    "evaluation": "linker text kb artifact",
+    "evaluation": "linker text kb cli artifact",
     "studies": "evaluation icl linker training retrieval decoding generator kb text "
     "tokenizer mini_world cli artifact",
     "cli": "linker text artifact stopping",

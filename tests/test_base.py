@@ -134,11 +134,12 @@ def test_without_the_index(tmp_path, monkeypatch):
 def test_a_base_made_smaller(tmp_path):
     """In one step from a directory: 8 bits, and the tokens of documents and titles."""
     directory = write_directory(tmp_path / "hf", "bert")
-    (tmp_path / "texts.jsonl").write_text('{"id": "1", "text": "some words"}\n')
+    (tmp_path / "texts.jsonl").write_text('{"id": "1", "text": "some words"}\n{\n')
     build_from_entities(tmp_path / "kb", [(Entity("Learn"), [])], Rejects())
     texts = ("--tokens-of", tmp_path / "texts.jsonl", "--tokens-of", tmp_path / "kb")
     result = run(directory, "--bits", 8, *texts, "--out", tmp_path / "out")
     assert result.exit_code == 0, result.output
+    assert "warning: " in result.stderr and "not JSON (1)" in result.stderr
     pieces = json.loads((tmp_path / "out/tokenizer.json").read_text())["model"]["vocab"]
     assert {"some", "words", "learn"} <= pieces.keys()
     assert "to" not in pieces

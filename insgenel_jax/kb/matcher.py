@@ -7,6 +7,7 @@ for what is probably a form; directories of older versions have none.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import marisa_trie
@@ -39,6 +40,20 @@ def trie_id(trie: marisa_trie.Trie, key: str) -> int | None:
         return None
 
 
+def _also_composed(match: Callable[[str], Matches], text: str) -> Matches:
+    """What `match` finds in a text, and in its NFC at the text's own offsets."""
+    matches = match(text)
+    composed = folding.compose(text)
+    if composed is None:
+        return matches
+    more = match(composed.text)
+    starts, ends = composed.starts[more.starts], composed.ends[more.ends - 1]
+    columns = zip(matches, (starts, ends, more.forms), strict=True)
+    both = Matches(*(np.concatenate(pair) for pair in columns))
+    _, first = np.unique(np.stack(both[:2]), axis=1, return_index=True)
+    return Matches(*(column[first] for column in both))
+
+
 class Matcher:
     """Finds the surface forms of one trie in texts.
 
@@ -58,8 +73,22 @@ class Matcher:
     def match_substrings(self, text: str) -> Matches:
         """Find every form in a text, inside words too, whatever its case (*release*).
 
-        A match neither starts nor ends with a space.
+        A match neither starts nor ends with a space. NFD: as `match`.
         """
+        return _also_composed(self._match_substrings, text)
+
+    def match(self, text: str) -> Matches:
+        """Find every form in a text, whatever its case.
+
+        A match starts where a word starts, or at punctuation that follows a space, an
+        opening bracket or nothing. It does not end inside a word. A text whose letters
+        and marks are apart (NFD) is also matched in NFC, as most forms are; the offsets
+        are its own.
+        """
+        return _also_composed(self._match, text)
+
+    def _match_substrings(self, text: str) -> Matches:
+        """`match_substrings`, of the text's characters as they are."""
         codes = folding.code_points(text)
         folded = folding.from_code_points(folding.fold_codes(codes))
         walk = self._trie.iter_prefixes_with_ids
@@ -72,25 +101,6 @@ class Matcher:
         ]
         table = np.array(matches, np.int32).reshape(-1, 3)
         return Matches(table[:, 0], table[:, 1], table[:, 2])
-
-    def match(self, text: str) -> Matches:
-        """Find every form in a text, whatever its case.
-
-        A match starts where a word starts, or at punctuation that follows a space, an
-        opening bracket or nothing. It does not end inside a word. A text whose letters
-        and marks are apart (NFD) is also matched in NFC, as most forms are; the offsets
-        are its own.
-        """
-        matches = self._match(text)
-        composed = folding.compose(text)
-        if composed is None:
-            return matches
-        more = self._match(composed.text)
-        starts, ends = composed.starts[more.starts], composed.ends[more.ends - 1]
-        columns = zip(matches, (starts, ends, more.forms), strict=True)
-        both = Matches(*(np.concatenate(pair) for pair in columns))
-        _, first = np.unique(np.stack(both[:2]), axis=1, return_index=True)
-        return Matches(*(column[first] for column in both))
 
     def _match(self, text: str) -> Matches:
         """`match`, of the text's characters as they are."""

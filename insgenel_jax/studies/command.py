@@ -128,20 +128,6 @@ class Study(NamedTuple):
         reporting.draw(self.out / f"{self.name}.png", rows, x, lines, line)
 
 
-def check_paths(
-    inputs: Sequence[Path], folders: Sequence[Path], outputs: Sequence[Path]
-) -> None:
-    """Refuse files and artifacts that cannot be read, and outputs that cannot be
-    written or that are one of them. Raises InputError and ArtifactError."""
-    for path in inputs:
-        cli.check_input(path)
-    for path in folders:
-        artifact.read(path)
-    for path in outputs:
-        cli.check_output(path)
-    cli.check_apart(outputs, [*inputs, *folders])
-
-
 @contextlib.contextmanager
 def begin(
     name: str,
@@ -156,8 +142,8 @@ def begin(
     """
     reporting.check_plotting()
     outputs = [out / f"{name}.json", out / f"{name}.png", out / "rejects.jsonl"]
-    inputs = [*documents, *([] if redirects is None else [redirects])]
-    check_paths(inputs, [bundled.locate(path) for path in linkers], outputs)
+    artifacts = [bundled.locate(path) for path in linkers]
+    cli.check_paths([*documents, redirects], artifacts, outputs)
     console = rich.get_console()
     with cli.rejecting(outputs[-1], console) as rejects, console.status("") as status:
         table = {} if redirects is None else read_redirects(redirects, rejects)

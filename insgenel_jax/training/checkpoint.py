@@ -280,7 +280,7 @@ def check_same_config(file: Path, record: dict[str, Any]) -> None:
         return
     try:
         before = dict(_leaves(json.loads(file.read_text())))
-    except (ValueError, AttributeError) as error:
+    except (ValueError, AttributeError, RecursionError) as error:
         raise ConfigError(
             f"{file}: not a readable record of a run ({error}); choose another workdir"
         ) from error
@@ -292,7 +292,7 @@ def check_same_config(file: Path, record: dict[str, Any]) -> None:
         if before.get(name) != now.get(name)
     ]
     more = [STEPS] == [n for n in {**before, **now} if before.get(n) != now.get(n)]
-    if more and before[STEPS] < now[STEPS] and before[STEPS] in steps:
+    if more and before.get(STEPS) in steps and before[STEPS] < now[STEPS]:
         if jax.process_index() == 0:
             _write_json(file, record)
         return

@@ -89,7 +89,7 @@ def _override(tree: ml_collections.ConfigDict, override: str) -> None:
         at = at[section]
     try:
         value = ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         value = text
     with at.unlocked(), at.ignore_type():
         at[name] = value

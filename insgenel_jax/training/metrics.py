@@ -19,6 +19,7 @@ import rich.progress
 import rich.table
 from jax.sharding import Mesh
 
+from insgenel_jax.text.formats.lines import write_lines
 from insgenel_jax.training.chips import describe_peak, find_chip
 
 CONSOLE = rich.console.Console(stderr=True)
@@ -42,12 +43,12 @@ class MetricsLog:
             return
         kept = []
         if path.is_file():
-            for line in path.read_text().splitlines():
-                # a killed process may leave half a line
-                with contextlib.suppress(ValueError):
+            for line in path.read_text(errors="replace").splitlines():
+                # a killed process may leave half a line, a crashed machine anything
+                with contextlib.suppress(ValueError, TypeError, KeyError):
                     if json.loads(line)["step"] <= step:
-                        kept.append(line + "\n")
-        path.write_text("".join(kept))
+                        kept.append(line)
+        write_lines(path, kept)  # aside: where the disk is full, what is there stays
         self._board = _open_board(path.with_name("tensorboard"), step)
 
     def write(self, step: int, **values: Any) -> None:

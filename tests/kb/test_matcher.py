@@ -117,3 +117,6 @@ def test_letters_apart_from_their_marks_are_matched_at_their_own_offsets():
     spans = zip(matches.starts.tolist(), matches.ends.tolist(), strict=True)
     found = [text[start:end] for start, end in spans]
     assert found == ["Zoe\u0308", "s\u0323\u0307", "\u1100\u1161\u11a8 x"]
+    matches = matcher.match_substrings(f"in{text}")
+    spans = zip(matches.starts.tolist(), matches.ends.tolist(), strict=True)
+    assert [f"in{text}"[start:end] for start, end in spans] == found

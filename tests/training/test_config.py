@@ -50,6 +50,7 @@ def test_argument_and_overrides_reach_the_settings(file):
         ("loop.steps=many", "loop.steps: expected"),
         ("loop.steps=0", "loop.steps must be at least 1"),
         ("loop.steps", "expected key=value"),
+        ("loop.steps={[]: 1}", "loop.steps: expected"),
         ("loop.epochs=2", "loop.epochs = 2 with loop.steps = .*: expected one of them"),
         ("loop.epochs=-1", "loop.epochs = -1 with"),
         ("optimizer.warmup_share=1", "warmup_share must be at least 0 and below 1"),

@@ -40,7 +40,7 @@ _COLUMNS: dict[AliasFormat, tuple[int, int | None]] = {  # least, most
 }
 
 _COUNT = regex.compile("[0-9]{1,12}")
-_PROBABILITY = regex.compile(r"[0-9]*\.?[0-9]+(?:[eE][-+]?[0-9]{1,3})?")
+_PROBABILITY = regex.compile(r"(?:[0-9]*\.)?[0-9]++(?:[eE][-+]?[0-9]{1,3})?")
 _ESCAPE = regex.compile(r"\\u([0-9A-Fa-f]{4})?")
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from insgenel_jax import aside
-from insgenel_jax.text.formats.rejects import Rejects
+from insgenel_jax.text.formats.rejects import InputError, Rejects
 
 OPENERS: dict[str, Callable[[Any], BinaryIO]] = {
     ".bz2": bz2.BZ2File,
@@ -53,6 +53,8 @@ def read_lines(
     zlib.error is raised.
     """
     if str(path) == "-":
+        if sys.stdin is None:  # a process may be started without
+            raise InputError("-: expected standard input, found it closed")
         yield from _number(_unpack(sys.stdin.buffer), breaks)
         return
     path = Path(path)
@@ -184,6 +186,8 @@ def write_whole(path: str | os.PathLike, write: Callable[[Any], int]) -> int:
 
 def _write_to(path: str | os.PathLike, write: Callable[[Any], int]) -> int:
     if str(path) == "-":
+        if sys.stdout is None:
+            raise InputError("-: expected standard output, found it closed")
         sys.stdout.flush()
         count = write(sys.stdout.buffer)
         sys.stdout.buffer.flush()
@@ -193,6 +197,7 @@ def _write_to(path: str | os.PathLike, write: Callable[[Any], int]) -> int:
         # A pipe or /dev/null is written to; a rename would replace it.
         with path.open("wb") as stream:
             return write(stream)
+    path = Path(os.path.realpath(path))  # a link stays, and leads to the new file
     path.parent.mkdir(parents=True, exist_ok=True)
     with aside.file(path) as temporary:
         with temporary.open("wb") as stream:

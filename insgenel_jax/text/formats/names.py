@@ -14,7 +14,7 @@ from insgenel_jax.text.document import Document
 
 _OF_TITLES = re.compile(
     r"https?://(?:(?:en\.)?dbpedia\.org/(?:resource|page)"
-    r"|(?:en|www|en\.m)\.wikipedia\.org/wiki)/(?P<title>[^#]+)"
+    r"|(?:en|www|en\.m)\.wikipedia\.org/wiki)/(?P<title>[^#]*)"
 )
 _OF_WIKIDATA = re.compile(r"https?://www\.wikidata\.org/(?:entity|wiki)/(?P<id>Q\d+)")
 _QID = re.compile(r"Q\d+")

@@ -7,6 +7,7 @@ Wikidata's. Any other URI is NIL, and kept as the mention's id. Offsets are code
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import re
@@ -71,8 +72,12 @@ def read_nif(
     for node in graph.subjects(rdflib.URIRef(ITSRDF + "taIdentRef")):
         for context in graph.objects(node, rdflib.URIRef(NIF + "referenceContext")):
             annotations.setdefault(context, set()).add(node)
-    contexts = graph.subjects(rdflib.RDF.type, rdflib.URIRef(NIF + "Context"))
-    for context in dict.fromkeys([*contexts, *annotations]):
+    found = graph.subjects(rdflib.RDF.type, rdflib.URIRef(NIF + "Context"))
+    contexts = dict.fromkeys([*found, *annotations])
+    if len(graph) and not contexts:
+        reason = f"no document: expected a <{NIF}Context>, found none"
+        rejects.add(str(path), None, reason, text)
+    for context in contexts:
         try:
             nodes = annotations.get(context, set())
             document, bad = _read_context(graph, context, nodes, names)
@@ -266,4 +271,9 @@ def _import_rdflib() -> Any:
             "NIF: expected the library rdflib, found none; "
             'pip install "insgenel_jax[nif]"'
         ) from error
+    # It warns of each bad URI; unless the caller listens to logs, these warnings would
+    # go to the terminal as they are, control characters and all.
+    log = logging.getLogger("rdflib")
+    if not log.handlers:
+        log.addHandler(logging.NullHandler())
     return rdflib

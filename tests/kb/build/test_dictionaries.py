@@ -153,6 +153,14 @@ def test_aliases(tmp_path, format, lines, expected, bad):
     assert lines_rejected == list(range(len(lines) + 1, len(lines) + len(bad) + 1))
 
 
+def test_a_long_number_takes_no_longer_than_another_column(tmp_path):
+    """Once the time was the square of its length: here some minutes."""
+    path, rejects = tmp_path / "a.tsv", Rejects()
+    path.write_text("a\tA\t" + "1" * 400_000 + "x\n")
+    assert list(read_aliases(path, rejects, "probabilities")) == []
+    assert reasons(rejects) == [(1, "bad probability")]
+
+
 def test_titles(tmp_path):
     path = tmp_path / "titles.txt"
     path.write_text("\ufeffnew_York\nNew York\n\nA\tB\nTalk:A\nBo (dog)\n", "utf-8")
