@@ -212,7 +212,8 @@ def check_paths(
 ) -> None:
     """Refuse what cannot be read or written, before any work; None is left out.
 
-    either: inputs that may be folders. packed: outputs that may be packed. An output is none of the rest, nor in them.
+    either: inputs that may be folders. packed: outputs that may be packed. An output is
+    none of the rest, nor in them.
     Raises InputError, and ArtifactError for a folder that is no artifact.
     """
     inputs, artifacts, outputs = (

@@ -159,12 +159,11 @@ def main(
     ):
         sets = files.read_benchmarks(documents, rejected)
         dev = files.read_sets(tune, rejected)
-        names = [each.name for each in chosen]
-        linked = files.read_predictions(predictions, sets, names, rejected)
+        taken = [each.name for each in chosen]
+        linked = files.read_predictions(predictions, sets, taken, rejected)
         opened = open_kb(kb, verify)
         table, known, by_title = read_tables(redirects, titles, ids, rejected)
-        for warning in warn_of_tuning(sets, chosen, dev):
-            console.print(Text(f"warning: {warning}", "yellow"), soft_wrap=True)
+        show_warnings(console, warn_of_tuning(sets, chosen, dev))
         evaluated = evaluation.run(
             sets,
             open_systems(chosen, opened, dev, table, verify, given, status),
@@ -178,6 +177,12 @@ def main(
             progress=functools.partial(show_progress, status, stop, out),
         )
         write(evaluated, console, json, page)
+
+
+def show_warnings(console: Console, warnings: Iterable[str]) -> None:
+    """Print each warning on a line of its own."""
+    for warning in warnings:
+        console.print(Text(f"warning: {warning}", "yellow"), soft_wrap=True)
 
 
 def make_console() -> Console:

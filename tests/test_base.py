@@ -22,7 +22,7 @@ from insgenel_jax.retrieval.retriever import Retriever, save_retriever
 from insgenel_jax.text.formats.rejects import Rejects
 from insgenel_jax.tokenizer import load_tokenizer, load_wordpiece
 from insgenel_jax.tokenizer.training import train_bpe, train_wordpiece
-from insgenel_jax.training import run as run_module
+from insgenel_jax.training import finish
 from tests.helpers.retrievers import write_retriever
 from tests.helpers.tiny import random_params
 
@@ -187,7 +187,7 @@ def write_trained(path, base, kind="generator"):
     for seed, name in enumerate(names):
         adapted, leaves = random_leaves(config, seed)
         joined[name] = lora.join(params, leaves)
-    merged = {n: run_module.merge_lora(adapted, p)[1] for n, p in joined.items()}
+    merged = {n: finish.merge_lora(adapted, p)[1] for n, p in joined.items()}
     if kind == "generator":
         trained = Generator(config, merged[""], load_tokenizer(base), "Link:", 12)
         save = save_generator
@@ -197,7 +197,7 @@ def write_trained(path, base, kind="generator"):
         configs = dict.fromkeys(names, config)
         trained = Retriever(configs, merged, load_wordpiece(base), *sizes)
         save = save_retriever
-    run_module.write_lora(path, adapted, joined, made_from, trained)
+    finish.write_lora(path, adapted, joined, made_from, trained)
     save(trained, path / "model", tokenizer=base, made_from=made_from)
     return path / "lora"
 
