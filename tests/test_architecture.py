@@ -32,13 +32,14 @@ MAY_IMPORT = {
     "linker": "retrieval decoding generator models kb text tokenizer sharding artifact "
     "stopping",
     "icl": "linker generator decoding text kb",
+    "serving": "linker icl kb text",
     "evaluation": "linker text kb artifact",
     "studies": "evaluation icl linker training retrieval decoding generator kb text "
     "tokenizer mini_world cli artifact",
     "cli": "linker text artifact stopping",
 }
 ENTRY_POINTS = {"prepare", "base", "train", "index", "link", "evaluate"}
-ENTRY_POINTS |= {"study", "tune", "ask", "set", "explain", "convert"}
+ENTRY_POINTS |= {"study", "tune", "ask", "set", "explain", "convert", "serve"}
 ROOT_FILES = {
     "__init__",
     "__main__",
@@ -54,7 +55,7 @@ ROOT_FILES = {
 }
 ROOT_FILES |= ENTRY_POINTS
 # packages and files that later parts of the design add to the root
-PLANNED = {"serving", "finetune", "serve"}
+PLANNED = {"finetune"}
 
 
 def files():
