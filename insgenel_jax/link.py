@@ -87,6 +87,12 @@ Given = Annotated[
     bool,
     typer.Option("--given", help="Link the mentions that each document has already."),
 ]
+Html = Annotated[
+    bool,
+    typer.Option(
+        "--html", help="Write a page that shows the links, to --output or stdout."
+    ),
+]
 Show = Annotated[int, typer.Option(help="Linked documents of the input to print.")]
 
 
@@ -103,12 +109,15 @@ def main(
     verify: Verify = False,
     given: Given = False,
     show: Show = 0,
+    html: Html = False,
 ) -> None:
     """Link texts and show their links, or link every document of a file.
 
     Bad lines of the file go to the rejects file. Exit status: 0; 3 when something was
     rejected; 130 or 143 when told to stop, and no output file is written.
     """
+    if html:
+        output, output_format = output or "-", "html"
     of_a_file = {"--rejects": rejects, "--format": format, "--show": show}
     of_a_file["--given"] = given
     check_options(texts, input, output, [o for o, v in of_a_file.items() if v])

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import signal
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -12,6 +14,7 @@ from rich.text import Text
 
 from insgenel_jax import __version__, artifact, cli
 from insgenel_jax.linker.bundled import NANO, locate
+from insgenel_jax.stopping import Stopped
 from insgenel_jax.text.formats.names import DBPEDIA
 from insgenel_jax.text.formats.rejects import InputError
 
@@ -98,9 +101,9 @@ def main(
     server = make_server(gate, host, port, checked.connections)
     try:
         run(server, console, name)
-    finally:
-        done = f"answered {gate.answered} of {gate.begun} requests"
-        console.print(Text(done), soft_wrap=True)
+    except Stopped as stopped:
+        told = f"stopped; answered {gate.answered} of {gate.begun} requests"
+        raise Stopped(stopped.signal, told) from None
 
 
 def check_limits(asked: dict[str, Any]) -> Any:
@@ -141,14 +144,24 @@ def make_server(app: Any, host: str, port: int, connections: int) -> uvicorn.Ser
 
 
 def run(server: uvicorn.Server, console: Console, name: str) -> None:
-    """Serve until a signal comes; requests that have begun are answered first."""
-    config = server.config
-    socket = config.bind_socket()
+    """Serve until a signal comes; requests that have begun are answered first.
+
+    Raises Stopped then. The server hands a signal on when it has drained, to the
+    handlers that it found.
+    """
+    socket = server.config.bind_socket()
     host, port = socket.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
     line = f"{name}: http://{shown}:{port} (Ctrl-C stops it)"
     console.print(Text(line, "green"), soft_wrap=True)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
     server.run(sockets=[socket])
+
+
+def stop(number: int, frame: FrameType | None) -> None:
+    """Handle a signal."""
+    raise Stopped(number)
 
 
 if __name__ == "__main__":

@@ -105,6 +105,7 @@ async def about(request: Request) -> Response:
         "threshold": settings.threshold,
         "entities": len(service.kb),
         "characters": service.limits.characters,
+        "ready": service.ready,
     }
     return answer(record)
 

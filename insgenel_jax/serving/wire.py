@@ -195,7 +195,10 @@ class EntitiesAnswer(BaseModel):
 
 
 class About(BaseModel):
-    """The linker of the service. systems, decoders: those that it can link with."""
+    """The linker of the service. systems: those that it can link with.
+
+    threshold: its own. characters: the most of a document. ready: see /ready.
+    """
 
     version: str
     name: str
@@ -204,6 +207,7 @@ class About(BaseModel):
     threshold: float
     entities: int
     characters: int
+    ready: bool
 
 
 class Health(BaseModel):

@@ -61,7 +61,7 @@ def serving(linker: Linker, *, warm: bool = False, **options: Any) -> Iterator[R
         assert thread.is_alive(), "the service ended while it started"
         time.sleep(0.01)
     try:
-        with httpx2.Client(base_url=url, timeout=60, trust_env=False) as client:
+        with httpx2.Client(base_url=url, timeout=300, trust_env=False) as client:
             yield Running(url, client, service, gate)
     finally:
         server.should_exit = True

@@ -23,5 +23,5 @@ def linker(linker_path):
 @pytest.fixture(scope="session")
 def running(linker):
     """A service; tests that change nothing share it."""
-    with serving(linker) as running:
+    with serving(linker, seconds=300) as running:
         yield running
