@@ -13,8 +13,9 @@ FROM python:3.11-slim-bookworm
 RUN useradd --create-home --uid 1000 insgenel
 COPY --from=build /venv /venv
 ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 JAX_PLATFORMS=cpu
-USER insgenel
+USER 1000
 WORKDIR /home/insgenel
+RUN mkdir .cache
 EXPOSE 8000
 # answers once it runs, also while it still compiles (which /ready waits for)
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s \

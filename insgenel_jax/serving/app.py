@@ -123,7 +123,7 @@ async def ready(request: Request) -> Response:
     if service.closing:
         raise Refusal(503, "the service is stopping")
     if not service.ready:
-        raise Refusal(503, "compiling, for texts of all lengths")
+        raise Refusal(503, service.failed or "compiling, for texts of all lengths")
     return answer({"status": "ready"})
 
 
@@ -174,11 +174,12 @@ def link_answer(
             if one.taken is not None:
                 mention["linked"] = one.taken[number]
         records.append(record)
-    own = opened.threshold if body.threshold is None else body.threshold
+    own = opened.threshold
     record = {
         "system": opened.linker.settings.system,
         "decoder": opened.linker.settings.decoder_name,
-        "threshold": own,
+        "threshold": own if body.threshold is None else body.threshold,
+        "own_threshold": own,
         "calibrated": opened.linker.calibrator is not None,
         "documents": records,
     }

@@ -49,8 +49,8 @@ class Service:
     """A linker that answers many requests. Use it in one event loop.
 
     name: what the linker is called. entity_uris: what URIs of entities begin with in
-    NIF. ready: whether what links are made with has been
-    compiled. Run `run` as a task; `close` lets it end when all that waits is done.
+    NIF. ready: whether what links are made with has been compiled; failed: why it could
+    not be. Run `run` as a task; `close` lets it end when all that waits is done.
     """
 
     def __init__(
@@ -68,15 +68,20 @@ class Service:
         self.metrics = metrics
         self.entity_uris = entity_uris
         self.ready = False
+        self.failed: str | None = None
         self.closing = False
         self.batcher = Batcher(self._work, linker.settings.batch, limits, metrics)
 
     async def run(self, *, warm: bool = True) -> None:
         """Compile what is needed, and link what comes, until closed."""
         batches = asyncio.create_task(self.batcher.run())
-        if warm:
-            await self._warm_up()
-        self.ready = True
+        try:
+            if warm:
+                await self._warm_up()
+            self.ready = True
+        except Exception as error:  # requests will tell, if they fail as well
+            LOG.exception("warming up failed")
+            self.failed = f"warming up failed: {error}"
         await batches
         self.batcher.thread.shutdown()
 

@@ -155,11 +155,15 @@ class EntityAnswer(BaseModel):
 
 
 class LinkAnswer(BaseModel):
-    """Linked documents. threshold: the one used. calibrated: whether scores are."""
+    """Linked documents. threshold: the one used; own_threshold: the linker's.
+
+    calibrated: whether scores are.
+    """
 
     system: System
     decoder: str
     threshold: float
+    own_threshold: float
     calibrated: bool
     documents: list[DocumentAnswer]
     entities: Annotated[

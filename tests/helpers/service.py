@@ -38,7 +38,8 @@ class Running:
 
     def refused(self, path: str, body: Any = None, **more: Any) -> tuple[int, str]:
         """The status and the reason of a refusal."""
-        answer = self.client.post(path, json=body, **more)
+        method = more.pop("method", "POST")
+        answer = self.client.request(method, path, json=body, **more)
         assert answer.headers["content-type"] == "application/json"
         return answer.status_code, answer.json()["detail"]
 

@@ -184,6 +184,18 @@ def test_ready_once_compiled_and_metrics(linker, monkeypatch):
     assert "made/up" not in text and "process_resident_memory_bytes" in text
 
 
+def test_never_ready_where_warming_up_fails(linker, monkeypatch):
+    def fail(linker):
+        raise MemoryError("too little of it")
+
+    monkeypatch.setattr("insgenel_jax.serving.service.make_texts", fail)
+    with serving(linker, warm=True) as running:
+        while "compiling" in (told := running.refused("/ready", method="GET")[1]):
+            time.sleep(0.01)
+        assert told == "warming up failed: too little of it"
+        assert running.link(text=TEXT)["documents"]
+
+
 def test_cors_only_where_asked(running, linker):
     origin = {"Origin": "https://example.org"}
     answer = running.client.post("/link", json={"text": ""}, headers=origin)

@@ -25,7 +25,7 @@ const MARKED = new Set(["linked", "below threshold"]); // they have marks in the
 const LONGEST_LINK = 8000; // characters of an address that most programs still take
 
 const $ = (id) => document.getElementById(id);
-// What is shown. threshold: null until the slider is moved: then as the linker decides.
+// What is shown. own: the threshold of the linker. threshold: null until the slider is moved: then as the linker decides.
 const state = { answer: null, chars: [], mentions: [], threshold: null, words: null };
 const NARROW = matchMedia("(max-width: 36rem)"); // as in page.css
 let request = null; // the AbortController of the request under way
@@ -72,9 +72,8 @@ async function link(threshold = null) {
     const body = { text, threshold: 0, unlinked: true, candidates: 5, entities: true };
     if (system()) body.system = system();
     const answer = await ask("link", body);
-    const own = await ownThreshold(answer.system);
     Object.assign(state, {
-      answer, own, threshold, words: null, seconds: (performance.now() - began) / 1000,
+      answer, own: answer.own_threshold, threshold, words: null, seconds: (performance.now() - began) / 1000,
       chars: Array.from(text), mentions: answer.documents[0].mentions,
     });
     $("result").hidden = false;
@@ -82,13 +81,6 @@ async function link(threshold = null) {
     if ($("why").checked) await explain();
     remember();
   } catch (error) { fail(error); } finally { $("go").disabled = false; }
-}
-
-const thresholds = {};
-/** The threshold at which the service itself links with a system. */
-async function ownThreshold(name) {
-  if (!(name in thresholds)) thresholds[name] = (await ask("link", { text: "", system: name })).threshold;
-  return thresholds[name];
 }
 
 const effective = () => state.threshold ?? state.own;
