@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import collections
+from collections.abc import Iterator, Sequence
 
+import grain
 import numpy as np
 
 from insgenel_jax.text.linked_text import encode_prompt
@@ -43,9 +45,8 @@ def estimate_lengths(
 ) -> tuple[int, int]:
     """Source tokens of a chunk that fills max_length, and the steps of an epoch.
 
-    Both are estimated on the first SAMPLED documents (on more until there is an
-    example): the share of source tokens in prompt and target depends on the tokenizer
-    and on how dense links are.
+    Both are estimated on SAMPLED documents, see `_sample`: the share of source tokens
+    in prompt and target depends on the tokenizer and on how dense links are.
     Raises ConfigError where not one document gives an example.
     """
     records = open_records(settings.documents)
@@ -54,10 +55,8 @@ def estimate_lengths(
     budget = chunk_budget(tokenizer, settings)
     expander = ExpandRecords(expand, len(records), counts, settings.share)
     source = filled = whole = 0
-    for number in range(len(records)):
-        if number >= SAMPLED and filled:
-            break
-        for example in expander.flat_map(records[number]):
+    for examples in _sample(expander, records):
+        for example in examples:
             source += _count_source(tokenizer, example["columns"])
             length = len(example["columns"])
             filled += length + 1 - instruction - 3
@@ -72,12 +71,25 @@ def estimate_window_steps(expand: Expand, settings: RetrieverData) -> int:
     records = open_records(settings.documents)
     counts = collections.Counter[str]()
     expander = ExpandRecords(expand, len(records), counts, settings.share)
-    for number in range(len(records)):
-        if number >= SAMPLED and counts["examples"]:
-            break
-        expander.flat_map(records[number])
+    for _ in _sample(expander, records):
+        pass
     windows = counts["examples"] * len(records) / expander.read
     return max(round(windows / settings.batch), 1)
+
+
+def _sample(
+    expander: ExpandRecords, records: grain.sources.ArrayRecordDataSource
+) -> Iterator[Sequence[dict]]:
+    """The examples of SAMPLED documents in the expander's share, one list each.
+
+    They are drawn at random: the first ones are paragraphs of a few pages. A record
+    outside the share gives an empty list. Goes on until there is an example.
+    """
+    counts = expander.counts
+    for number in np.random.default_rng(0).permutation(len(records)).tolist():
+        if counts["documents"] >= SAMPLED and counts["examples"]:
+            break
+        yield expander.flat_map(records[number])
 
 
 def _count_source(tokenizer: Tokenizer, columns: np.ndarray) -> int:

@@ -2,6 +2,7 @@
 
 import collections
 
+import numpy as np
 import pytest
 
 from insgenel_jax import mini_world
@@ -24,14 +25,15 @@ from insgenel_jax.training.data.windows import retriever_expand
 def test_what_fills_a_chunk_is_measured(
     make_config, prepared, tokenizer, kb, monkeypatch, measured
 ):
-    """Against counting in the documents: whole here, each a chunk."""
+    """Against counting in documents drawn at random: whole here, each a chunk."""
     monkeypatch.setattr(lengths, "SAMPLED", measured)
     data = make_config("generator", {"data.max_length": 512}).data
     expand = generator_expand(tokenizer, kb, data)
     source = filled = rows = 0
     instruction = len(encode_prompt(tokenizer, data.instruction, "")) - 2
     documents = mini_world.paragraphs("train", 60)
-    for document in documents[:measured]:
+    drawn = np.random.default_rng(0).permutation(60)[:measured]
+    for document in [documents[i] for i in drawn.tolist()]:
         text = encode_source(tokenizer, document.text)
         links, _ = align(text, [m for m in document.mentions if m.entity is not None])
         titles = encode_titles(tokenizer, [m.entity for _, _, m in links])
