@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import signal
+import socket
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
@@ -86,6 +87,7 @@ def main(
     limits |= {"queue": queue}
     asked: dict[str, Any] = {**limits, "seconds": seconds, "delay": delay}
     checked = check_limits(asked)
+    listener = listen(host, port)
 
     from insgenel_jax.linker import Linker
     from insgenel_jax.serving.app import make_app
@@ -98,9 +100,9 @@ def main(
         opened = Linker.from_pretrained(linker, verify=verify, **settings)
     service = Service(opened, name, checked, make_metrics(), entity_uris)
     _, gate = make_app(service, __version__, allow_origin or (), warm=warm)
-    server = make_server(gate, host, port, checked.connections)
+    server = make_server(gate, checked.connections)
     try:
-        run(server, console, name)
+        run(server, listener, console, name)
     except Stopped as stopped:
         told = f"stopped; answered {gate.answered} of {gate.begun} requests"
         raise Stopped(stopped.signal, told) from None
@@ -125,15 +127,26 @@ def check_limits(asked: dict[str, Any]) -> Any:
         raise InputError(f"--{error}") from error
 
 
-def make_server(app: Any, host: str, port: int, connections: int) -> uvicorn.Server:
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens. Raises InputError where it cannot."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except OSError as error:
+        raise InputError(
+            f"--host {host} --port {port}: expected an address to listen at, found one "
+            f"that is taken or not ours ({error.strerror}); choose another, or port 0 "
+            "for a free one"
+        ) from error
+
+
+def make_server(app: Any, connections: int) -> uvicorn.Server:
     """A server of an ASGI app, which drains when it is told to stop."""
     import uvicorn
 
     return uvicorn.Server(
         uvicorn.Config(
             app,
-            host=host,
-            port=port,
             log_level="warning",
             access_log=False,  # addresses of people are nobody's business
             server_header=False,
@@ -143,20 +156,21 @@ def make_server(app: Any, host: str, port: int, connections: int) -> uvicorn.Ser
     )
 
 
-def run(server: uvicorn.Server, console: Console, name: str) -> None:
+def run(
+    server: uvicorn.Server, listener: socket.socket, console: Console, name: str
+) -> None:
     """Serve until a signal comes; requests that have begun are answered first.
 
     Raises Stopped then. The server hands a signal on when it has drained, to the
     handlers that it found.
     """
-    socket = server.config.bind_socket()
-    host, port = socket.getsockname()[:2]
+    host, port = listener.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
     line = f"{name}: http://{shown}:{port} (Ctrl-C stops it)"
     console.print(Text(line, "green"), soft_wrap=True)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop)
-    server.run(sockets=[socket])
+    server.run(sockets=[listener])
 
 
 def stop(number: int, frame: FrameType | None) -> None:

@@ -48,6 +48,14 @@ def test_bad_arguments_are_named(linker_path, arguments, reason):
     assert result.exit_code == 2 and reason in result.stderr
 
 
+def test_an_address_that_is_taken(linker_path):
+    with serve.listen("127.0.0.1", 0) as taken:
+        port = taken.getsockname()[1]
+        result = run(linker_path, "--port", port)
+    assert result.exit_code == 2
+    assert f"--port {port}: expected an address to listen at" in result.stderr
+
+
 def test_a_missing_linker_and_missing_libraries(linker_path, monkeypatch):
     assert "nowhere" in run("nowhere").stderr
     monkeypatch.setitem(sys.modules, "uvicorn", None)

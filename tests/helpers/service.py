@@ -12,7 +12,7 @@ from typing import Any
 import httpx2
 
 from insgenel_jax.linker import Linker
-from insgenel_jax.serve import make_server
+from insgenel_jax.serve import listen, make_server
 from insgenel_jax.serving.app import make_app
 from insgenel_jax.serving.gate import Gate
 from insgenel_jax.serving.limits import Limits
@@ -53,11 +53,11 @@ def serving(linker: Linker, *, warm: bool = False, **options: Any) -> Iterator[R
     limits = Limits(**options)
     service = Service(linker, "tiny", limits, make_metrics(), uris)
     _, gate = make_app(service, "1.2.3", origins, warm=warm)
-    server = make_server(gate, "127.0.0.1", 0, limits.connections)
-    socket = server.config.bind_socket()
-    thread = threading.Thread(target=server.run, args=([socket],), daemon=True)
+    server = make_server(gate, limits.connections)
+    listener = listen("127.0.0.1", 0)
+    thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
     thread.start()
-    url = f"http://127.0.0.1:{socket.getsockname()[1]}"
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     while not server.started:
         assert thread.is_alive(), "the service ended while it started"
         time.sleep(0.01)

@@ -46,7 +46,10 @@ def test_entities_and_links(nlp, linker):
     links = expected(linker, TEXT)
     assert doc._.links == links and links
     assert any("candidates" in link for link in links)
-    by_place = {(link["start"], link["end"]): link["entity"] for link in links}
+    by_place = {
+        (link["start"], link["end"]): link.get("external_id", link["entity"])
+        for link in links
+    }
     for entity in doc.ents:
         assert entity.label_ == "ENTITY"
         assert entity.kb_id_ in by_place.values()
