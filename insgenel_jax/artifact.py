@@ -20,6 +20,7 @@ from typing import Any
 
 from insgenel_jax import aside
 
+CARD = "README.md"  # of a model or linker that was trained: base, data, scores
 MANIFEST = "manifest.json"
 NOTES = ("README.md", "NOTICE")  # for people: they may stand beside the listed files
 

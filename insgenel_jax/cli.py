@@ -220,10 +220,10 @@ def check_input(path: str | os.PathLike, *, folder: bool = False) -> None:
         )
 
 
-def check_output(path: str | os.PathLike) -> None:
+def check_output(path: str | os.PathLike, *, packed: bool = False) -> None:
     """Refuse a path that no file can be written to; `-` is standard output.
 
-    Raises InputError.
+    packed: what writes the file packs it, where its name says so. Raises InputError.
     """
     if str(path) == "-":
         return
@@ -231,7 +231,7 @@ def check_output(path: str | os.PathLike) -> None:
         raise InputError(
             f"{path}: expected a file to write, found a folder; add a file name"
         )
-    if str(path).endswith(PACKED_ENDINGS):
+    if str(path).endswith(PACKED_ENDINGS) and not packed:
         raise InputError(
             f"{path}: expected a plain file to write, found the name of a packed one; "
             "choose another name and pack it afterwards"
@@ -405,14 +405,15 @@ def show_progress(
     total: bytes to read in all, if known; with it the line has a bar and the time that
     is left. Set the task's `completed` to the bytes read, and its field `count`.
     """
-    columns = (SpinnerColumn(), TextColumn("{task.fields[count]:,} " + what))
+    text = TextColumn("{task.fields[count]:,} {task.fields[what]}")
+    columns = (SpinnerColumn(), text)
     if total is not None:
         columns += (BarColumn(), TextColumn("{task.percentage:.0f} %"))
     columns += (TimeElapsedColumn(),)
     if total is not None:
         columns += (TextColumn("left:"), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as progress:
-        progress.add_task(what, total=total, count=0)
+        progress.add_task(what, total=total, count=0, what=what)
         yield progress
 
 

@@ -76,7 +76,7 @@ def main(
     for path in (input, *tables):
         cli.check_input(path)
     for path in (output, rejects):
-        cli.check_output(path)
+        cli.check_output(path, packed=path is output)
     cli.check_apart([output, rejects], [input, *tables, *([kb] if kb else [])])
     if kb is not None:
         artifact.read(kb)

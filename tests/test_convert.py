@@ -59,7 +59,7 @@ def test_the_names_of_formats():
     """Those of the options are those of the table."""
     read = {name for name, how in documents.FORMATS.items() if how.read}
     assert {*typing.get_args(documents.FormatName)} == read
-    written = {name for name, how in documents.FORMATS.items() if how.write}
+    written = {name for name, how in documents.FORMATS.items() if how.written}
     assert {*typing.get_args(documents.WrittenName)} == written
 
 
