@@ -230,9 +230,11 @@ async def send_for(
     await asyncio.gather(*tasks)
 
 
-async def measure(client: Client) -> tuple[float, float]:
-    """MB of memory and CPU seconds of the service, as it says itself."""
+async def measure(port: int) -> tuple[float, float]:
+    """MB of memory and CPU seconds of a service, as it says itself."""
+    client = Client(port)
     _, content = await client.ask("/metrics")
+    client.close()
     values = [
         float(re.search(rf"^{name} (\S+)$", content.decode(), re.MULTILINE)[1])
         for name in ("process_resident_memory_bytes", "process_cpu_seconds_total")
@@ -253,13 +255,13 @@ async def load(arguments: argparse.Namespace, texts: list[str]) -> dict:
         for group in groups:  # all of them once, as the linker itself has
             documents = {"documents": [{"text": text} for text in group]}
             await watcher.ask("/link", json.dumps(documents).encode())
-        early = asyncio.create_task(watch(watcher, arguments.seconds / 3))
-        _, cpu = await measure(other := Client(service.port))
+        early = asyncio.create_task(watch(service.port, arguments.seconds / 3))
+        _, cpu = await measure(service.port)
         began, answers = time.perf_counter(), []
         async for answer in send_for(service.port, clients, arguments.seconds, bodies):
             answers.append(answer)
         wall = time.perf_counter() - began
-        memory, cpu_after = await measure(other)
+        memory, cpu_after = await measure(service.port)
         times = sorted(seconds for seconds, _ in answers)
         good = sum(status == 200 for _, status in answers)
         facts = {
@@ -277,10 +279,10 @@ async def load(arguments: argparse.Namespace, texts: list[str]) -> dict:
     return facts
 
 
-async def watch(client: Client, seconds: float) -> float:
+async def watch(port: int, seconds: float) -> float:
     """MB of memory after some time."""
     await asyncio.sleep(seconds)
-    return (await measure(client))[0]
+    return (await measure(port))[0]
 
 
 async def overload(arguments: argparse.Namespace, texts: list[str]) -> dict:
