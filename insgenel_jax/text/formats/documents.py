@@ -16,6 +16,7 @@ from typing import Literal
 from insgenel_jax.text.document import Document, dumps, loads
 from insgenel_jax.text.formats.aida import read_aida
 from insgenel_jax.text.formats.elevant import read_elevant, write_elevant
+from insgenel_jax.text.formats.html import write_html
 from insgenel_jax.text.formats.lines import (
     Place,
     decode_lines,
@@ -29,7 +30,7 @@ from insgenel_jax.text.formats.pubtator import read_pubtator
 from insgenel_jax.text.formats.rejects import Rejects
 
 FormatName = Literal["jsonl", "text", "parquet", "nif", "elevant", "aida", "pubtator"]
-WrittenName = Literal["jsonl", "parquet", "nif", "elevant"]  # those written, too
+WrittenName = Literal["jsonl", "parquet", "nif", "elevant", "html"]  # those written
 
 
 def read_documents(
@@ -50,8 +51,9 @@ def read_documents(
     unknown format.
     """
     how = FORMATS.get(format or find_format(path))
-    if how is None:
-        raise ValueError(f"format: expected one of {(*FORMATS,)}, found {format!r}")
+    if how is None or how.read is None:
+        able = [name for name, how in FORMATS.items() if how.read is not None]
+        raise ValueError(f"format: expected one of {able}, found {format!r}")
     yield from how.read(path, rejects, names or Names(), place)
 
 
@@ -74,20 +76,28 @@ def write_documents(
         raise ValueError(f"format: expected one of {able}, found {format!r}")
     if names is not None:
         documents = (add_ids(document, names) for document in documents)
-    if how.write is not None:
-        return write_lines(path, how.write(documents))
-    assert how.write_file is not None  # as `written` says
-    return how.write_file(path, documents)
+    if how.write_file is not None:
+        return how.write_file(path, documents)
+    assert how.write is not None  # as `written` says
+    count = 0
+
+    def counted() -> Iterator[Document]:
+        nonlocal count
+        for count, document in enumerate(documents, 1):  # noqa: B007 (it is returned)
+            yield document
+
+    write_lines(path, how.write(counted()))
+    return count
 
 
 def find_format(path: str | os.PathLike, *, written: bool = False) -> str:
     """The format that the ending of a file says; "jsonl" where it says none.
 
-    written: only formats that are written count.
+    written: only formats that are written count, else only those that are read.
     """
     name = unpacked_name(path)
     for format, how in FORMATS.items():
-        if name.endswith(how.endings) and (how.written or not written):
+        if name.endswith(how.endings) and (how.written if written else how.read):
             return format
     return "jsonl"
 
@@ -147,12 +157,13 @@ class Format:
     """How files of a format are read and written, and how their names end.
 
     write: documents -> lines; None where we only read the format, or where
-    `write_file` writes it, which has no lines.
+    `write_file` writes it, which has no lines. read: None where we only write it.
     """
 
-    read: Callable[
-        [str | os.PathLike, Rejects, Names, Place | None], Iterator[Document]
-    ]
+    read: (
+        Callable[[str | os.PathLike, Rejects, Names, Place | None], Iterator[Document]]
+        | None
+    )
     write: Callable[[Iterable[Document]], Iterator[str]] | None
     endings: tuple[str, ...]
     write_file: Callable[[str | os.PathLike, Iterable[Document]], int] | None = None
@@ -172,5 +183,6 @@ FORMATS: dict[str, Format] = {
     ),
     "aida": Format(read_aida, None, (".conll", "AIDA-YAGO2-dataset.tsv")),
     "pubtator": Format(read_pubtator, None, (".pubtator",)),
+    "html": Format(None, write_html, (".html", ".htm")),
     "jsonl": Format(_read_jsonl, _write_jsonl, (".jsonl",)),
 }
