@@ -91,7 +91,7 @@ def parse_nif(
     contexts = dict.fromkeys([*found, *annotations])
     if len(graph) and not contexts:
         reason = f"no document: expected a <{NIF}Context>, found none"
-        rejects.add(str(path), None, reason, text)
+        rejects.add(source, None, reason, text)
     for context in contexts:
         try:
             nodes = annotations.get(context, set())
