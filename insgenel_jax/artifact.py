@@ -22,6 +22,7 @@ from typing import Any
 
 from insgenel_jax import aside
 
+CARD = "README.md"  # of a model or linker that was trained: base, data, scores
 MANIFEST = "manifest.json"
 FULL = (errno.ENOSPC, errno.EDQUOT)  # the disk, or what the user may have of it
 # how NumPy and marisa say that a file could not be written to its end

@@ -208,17 +208,18 @@ def check_paths(
     artifacts: Iterable[str | os.PathLike | None],
     outputs: Iterable[str | os.PathLike | None],
     either: Iterable[str | os.PathLike] = (),
+    packed: Iterable[str | os.PathLike] = (),
 ) -> None:
     """Refuse what cannot be read or written, before any work; None is left out.
 
-    either: inputs that may be folders. An output is none of the rest, nor in them.
+    either: inputs that may be folders. packed: outputs that may be packed. An output is none of the rest, nor in them.
     Raises InputError, and ArtifactError for a folder that is no artifact.
     """
     inputs, artifacts, outputs = (
         [path for path in paths if path is not None]
         for paths in (inputs, artifacts, outputs)
     )
-    either = list(either)
+    either, packed = list(either), list(packed)
     for path in inputs:
         check_input(path)
     for path in either:
@@ -227,7 +228,9 @@ def check_paths(
         read_manifest(path)
     for path in outputs:
         check_output(path)
-    check_apart(outputs, [*inputs, *either, *artifacts])
+    for path in packed:
+        check_output(path, packed=True)
+    check_apart([*outputs, *packed], [*inputs, *either, *artifacts])
 
 
 def check_input(path: str | os.PathLike, *, folder: bool = False) -> None:
@@ -252,10 +255,10 @@ def check_input(path: str | os.PathLike, *, folder: bool = False) -> None:
         )
 
 
-def check_output(path: str | os.PathLike) -> None:
+def check_output(path: str | os.PathLike, *, packed: bool = False) -> None:
     """Refuse a path that no file can be written to; `-` is standard output.
 
-    Raises InputError.
+    packed: what writes the file packs it, where its name says so. Raises InputError.
     """
     if str(path) == "-":
         return
@@ -263,7 +266,7 @@ def check_output(path: str | os.PathLike) -> None:
         raise InputError(
             f"{path}: expected a file to write, found a folder; add a file name"
         )
-    if str(path).endswith(PACKED_ENDINGS):
+    if str(path).endswith(PACKED_ENDINGS) and not packed:
         raise InputError(
             f"{path}: expected a plain file to write, found the name of a packed one; "
             "choose another name and pack it afterwards"
@@ -438,14 +441,15 @@ def show_progress(
     total: bytes to read in all, if known; with it the line has a bar and the time that
     is left. Set the task's `completed` to the bytes read, and its field `count`.
     """
-    columns = (SpinnerColumn(), TextColumn("{task.fields[count]:,} " + what))
+    text = TextColumn("{task.fields[count]:,} {task.fields[what]}")
+    columns = (SpinnerColumn(), text)
     if total is not None:
         columns += (BarColumn(), TextColumn("{task.percentage:.0f} %"))
     columns += (TimeElapsedColumn(),)
     if total is not None:
         columns += (TextColumn("left:"), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as progress:
-        progress.add_task(what, total=total, count=0)
+        progress.add_task(what, total=total, count=0, what=what)
         yield progress
 
 

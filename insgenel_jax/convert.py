@@ -72,7 +72,7 @@ def main(
         raise typer.BadParameter("--redirects lead to the titles of --ids: give it too")
     if rejects is None:
         rejects = Path(f"{'convert' if output == '-' else output}.rejects.jsonl")
-    cli.check_paths([input, ids, redirects], [kb], [output, rejects])
+    cli.check_paths([input, ids, redirects], [kb], [rejects], packed=[output])
     console = Console(stderr=output == "-")
     with cli.rejecting(rejects, console) as rejected:
         names = open_names(ids, redirects, kb, rejected)

@@ -58,6 +58,10 @@ class StopRequests:
             count += 1
         self.check(f"stopped after {count} documents")
 
+    def ask(self) -> None:
+        """Ask the job to stop, as SIGINT does; from any thread."""
+        self.signal = signal.SIGINT
+
     def check(self, message: str = "stopped") -> None:
         """Raise Stopped if a signal has come."""
         if self.signal is not None:

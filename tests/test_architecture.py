@@ -18,27 +18,31 @@ MAY_IMPORT = {
     "lock": "text",
     "artifact": "aside",
     "sharding": "",
+    "processes": "",
     "tokenizer": "artifact",
     "text": "tokenizer aside",
-    "kb": "text artifact",
+    "kb": "text artifact aside",
     "mini_world": "kb text",
     "models": "sharding",
     "decoding": "kb text tokenizer artifact",
     "generator": "models tokenizer sharding artifact",
     "smaller": "models tokenizer artifact",
     "merging": "retrieval generator models tokenizer artifact",
-    "retrieval": "models kb text tokenizer sharding artifact aside",
-    "training": "retrieval generator models kb text tokenizer sharding artifact",
+    "retrieval": "models kb text tokenizer sharding artifact lock",
+    "training": "retrieval generator models kb text tokenizer sharding artifact "
+    "processes",
     "linker": "retrieval decoding generator models kb text tokenizer sharding artifact "
     "stopping",
+    "jobs": "linker text cli artifact aside lock stopping",
     "icl": "linker generator decoding text kb",
     "evaluation": "linker text kb cli artifact",
     "studies": "evaluation icl linker training retrieval decoding generator kb text "
     "tokenizer mini_world cli artifact",
     "cli": "linker text artifact stopping",
+    "ahead": "training linker retrieval models tokenizer text sharding cli",
 }
 ENTRY_POINTS = {"prepare", "base", "train", "index", "link", "evaluate"}
-ENTRY_POINTS |= {"study", "tune", "ask", "set", "explain", "convert"}
+ENTRY_POINTS |= {"finetune", "study", "tune", "ask", "set", "explain", "convert"}
 ROOT_FILES = {
     "__init__",
     "__main__",
@@ -50,6 +54,7 @@ ROOT_FILES = {
     "generator",
     "smaller",
     "merging",
+    "processes",
     "cli",
 }
 ROOT_FILES |= ENTRY_POINTS

@@ -58,7 +58,7 @@ def test_ids_come_from_tables_and_a_knowledge_base():
 def test_the_names_of_formats():
     """Those of the options are those of the table."""
     assert {*typing.get_args(documents.FormatName)} == documents.FORMATS.keys()
-    written = {name for name, how in documents.FORMATS.items() if how.write}
+    written = {name for name, how in documents.FORMATS.items() if how.written}
     assert {*typing.get_args(documents.WrittenName)} == written
 
 

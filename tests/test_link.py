@@ -110,7 +110,6 @@ def test_formats_by_their_endings_and_by_their_names(linker_path):
         (["Paris", "--show", "2", "--format", "text"], "--format, --show: no effect"),
         (["Paris", "--given"], "--given: no effect"),
         (["Par\udcffis"], "text 0: a lone surrogate"),
-        (["Paris", "--output", "no.bz2"], "no.bz2"),
     ],
 )
 def test_texts_and_options_that_do_not_go_together(linker_path, arguments, named):

@@ -72,10 +72,20 @@ def attend(
     backend would ignore a part of the mask or cannot run here; "auto" then takes xla.
     """
     mask = mask if isinstance(mask, Mask) else Mask(dense=mask)
-    backend = choose_backend(backend, mask, query, key, jax.default_backend())
+    backend = choose_backend(backend, mask, query, key, find_platform())
     compute = {"xla": _attend_xla, "cudnn": _attend_cudnn, "splash": _attend_splash}
     with jax.named_scope(backend):
         return compute[backend](query, key, value, mask)
+
+
+def find_platform() -> str:
+    """The platform of the mesh of `jax.set_mesh`, which need not be here; else JAX's.
+
+    A program may be compiled for devices that this machine lacks.
+    """
+    device = jax.sharding.get_abstract_mesh().abstract_device
+    platform = jax.default_backend() if device is None else device.platform
+    return "gpu" if platform in ("cuda", "rocm") else platform
 
 
 def choose_backend(

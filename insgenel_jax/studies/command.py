@@ -29,7 +29,7 @@ if TYPE_CHECKING:  # they load JAX
     from insgenel_jax.icl.answers import Source
     from insgenel_jax.linker import Linker
     from insgenel_jax.studies.trained import Variant
-    from insgenel_jax.training.config import Config
+    from insgenel_jax.training.settings import Config
 
 Documents = Annotated[
     list[Path], typer.Option(help="Labelled documents, JSONL; repeatable.")
@@ -53,7 +53,8 @@ Repeats = Annotated[int, typer.Option(min=1, help="Timed runs, of which the medi
 
 def load_config(config: str, overrides: Sequence[str] | None) -> Config:
     """The config of a training run. Raises InputError."""
-    from insgenel_jax.training.config import ConfigError, load
+    from insgenel_jax.training.config import load
+    from insgenel_jax.training.settings import ConfigError
 
     try:
         return load(config, overrides or [])
@@ -105,8 +106,8 @@ class Study(NamedTuple):
         Raises InputError also where training ends early; the same command goes on.
         """
         from insgenel_jax.studies.trained import study_trained
-        from insgenel_jax.training.config import ConfigError
         from insgenel_jax.training.metrics import NotFinite
+        from insgenel_jax.training.settings import ConfigError
         from insgenel_jax.training.signals import Preempted
 
         opened = self.open(linker, set_, calibrated=False)

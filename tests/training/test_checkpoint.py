@@ -8,7 +8,7 @@ import pytest
 
 from insgenel_jax.artifact import ArtifactError
 from insgenel_jax.training import checkpoint
-from insgenel_jax.training.config import ConfigError
+from insgenel_jax.training.settings import ConfigError
 
 
 def state(step):

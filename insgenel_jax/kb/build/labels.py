@@ -191,7 +191,7 @@ def _own_strings(
     page: Page, text: str, words: Counter[str], owners: dict[str, set[str]]
 ) -> dict[str, bool]:
     """The strings that name the page's own entity, and whether they are unambiguous."""
-    title, lead = page.title, page.paragraphs[0].text if page.paragraphs else ""
+    title, lead = page.title, page.lead
     strings: dict[str, bool] = {}
     for form in title_forms(title):
         if not _is_name(form, True):

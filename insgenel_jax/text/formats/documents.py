@@ -24,11 +24,12 @@ from insgenel_jax.text.formats.lines import (
 )
 from insgenel_jax.text.formats.names import Names, add_ids
 from insgenel_jax.text.formats.nif import read_nif, write_nif
+from insgenel_jax.text.formats.parquet import read_parquet, write_parquet
 from insgenel_jax.text.formats.pubtator import read_pubtator
 from insgenel_jax.text.formats.rejects import Rejects
 
-FormatName = Literal["jsonl", "text", "nif", "elevant", "aida", "pubtator"]
-WrittenName = Literal["jsonl", "nif", "elevant"]  # those that are written, too
+FormatName = Literal["jsonl", "text", "parquet", "nif", "elevant", "aida", "pubtator"]
+WrittenName = Literal["jsonl", "parquet", "nif", "elevant"]  # those written, too
 
 
 def read_documents(
@@ -68,12 +69,15 @@ def write_documents(
     cannot be written, as on a full disk; ValueError for an unknown format.
     """
     how = FORMATS.get(format or find_format(path, written=True))
-    if how is None or how.write is None:
-        able = [name for name, how in FORMATS.items() if how.write is not None]
+    if how is None or not how.written:
+        able = [name for name, how in FORMATS.items() if how.written]
         raise ValueError(f"format: expected one of {able}, found {format!r}")
     if names is not None:
         documents = (add_ids(document, names) for document in documents)
-    return write_lines(path, how.write(documents))
+    if how.write is not None:
+        return write_lines(path, how.write(documents))
+    assert how.write_file is not None  # as `written` says
+    return how.write_file(path, documents)
 
 
 def find_format(path: str | os.PathLike, *, written: bool = False) -> str:
@@ -83,7 +87,7 @@ def find_format(path: str | os.PathLike, *, written: bool = False) -> str:
     """
     name = unpacked_name(path)
     for format, how in FORMATS.items():
-        if name.endswith(how.endings) and (how.write or not written):
+        if name.endswith(how.endings) and (how.written or not written):
             return format
     return "jsonl"
 
@@ -91,7 +95,14 @@ def find_format(path: str | os.PathLike, *, written: bool = False) -> str:
 def _read_jsonl(
     path: str | os.PathLike, rejects: Rejects, names: Names, place: Place | None
 ) -> Iterator[Document]:
-    for number, line in decode_lines(path, rejects, place):
+    yield from parse_jsonl(path, decode_lines(path, rejects, place), rejects)
+
+
+def parse_jsonl(
+    path: str | os.PathLike, lines: Iterable[tuple[int, str]], rejects: Rejects
+) -> Iterator[Document]:
+    """The documents of numbered lines of JSONL. path: what rejects call their file."""
+    for number, line in lines:
         if not line.strip():
             continue
         try:
@@ -111,10 +122,16 @@ def _write_jsonl(documents: Iterable[Document]) -> Iterator[str]:
 def _read_text(
     path: str | os.PathLike, rejects: Rejects, names: Names, place: Place | None
 ) -> Iterator[Document]:
+    yield from parse_text(path, decode_lines(path, rejects, place))
+
+
+def parse_text(
+    path: str | os.PathLike, lines: Iterable[tuple[int, str]], count: int = 0
+) -> Iterator[Document]:
+    """The paragraphs of numbered lines of text; `count` of the file came before."""
     prefix = "" if str(path) == "-" else f"{Path(unpacked_name(path)).stem}:"
     paragraph: list[str] = []
-    count = 0
-    for _, line in decode_lines(path, rejects, place):
+    for _, line in lines:
         if line.strip():
             paragraph.append(line)
         elif paragraph:
@@ -129,7 +146,8 @@ def _read_text(
 class Format:
     """How files of a format are read and written, and how their names end.
 
-    write: documents -> lines; None where we only read the format.
+    write: documents -> lines; None where we only read the format, or where
+    `write_file` writes it, which has no lines.
     """
 
     read: Callable[
@@ -137,10 +155,17 @@ class Format:
     ]
     write: Callable[[Iterable[Document]], Iterator[str]] | None
     endings: tuple[str, ...]
+    write_file: Callable[[str | os.PathLike, Iterable[Document]], int] | None = None
+
+    @property
+    def written(self) -> bool:
+        """Whether we write the format."""
+        return self.write is not None or self.write_file is not None
 
 
 FORMATS: dict[str, Format] = {
     "text": Format(_read_text, None, (".txt", ".text")),
+    "parquet": Format(read_parquet, None, (".parquet",), write_parquet),
     "nif": Format(read_nif, write_nif, (".ttl", ".nif")),
     "elevant": Format(
         read_elevant, write_elevant, (".benchmark.jsonl", ".linked_articles.jsonl")

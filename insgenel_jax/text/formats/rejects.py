@@ -63,10 +63,8 @@ class Rejects:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             # Line buffering: an error later in the job loses no entry.
             self._stream = self.path.open("w", encoding="utf-8", buffering=1)
-        record = dict(zip(FIELDS, entry, strict=True))
         with _naming(self.path):
-            # JSON in ASCII can hold a lone surrogate of the content; UTF-8 cannot.
-            self._stream.write(json.dumps(record) + "\n")
+            self._stream.write(entry_line(entry) + "\n")
 
     def __enter__(self) -> Rejects:
         return self
@@ -76,6 +74,12 @@ class Rejects:
             with _naming(self.path):
                 self._stream.close()
             self._stream = None
+
+
+def entry_line(entry: tuple[str, int | None, str, str]) -> str:
+    """An entry as a line of the file of rejects."""
+    # JSON in ASCII can hold a lone surrogate of the content; UTF-8 cannot.
+    return json.dumps(dict(zip(FIELDS, entry, strict=True)))
 
 
 @contextlib.contextmanager
