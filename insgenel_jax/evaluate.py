@@ -9,7 +9,7 @@ import contextlib
 import functools
 import importlib.util
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -147,12 +147,11 @@ def main(
     rejects = rejects or Path(f"{json or 'evaluate'}.rejects.jsonl")
     inputs = [*documents, *tune, redirects, titles, ids]
     cli.check_paths(inputs, [*linkers, kb], [json, page, rejects], predictions)
-    check_out(out, [*linkers, kb])
     chosen = choose_systems(linkers, names, set_ or [], given)
     kb = linkers[0] / "kb" if kb is None and linkers else kb
     console = make_console()
     with (
-        contextlib.nullcontext() if out is None else lock.hold(out),
+        holding(out, [*linkers, kb]),
         cli.rejecting(rejects, console) as rejected,
         stopping.stop_requests() as stop,
         console.status("") as status,
@@ -247,14 +246,19 @@ def warn_of_tuning(
     return told
 
 
-def check_out(out: Path | None, artifacts: Sequence[Path | None]) -> None:
-    """Refuse a path for --out that is no folder, or lies in what is read."""
+@contextlib.contextmanager
+def holding(out: Path | None, artifacts: Sequence[Path | None]) -> Iterator[None]:
+    """Hold the lock of --out. Raises InputError where that is no folder, lies in what
+    is read, or another process holds it."""
     if out is None:
+        yield
         return
     if out.exists() and not out.is_dir():
         raise InputError(f"{out}: expected a folder for --out, found a file")
     cli.check_parent(out)
     cli.check_apart([out], [path for path in artifacts if path is not None])
+    with lock.hold(out):
+        yield
 
 
 def check_mode(mode: str, titles: Path | None, page: Path | None) -> None:
