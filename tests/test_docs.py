@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from insgenel_jax.cli import linker_settings
+
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -53,6 +55,15 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
+
+
+def test_every_setting_has_its_line():
+    defaults, meanings = linker_settings()
+    rows = [
+        f"| `{n}` | `{default}` | {meanings[n]} |" for n, default in defaults.items()
+    ]
+    page = (DOCS / "settings.md").read_text().replace("\\|", "|")
+    assert [line for line in page.splitlines() if line.startswith("| `")] == rows
 
 
 @pytest.mark.slow
