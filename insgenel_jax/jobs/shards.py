@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import zlib
 from collections.abc import Iterator, Sequence
 
 from insgenel_jax.jobs import store
 from insgenel_jax.text.formats.documents import find_format
-from insgenel_jax.text.formats.lines import decode_line
+from insgenel_jax.text.formats.lines import DAMAGE, decode_line, is_damage
 from insgenel_jax.text.formats.parquet import ParquetError, open_parquet
 from insgenel_jax.text.formats.rejects import Rejects
 
@@ -129,7 +128,9 @@ def _lines_until_damage(file: str) -> Iterator[bytes | Exception]:
     with store.open_unpacked(file) as stream:
         try:
             yield from stream
-        except (EOFError, OSError, zlib.error) as error:
+        except DAMAGE as error:
+            if not is_damage(error):
+                raise
             yield error
 
 
