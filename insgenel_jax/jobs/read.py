@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from insgenel_jax.jobs import store
-from insgenel_jax.jobs.shards import Shard
+from insgenel_jax.jobs.shards import Shard, hash_rows
 from insgenel_jax.text.document import Document
 from insgenel_jax.text.formats.documents import find_format, parse_jsonl, parse_text
 from insgenel_jax.text.formats.lines import DAMAGE, OPENERS, decode_line, is_damage
@@ -114,4 +114,7 @@ def _read_rows(path: str, shard: Shard, rejects: Rejects) -> Iterator[Document]:
             opened = open_parquet(file)
         except ParquetError as error:
             raise InputError(CHANGED.format(path, error)) from error
+        if hash_rows(opened, file, shard.start, shard.end, {}) != shard.sha256:
+            where = f"rows {shard.start + 1} to {shard.end} differ"
+            raise InputError(CHANGED.format(path, where))
         yield from read_rows(opened, path, shard.start, shard.end, rejects)

@@ -137,6 +137,26 @@ def test_a_disk_that_fails_is_no_damaged_file(tmp_path, monkeypatch, error):
             cut_files([path], None, 10, None)
 
 
+def test_rows_that_changed_are_refused(tmp_path):
+    """Of the same number, in a file of the same size."""
+    path = tmp_path / "a.parquet"
+    rows = [["a", "b"], ["a", "c"]]
+    contents = []
+    for texts in rows:
+        pq.write_table(
+            pa.table({"text": texts}), path, row_group_size=1, write_statistics=False
+        )
+        contents.append(path.read_bytes())
+    assert len(contents[0]) == len(contents[1])
+    path.write_bytes(contents[0])
+    first, second = cut_files([str(path)], None, 1, None)
+    path.write_bytes(contents[1])
+    (document,) = read_shard(str(path), None, first, Rejects(None), Reader())
+    assert document.text == "a"
+    with pytest.raises(InputError, match="expected the file that the job began with"):
+        list(read_shard(str(path), None, second, Rejects(None), Reader()))
+
+
 @pytest.mark.parametrize("kind", [".jsonl", ".jsonl.gz"])
 def test_a_file_that_changed_is_refused(tmp_path, kind):
     path = tmp_path / f"a{kind}"
