@@ -100,6 +100,13 @@ KeepPages = Annotated[
         help="Keep a dump's parsed pages in OUT/pages, for runs with other settings.",
     ),
 ]
+Cluster = Annotated[
+    str | None,
+    typer.Option(
+        help="Address of a Ray cluster that works instead, on files that its nodes "
+        "share; auto, or local for one of this machine."
+    ),
+]
 
 
 @cli.user_errors(ImportError)
@@ -124,6 +131,7 @@ def wikipedia(
     case: CaseOption = "any",
     dev_share: DevShare = 0.01,
     workers: Workers = CORES,
+    cluster: Cluster = None,
 ) -> None:
     """Pages of Wikipedia with their links."""
     begin = time.perf_counter()
@@ -137,7 +145,8 @@ def wikipedia(
     words = [redirect_word, disambiguation_template, namespace]
     with writing(out, [input, *files], (*HELD_BACK, *report.FILES)) as rejects:
         ids = read_wikidata_ids(page_props, wikidata_ids, rejects)
-        source = parse_dump(input, out / "pages", words, ids, workers, rejects)
+        hands = cluster or workers
+        source = parse_dump(input, out / "pages", words, ids, hands, rejects)
         with files_read(source) as tell:
             counts = build_from_wikipedia(
                 source,
@@ -147,7 +156,7 @@ def wikipedia(
                 leads=leads,
                 case=case,
                 dev_share=dev_share,
-                workers=workers,
+                workers=hands,
                 dictionaries=DictionaryFiles(redirects, aliases, titles, alias_format),
                 label_rules=labels,
                 abstracts_only=abstracts_only,
@@ -176,7 +185,7 @@ def parse_dump(
     folder: Path,
     words: Sequence[Sequence[str] | None],
     ids: WikidataIds,
-    workers: int,
+    workers: int | str,
     rejects: Rejects,
 ) -> Path | Dump:
     """The parsed dump of a source in XML, its parts in `folder`; any other source.
