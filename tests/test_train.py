@@ -13,9 +13,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from insgenel_jax import artifact, cli, train
+from insgenel_jax import artifact, cli, linker, mini_world, train
+from insgenel_jax.evaluation.scoring import make_resolve, same_entity, score
+from insgenel_jax.generator import load_generator
 from insgenel_jax.kb import KnowledgeBase
+from insgenel_jax.linker import Linker, Settings
 from insgenel_jax.models import hf
+from insgenel_jax.text.document import Document
+from insgenel_jax.text.formats.documents import read_documents
+from insgenel_jax.text.formats.rejects import Rejects
 from insgenel_jax.tokenizer import load_tokenizer, load_wordpiece
 from insgenel_jax.training.config import load
 from insgenel_jax.training.data.chunks import generator_expand
@@ -282,3 +288,50 @@ def test_kill_and_sigterm_anywhere_end_in_the_same_model(prepared, tmp_path):
     subprocess.run(command(workdir), check=True, cwd=CONFIGS.parent)
     one, two = (artifact.read(p / "model") for p in (tmp_path / "straight", workdir))
     assert one.identity == two.identity
+
+
+def test_the_links_of_the_development_documents_decide(
+    prepared, linker_path, tmp_path, monkeypatch
+):
+    opened = []
+
+    class Perfect(Linker):  # by step 2; at other steps it links nothing
+        def __call__(self, texts):
+            opened.append((self.kb, self.settings))
+            gold = read_documents(prepared / "dev.jsonl", Rejects())
+            return [
+                dataclasses.replace(d, mentions=d.mentions if len(opened) == 2 else ())
+                for d in gold
+            ]
+
+    monkeypatch.setattr(linker, "Linker", Perfect)
+    values = ["loop.best=F1", "loop.evaluate_steps=1", "loop.steps=3"]
+    values += [f"data.dev_linker={linker_path}"]
+    config, values = arguments(prepared, "generator", *values)
+    train.main(config, tmp_path, values)
+    log = [json.loads(s) for s in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    measured = [line["evaluation"] for line in log if "evaluation" in line]
+    assert [m["F1"] for m in measured] == [0, 1, 0] and "loss" in measured[0]
+    assert [p.name for p in (tmp_path / "best").glob("[0-9]*")] == ["2"]
+    assert (
+        "step 2, which had the highest F1" in (tmp_path / "model/README.md").read_text()
+    )
+    kb, settings = opened[0]
+    assert settings.system == "insgenel-r" and len(kb) == len(mini_world.entities())
+
+
+@pytest.mark.slow
+def test_links_are_scored_with_the_knowledge_base_alone(prepared, tmp_path):
+    config, values = arguments(prepared, "generator", "loop.best=F1")
+    settings = load(config, values)
+    train.train(settings, tmp_path, True, None)
+    log = (tmp_path / "metrics.jsonl").read_text()
+    # what the last evaluation said is what a linker of the model that was written makes
+    kb = KnowledgeBase.open(prepared / "kb")
+    made = Linker(
+        load_generator(tmp_path / "model"), kb, None, None, Settings("insgenel")
+    )
+    gold = list(read_documents(prepared / "dev.jsonl", Rejects()))
+    same = same_entity(make_resolve({}, kb))
+    linked = made([Document(d.id, d.text, d.title) for d in gold])
+    assert f'"F1": {score(gold, linked, same=same).micro.f1}' in log
