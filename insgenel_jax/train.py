@@ -6,7 +6,9 @@ python -m insgenel_jax.train --config=FILE --workdir=DIR [--set KEY=VALUE ...]
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
+import itertools
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -14,16 +16,25 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from insgenel_jax import cli, lock, processes
+from insgenel_jax import artifact, cli, lock, processes
 from insgenel_jax.ahead.command import report
 from insgenel_jax.ahead.options import CompileOnly, Topology
 from insgenel_jax.ahead.programs import compile_training
 from insgenel_jax.artifact import ArtifactError
-from insgenel_jax.text.formats.rejects import InputError
+from insgenel_jax.generator import Generator
+from insgenel_jax.text.document import Document
+from insgenel_jax.text.formats.documents import read_documents
+from insgenel_jax.text.formats.rejects import InputError, Rejects
 from insgenel_jax.training import metrics, run
 from insgenel_jax.training.config import load
+from insgenel_jax.training.generator import LINK_SCORES, Link
 from insgenel_jax.training.metrics import CONSOLE, NotFinite
-from insgenel_jax.training.settings import Config, ConfigError, explain_settings
+from insgenel_jax.training.settings import (
+    Config,
+    ConfigError,
+    GeneratorData,
+    explain_settings,
+)
 from insgenel_jax.training.signals import Preempted
 
 PREEMPTED = 85  # exit status: stopped by SIGTERM and saved; start it again
@@ -99,7 +110,8 @@ def train(settings: Config, workdir: Path, first: bool, profile: Path | None) ->
             with processes.first_alone("begin"):
                 made_from = run.begin(settings, workdir)
             rejects = stack.enter_context(cli.rejecting(path, CONSOLE))
-            counts = run.train(settings, workdir, made_from, rejects, profile)
+            link = make_link(settings) if settings.loop.best == "F1" else None
+            counts = run.train(settings, workdir, made_from, rejects, profile, link)
             for name, count in sorted(counts.items()):
                 CONSOLE.print(f"{name}: {count:,}")
     except Preempted as stopped:
@@ -110,6 +122,39 @@ def train(settings: Config, workdir: Path, first: bool, profile: Path | None) ->
         sys.exit(NOT_FINITE)
     if counts["unreadable documents"]:
         sys.exit(cli.REJECTED)
+
+
+def make_link(settings: Config) -> Link:
+    """What links the development documents by a generator, and scores its links."""
+    from insgenel_jax.evaluation.scoring import make_resolve, same_entity, score
+    from insgenel_jax.kb import KnowledgeBase
+    from insgenel_jax.linker import Linker, Settings
+    from insgenel_jax.linker.directory import BESIDE, VERSION, open_retrieval
+    from insgenel_jax.linker.settings import read_settings
+
+    data = settings.data
+    assert isinstance(data, GeneratorData)
+    retrieval, how = (None, None), Settings(system="insgenel")
+    path = Path(data.dev_linker)
+    if data.dev_linker:
+        artifact.check(path, "linker", VERSION, beside=BESIDE)
+        how = read_settings(path)
+        # a calibrator was fitted to the linker's own generator, and so its threshold
+        how = dataclasses.replace(how, threshold=0.0, titles="candidates")
+        if how.system == "insgenel-r":
+            retrieval = open_retrieval(path)
+    kb = KnowledgeBase.open(path / "kb" if data.dev_linker else data.kb)
+    documents = read_documents(data.dev, Rejects())
+    gold = list(itertools.islice(documents, data.dev_documents))
+    texts = [Document(d.id, d.text, d.title) for d in gold]
+    same = same_entity(make_resolve({}, kb))
+
+    def link(generator: Generator) -> dict[str, float]:
+        linked = Linker(generator, kb, *retrieval, how)(texts)
+        values = score(gold, linked, same=same).micro
+        return dict(zip(LINK_SCORES, map(float, values), strict=True))
+
+    return link
 
 
 if __name__ == "__main__":

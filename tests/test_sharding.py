@@ -14,6 +14,7 @@ from jax.sharding import PartitionSpec as P
 
 from benchmarks import memory
 from insgenel_jax import models, sharding
+from insgenel_jax.ahead.report import count_collectives
 from insgenel_jax.models.attention import causal_mask
 from insgenel_jax.models.lora import Lora
 from insgenel_jax.training import loop
@@ -90,12 +91,11 @@ def test_one_device_or_eight(function, config):
     assert jax.tree.leaves(results[1])[-1].sharding.spec[0] == sharding.BATCH
 
 
-@pytest.mark.slow
-def test_a_train_step():
-    """Two steps on 1 x 1 x 1 and 2 x 2 x 2: equal states, in their shardings."""
+def packed_batch():
+    """Eight packed rows, with weights by chance."""
     shape = TOKENS.shape
     rng = np.random.default_rng(1)
-    batch = {
+    return {
         "tokens": TOKENS,
         "targets": rng.integers(0, 64, shape).astype(np.int32),
         "others": np.full((*shape, 1), -1, np.int32),
@@ -104,6 +104,60 @@ def test_a_train_step():
         "segments": np.repeat([[1, 2, 0]], 8, axis=0).repeat([5, 3, 2], axis=1),
         "positions": np.tile(np.r_[:5, :3, :2], (8, 1)),
     }
+
+
+# Every mesh data x fsdp x tensor of eight devices, and what its step's collectives are:
+# gradients are summed over data and fsdp, parameters gathered over fsdp, and what each
+# half of a layer adds summed over tensor. How XLA makes them is for it to choose.
+MESHES = [
+    (data, fsdp, 8 // data // fsdp)
+    for data in (1, 2, 4, 8)
+    for fsdp in (1, 2, 4, 8)
+    if 8 % (data * fsdp) == 0
+]
+
+
+@pytest.mark.slow
+def test_every_mesh_has_one_loss_curve_and_its_collectives():
+    """Four steps of AdamW on each mesh, against one device."""
+    config = dataclasses.replace(LLAMA, dim=32, heads=8, kv_heads=8, head_dim=4)
+    task, batch = generator_task(config), packed_batch()
+    settings = OptimizerSettings(learning_rate=0.03, warmup_steps=1, eps=1e-2)
+    curves, counts = {}, {}
+    for mesh in [(1, 1, 1), *MESHES]:
+        sizes = dict(zip(("data", "fsdp", "tensor"), mesh, strict=True))
+        plan = loop.make_plan(task, settings, LoopSettings(steps=5, **sizes))
+        with jax.set_mesh(plan.mesh):
+            params = jax.device_put(random_params(config), plan.places.params)
+            fresh = jax.jit(plan.tx.init, out_shardings=plan.places.opt_state)
+            state = TrainState(jnp.zeros((), jnp.int32), params, fresh(params))
+            state = jax.device_put(state, plan.places)
+            rows = sharding.host_batch_to_global(batch, plan.mesh)
+            step = loop.compile_step(plan, {}, rows)
+            curve = []
+            for _ in range(4):
+                state, values = step(state, {}, rows)
+                curve.append(float(values["loss"]))
+        curves[mesh], counts[mesh] = curve, count_collectives(step.as_text())
+    one = curves[1, 1, 1]
+    assert one[-1] < one[0] - 0.1 and len(curves) == 11
+    for mesh, curve in curves.items():
+        np.testing.assert_allclose(curve, one, rtol=1e-5, err_msg=str(mesh))
+    assert counts.pop((1, 1, 1)) == {}
+    for (data, fsdp, tensor), found in counts.items():
+        assert found["all-reduce"] > 0, (data, fsdp, tensor)
+        if fsdp > 1:
+            assert found["all-gather"] > 0, (data, tensor)
+        elif 1 in (data, tensor):  # one axis alone: nothing but sums
+            assert found.keys() == {"all-reduce"}, (data, tensor)
+    # without scatter and gather of parameters, a step sums its gradients once
+    assert counts[8, 1, 1]["all-reduce"] <= 3
+
+
+@pytest.mark.slow
+def test_a_train_step():
+    """Two steps on 1 x 1 x 1 and 2 x 2 x 2: equal states, in their shardings."""
+    batch = packed_batch()
     task = generator_task(LLAMA)
     # Large steps make a difference show. A large epsilon is needed because Adam divides
     # a gradient near 0 by itself.

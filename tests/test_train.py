@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -13,9 +14,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from insgenel_jax import artifact, cli, train
+from insgenel_jax import artifact, cli, linker, mini_world, train
+from insgenel_jax.evaluation.scoring import make_resolve, same_entity, score
+from insgenel_jax.generator import load_generator
 from insgenel_jax.kb import KnowledgeBase
+from insgenel_jax.linker import Linker, Settings
 from insgenel_jax.models import hf
+from insgenel_jax.text.document import Document
+from insgenel_jax.text.formats.documents import read_documents
+from insgenel_jax.text.formats.rejects import Rejects
 from insgenel_jax.tokenizer import load_tokenizer, load_wordpiece
 from insgenel_jax.training.config import load
 from insgenel_jax.training.data.chunks import generator_expand
@@ -262,12 +269,27 @@ def test_what_the_user_has_to_fix_is_said_in_one_line(
     assert code == 2 and message in told and "Traceback" not in told
 
 
+def measured(workdir):
+    """The lines of a run's metrics, without what the clock says."""
+    lines = map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines())
+    timed = {"tokens/s", "header"}
+    lines = [{k: v for k, v in line.items() if k not in timed} for line in lines]
+    return [line for line in lines if len(line) > 1]
+
+
 @pytest.mark.slow
-def test_kill_and_sigterm_anywhere_end_in_the_same_model(prepared, tmp_path):
-    config, values = arguments(
-        prepared, "generator", "loop.checkpoint_steps=5", "loop.log_steps=1"
-    )
+@pytest.mark.parametrize("task", ["generator", "retriever"])
+def test_kill_and_sigterm_anywhere_end_in_the_same_model(prepared, tmp_path, task):
+    """Five kills and a SIGTERM, at random steps of some epochs: the same bits.
+
+    The generator's rows are packed; the retriever is killed amid rounds of negatives
+    that it mined.
+    """
+    often = ["loop.checkpoint_steps=5", "loop.log_steps=1", "loop.evaluate_steps=20"]
+    config, values = arguments(prepared, task, *often)
     values = [v for v in values if not v.startswith("loop.steps")] + ["loop.steps=60"]
+    if task == "retriever":
+        values += ["data.refresh_steps=8", "data.golds=12", "data.negatives=8"]
 
     def command(workdir):
         sets = [part for value in values for part in ("--set", value)]
@@ -277,8 +299,12 @@ def test_kill_and_sigterm_anywhere_end_in_the_same_model(prepared, tmp_path):
         ]
 
     subprocess.run(command(tmp_path / "straight"), check=True, cwd=CONFIGS.parent)
+    # one in each eight steps, so that each start gets further than the last
+    rng = random.Random(0)
+    steps = [8 * i + rng.randrange(8) for i in range(1, 7)]
     workdir, codes = tmp_path / "killed", []
-    for how, step in ((signal.SIGKILL, 12), (signal.SIGTERM, 25), (signal.SIGKILL, 40)):
+    for step in steps:
+        how = signal.SIGTERM if step == steps[2] else signal.SIGKILL
         process = subprocess.Popen(command(workdir), cwd=CONFIGS.parent)
         log = workdir / "metrics.jsonl"
         while process.poll() is None and (
@@ -287,7 +313,55 @@ def test_kill_and_sigterm_anywhere_end_in_the_same_model(prepared, tmp_path):
             time.sleep(0.02)
         os.kill(process.pid, how)
         codes.append(process.wait())
-    assert codes == [-signal.SIGKILL, train.PREEMPTED, -signal.SIGKILL]
+    assert codes.count(-signal.SIGKILL) == 5 and codes[2] == train.PREEMPTED
     subprocess.run(command(workdir), check=True, cwd=CONFIGS.parent)
     one, two = (artifact.read(p / "model") for p in (tmp_path / "straight", workdir))
     assert one.identity == two.identity
+    assert measured(tmp_path / "straight") == measured(workdir)
+
+
+def test_the_links_of_the_development_documents_decide(
+    prepared, linker_path, tmp_path, monkeypatch
+):
+    opened = []
+
+    class Perfect(Linker):  # by step 2; at other steps it links nothing
+        def __call__(self, texts):
+            opened.append((self.kb, self.settings))
+            gold = read_documents(prepared / "dev.jsonl", Rejects())
+            return [
+                dataclasses.replace(d, mentions=d.mentions if len(opened) == 2 else ())
+                for d in gold
+            ]
+
+    monkeypatch.setattr(linker, "Linker", Perfect)
+    values = ["loop.best=F1", "loop.evaluate_steps=1", "loop.steps=3"]
+    values += [f"data.dev_linker={linker_path}"]
+    config, values = arguments(prepared, "generator", *values)
+    train.main(config, tmp_path, values)
+    log = [json.loads(s) for s in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    measured = [line["evaluation"] for line in log if "evaluation" in line]
+    assert [m["F1"] for m in measured] == [0, 1, 0] and "loss" in measured[0]
+    assert [p.name for p in (tmp_path / "best").glob("[0-9]*")] == ["2"]
+    assert (
+        "step 2, which had the highest F1" in (tmp_path / "model/README.md").read_text()
+    )
+    kb, settings = opened[0]
+    assert settings.system == "insgenel-r" and len(kb) == len(mini_world.entities())
+
+
+@pytest.mark.slow
+def test_links_are_scored_with_the_knowledge_base_alone(prepared, tmp_path):
+    config, values = arguments(prepared, "generator", "loop.best=F1")
+    settings = load(config, values)
+    train.train(settings, tmp_path, True, None)
+    log = (tmp_path / "metrics.jsonl").read_text()
+    # what the last evaluation said is what a linker of the model that was written makes
+    kb = KnowledgeBase.open(prepared / "kb")
+    made = Linker(
+        load_generator(tmp_path / "model"), kb, None, None, Settings("insgenel")
+    )
+    gold = list(read_documents(prepared / "dev.jsonl", Rejects()))
+    same = same_entity(make_resolve({}, kb))
+    linked = made([Document(d.id, d.text, d.title) for d in gold])
+    assert f'"F1": {score(gold, linked, same=same).micro.f1}' in log

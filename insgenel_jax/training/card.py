@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import insgenel_jax
+from insgenel_jax.training.loop import cost, deciding
 from insgenel_jax.training.settings import Config
 
 
@@ -64,7 +65,7 @@ def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:
 def _settings(config: Config) -> dict[str, Any]:
     """The settings, without the paths, which mean nothing elsewhere."""
     record = dataclasses.asdict(config)
-    for name in ("documents", "kb", "dev"):
+    for name in ("documents", "kb", "dev", "dev_linker"):
         record["data"].pop(name, None)
     for name in ("pretrained", "tokenizer"):
         record["model"].pop(name, None)
@@ -72,14 +73,18 @@ def _settings(config: Config) -> dict[str, Any]:
 
 
 def _scores(config: Config, workdir: Path) -> list[str]:
-    """The evaluation with the lowest loss, whose parameters are kept."""
+    """The best evaluation, whose parameters are kept."""
     file, found = workdir / "metrics.jsonl", []
     if file.is_file():
         lines = map(json.loads, file.read_text(encoding="utf-8").splitlines())
         found = [line for line in lines if "evaluation" in line]
     if not found:
         return ["None was given."]
-    best = min(found, key=lambda line: line["evaluation"]["loss"])
+    names = deciding(config.loop)
+    best = min(
+        found, key=lambda line: cost({name: line["evaluation"][name] for name in names})
+    )
     rows = [(name, f"{value:.4f}") for name, value in best["evaluation"].items()]
-    step = f"After step {best['step']}, which had the lowest loss:"
+    which = {"loss": "the lowest loss", "F1": "the highest F1"}[config.loop.best]
+    step = f"After step {best['step']}, which had {which}:"
     return [step, "", *table(("measure", "value"), rows)]

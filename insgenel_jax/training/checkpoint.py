@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -123,21 +123,23 @@ def _read_place(file: Path) -> dict[str, Any]:
 
 
 def save_best(
-    best: ocp.training.Checkpointer, step: int, params: dict, loss: float
+    best: ocp.training.Checkpointer, step: int, params: dict, values: dict[str, float]
 ) -> None:
-    """Keep the parameters of the best evaluation so far, and its loss."""
+    """Keep the parameters of the best evaluation so far, and what it measured."""
     best.save_checkpointables(
-        step, {"params": params}, force=True, overwrite=True, metrics={"loss": loss}
+        step, {"params": params}, force=True, overwrite=True, metrics=values
     )
     _note_hashes(best)
 
 
-def best_loss(best: ocp.training.Checkpointer) -> float:
-    """The loss of the parameters kept as best; infinity where there are none."""
+def best_values(
+    best: ocp.training.Checkpointer, names: Sequence[str]
+) -> dict[str, float] | None:
+    """What was measured of the parameters kept as best; None where there are none."""
     if best.latest is None:
-        return float("inf")
+        return None
     with _readable(best.latest.path, FORGET_BEST):
-        return best.latest.metrics["loss"]
+        return {name: best.latest.metrics[name] for name in names}
 
 
 def restore_best(best: ocp.training.Checkpointer, abstract_params: dict) -> dict:
@@ -255,8 +257,10 @@ ADDED = {
     "data.streams": 1,
     "data.more_instructions": [],
     "data.prompt_text": True,
+    "data.dev_linker": "",
     "optimizer.warmup_share": 0.0,
     "loop.epochs": 0.0,
+    "loop.best": "loss",
 }
 
 

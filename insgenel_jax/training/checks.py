@@ -5,7 +5,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable
 
-from insgenel_jax.training.settings import SHAPE, Config, ConfigError, GeneratorData
+from insgenel_jax.training.settings import (
+    BEST,
+    SHAPE,
+    Config,
+    ConfigError,
+    GeneratorData,
+)
 
 FEWEST_TOKENS = 5  # [CLS] title [SEP] description [SEP], a token each
 
@@ -43,6 +49,10 @@ def find_contradictions(config: Config) -> Iterable[str]:
             f"loop.epochs = {loop.epochs:g} with loop.steps = {loop.steps}: expected "
             "one of them, above 0; set the other to 0"
         )
+    if loop.best not in BEST:
+        yield f"loop.best: expected one of {BEST}, found {loop.best!r}"
+    if loop.best == "F1" and config.task != "generator":
+        yield 'loop.best = "F1" needs task = "generator", which makes the links'
     optimizer = config.optimizer
     if not 0 <= optimizer.warmup_share < 1:
         yield (
@@ -62,6 +72,8 @@ def find_contradictions(config: Config) -> Iterable[str]:
             f"x fsdp = {parts}"
         )
     if isinstance(data, GeneratorData):
+        if data.dev_linker and loop.best != "F1":
+            yield 'data.dev_linker has no effect without loop.best = "F1"'
         if data.scored > data.max_length:
             yield f"data.scored must be at most data.max_length = {data.max_length}"
         if data.allowed_edges and data.copy_loss_weight:
@@ -87,12 +99,17 @@ def check_paths(config: Config) -> None:
     else:
         needed = {"model.pretrained": model.pretrained}
     needed["data.documents"] = data.documents
+    if config.loop.best == "F1":
+        needed["data.dev"] = data.dev
     paper = isinstance(data, GeneratorData) and (
         data.copy_loss_weight == data.open_loss_weight == 1
         and data.span_loss_weight == data.title_loss_weight == 1
         and not (data.mask_unlabelled_matches or data.word_noise or data.allowed_edges)
     )
-    if not paper:  # only the knowledge base knows where there is something to decide
+    links = config.loop.best == "F1" and isinstance(data, GeneratorData)
+    if not paper or (
+        links and not data.dev_linker
+    ):  # only the knowledge base knows where there is something to decide
         needed["data.kb"] = data.kb
     if missing := [name for name, path in needed.items() if not path]:
         flags = " ".join(f"--set {name}=PATH" for name in missing)

@@ -9,16 +9,24 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from insgenel_jax import models, sharding
+from insgenel_jax.generator import Generator
 from insgenel_jax.models.attention import causal_mask
 from insgenel_jax.models.config import ModelConfig
 from insgenel_jax.models.flops import count_flops
+from insgenel_jax.tokenizer import Tokenizer
 from insgenel_jax.training import parameters
 from insgenel_jax.training.data.decisions import FORCED, OPEN, SKIP, SPAN, TITLE
+from insgenel_jax.training.finish import merge_lora
 from insgenel_jax.training.task import Task
+
+Evaluate = Callable[[dict], dict[str, float]]
+Link = Callable[[Generator], dict[str, float]]
+LINK_SCORES = ("precision", "recall", "F1")  # what Link gives
 
 Sums = dict[str, tuple[jax.Array, jax.Array]]  # name -> sum, count
 
@@ -169,7 +177,7 @@ def generator_evaluator(
     batches: Sequence[dict],
     mesh: Mesh,
     allowed_edges: bool = False,
-) -> Callable[[dict], dict[str, float]]:
+) -> Evaluate:
     """evaluate(params) -> the mean of each measure of `judge` over fixed batches."""
     run = jax.jit(functools.partial(sum_measures, config, allowed_edges))
     batches = [{k: v for k, v in batch.items() if k != "ids"} for batch in batches]
@@ -187,3 +195,29 @@ def generator_evaluator(
         }
 
     return evaluate
+
+
+def with_links(
+    evaluate: Evaluate,
+    link: Link,
+    model: ModelConfig,
+    mesh: Mesh,
+    settings: tuple[Tokenizer, str, int, bool],
+) -> Evaluate:
+    """evaluate(params), and the scores of the links that the first process makes.
+
+    settings: the generator's other fields. All processes get the same scores.
+    """
+    alone = jax.process_count() == 1
+
+    def evaluate_both(params: dict) -> dict[str, float]:
+        plain, merged = merge_lora(model, params)
+        within = mesh if alone and mesh.size > 1 else None
+        generator = Generator(plain, sharding.gather(merged), *settings, mesh=within)
+        scores = dict.fromkeys(LINK_SCORES, 0.0)
+        if jax.process_index() == 0:
+            scores = link(generator)
+        told = multihost_utils.broadcast_one_to_all(np.array([*scores.values()]))
+        return evaluate(params) | dict(zip(scores, map(float, told), strict=True))
+
+    return evaluate_both

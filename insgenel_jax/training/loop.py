@@ -182,14 +182,14 @@ class Run:
     """What the steps of one run share on the host, beside the train state.
 
     frozen: the parameters that are not trained. saved, best: checkpoints of the state,
-    and of the parameters of the best evaluation, whose loss is `lowest`.
+    and of the parameters of the best evaluation, whose `cost` is `lowest`.
     """
 
     plan: Plan
     frozen: dict
     saved: ocp.training.Checkpointer
     best: ocp.training.Checkpointer
-    lowest: float
+    lowest: tuple[float, ...]
     log: metrics.MetricsLog
     rate: metrics.Rate
     late: metrics.LateMetrics
@@ -208,10 +208,10 @@ def train(
 ) -> dict:
     """Train, or go on where the workdir stands; returns the parameters.
 
-    evaluate(params) must give a "loss": the parameters with the lowest are returned,
-    else the last. refresh(step, params) runs before each step's batch is taken. All of
-    these parameters are the whole model's; the workdir keeps those that are trained.
-    profile: a folder for a profile of some steps.
+    evaluate(params) must give a "loss", and what loop.best names: the best parameters
+    by that are returned, else the last. refresh(step, params) runs before each step's
+    batch is taken. All of these parameters are the whole model's; the workdir keeps
+    those that are trained. profile: a folder for a profile of some steps.
     Raises metrics.NotFinite, and signals.Preempted after SIGTERM.
     """
     plan = make_plan(task, config.optimizer, config.loop, config.seed)
@@ -252,7 +252,8 @@ def _begin(
     steps = plan.loop.steps
     show = stack.enter_context(metrics.show_progress(step, steps))
     late = metrics.LateMetrics(log, show, rate, plan.loop.log_steps, steps)
-    lowest = checkpoint.best_loss(best)
+    kept = checkpoint.best_values(best, deciding(plan.loop))
+    lowest = (float("inf"),) if kept is None else cost(kept)
     profiled = Profile(profile, late.settle)
     stack.callback(profiled.close)
     return Run(plan, frozen, saved, best, lowest, log, rate, late, profiled)
@@ -342,7 +343,19 @@ def _evaluate(run: Run, state: TrainState, step: int, evaluate: Evaluate) -> Non
     values = evaluate(lora.join(run.frozen, state.params))
     run.log.write(step, evaluation=values)
     metrics.print_evaluation(step, values)
-    if values["loss"] < run.lowest:
-        run.lowest = values["loss"]
-        checkpoint.save_best(run.best, step, state.params, run.lowest)
+    kept = {name: values[name] for name in deciding(run.plan.loop)}
+    if cost(kept) < run.lowest:
+        run.lowest = cost(kept)
+        checkpoint.save_best(run.best, step, state.params, kept)
     run.rate.take()  # the time of an evaluation is no time of training
+
+
+def deciding(settings: LoopSettings) -> tuple[str, ...]:
+    """The measures of an evaluation that decide which is the best."""
+    return ("loss",) if settings.best == "loss" else ("F1", "loss")
+
+
+def cost(values: dict[str, float]) -> tuple[float, ...]:
+    """What the best evaluation has least of: of F1, its opposite, before the loss."""
+    f1 = (-values["F1"],) if "F1" in values else ()
+    return (*f1, values["loss"])

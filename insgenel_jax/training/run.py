@@ -39,7 +39,12 @@ from insgenel_jax.training.finish import (
     save_trained_generator,
     save_trained_retriever,
 )
-from insgenel_jax.training.generator import generator_evaluator, generator_task
+from insgenel_jax.training.generator import (
+    Link,
+    generator_evaluator,
+    generator_task,
+    with_links,
+)
 from insgenel_jax.training.retriever import retriever_evaluator, retriever_task
 from insgenel_jax.training.settings import (
     Config,
@@ -95,17 +100,21 @@ def train(
     made_from: dict[str, str],
     rejects: Rejects,
     profile: Path | None = None,
+    link: Link | None = None,
 ) -> collections.Counter:
     """Train one task, or go on where the workdir stands, and write WORKDIR/model.
 
     made_from: from `begin`. Bad lines of the development set go to `rejects`. profile:
-    a folder for a profile of some steps. Returns counts of what was read.
+    a folder for a profile of some steps. link: scores the generator's links in the
+    development documents, which loop.best = "F1" needs. Returns counts of what was
+    read.
     Raises ConfigError or ArtifactError for what the user has to fix, metrics.NotFinite,
     and signals.Preempted after SIGTERM.
     """
     config = fix_streams(config, workdir)
-    train_task = {"generator": train_generator, "retriever": train_retriever}
-    return train_task[config.task](config, workdir, made_from, rejects, profile)
+    if config.task == "generator":
+        return train_generator(config, workdir, made_from, rejects, profile, link)
+    return train_retriever(config, workdir, made_from, rejects, profile)
 
 
 def identities(config: Config) -> dict[str, str]:
@@ -143,6 +152,7 @@ def train_generator(
     made_from: dict[str, str],
     rejects: Rejects,
     profile: Path | None = None,
+    link: Link | None = None,
 ) -> collections.Counter:
     """Train the generator, as `train` does."""
     data, counts = config.data, collections.Counter[str]()
@@ -180,6 +190,9 @@ def train_generator(
             examples = read_dev(config, plain, counts, rejects)
             batches = packing.pack_all(examples, data)
             evaluate = generator_evaluator(model, batches, mesh, data.allowed_edges)
+            if link is not None:
+                settings = tokenizer, data.instruction, chunk_tokens, data.prompt_text
+                evaluate = with_links(evaluate, link, model, mesh, settings)
     params = loop.train(
         task,
         config,

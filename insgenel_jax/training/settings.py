@@ -11,6 +11,7 @@ from insgenel_jax.models.lora import Lora
 from insgenel_jax.text.linked_text import INSTRUCTION
 
 TASKS = ("generator", "retriever")
+BEST = ("loss", "F1")  # what may decide which parameters are the best
 
 
 class ConfigError(ValueError):
@@ -76,7 +77,9 @@ class GeneratorData:
 
     documents: a training-documents artifact. kb: the knowledge base. dev: Document JSON
     lines to evaluate on; "" evaluates nothing, and the last parameters are kept.
-    dev_documents: how many of them, at most. batch: rows of a batch. max_length: tokens
+    dev_documents: how many of them, at most. dev_linker: with loop.best = "F1", a
+    linker directory whose knowledge base, retriever, index and settings link them; ""
+    for `kb` and default settings. batch: rows of a batch. max_length: tokens
     of a row. packed: whether a row is packed with examples; otherwise it has one
     (*paper*). share: how much of the training pages is read; a hash of the page's id
     decides, so that a larger share holds a smaller one. streams: into how many parts
@@ -108,6 +111,7 @@ class GeneratorData:
     kb: str = ""
     dev: str = ""
     dev_documents: int = 200
+    dev_linker: str = ""
     packed: bool = True
     share: float = 1.0
     streams: int = 0
@@ -195,7 +199,10 @@ class LoopSettings:
     are read, turned into steps when training begins, by the length of the first
     documents. microbatches: parts of a batch that are run one after the
     other (gradient accumulation). log_steps, evaluate_steps, checkpoint_steps: after
-    how many steps each is done again. data, fsdp, tensor: devices along each axis of
+    how many steps each is done again. best: which parameters become the model, those
+    of the evaluation with the lowest "loss", or with the highest "F1" of the links that
+    the generator makes in the development documents (of equals, the lowest loss), which
+    takes as long as linking them does. data, fsdp, tensor: devices along each axis of
     the mesh.
     """
 
@@ -205,6 +212,7 @@ class LoopSettings:
     log_steps: int = 10
     evaluate_steps: int = 500
     checkpoint_steps: int = 500
+    best: str = "loss"
     data: int = 1
     fsdp: int = 1
     tensor: int = 1

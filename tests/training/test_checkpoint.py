@@ -23,7 +23,7 @@ def saved(tmp_path):
             place = checkpoint.Place({"read": step})
             checkpoint.save(checkpoints, step, state(step), place)
     with checkpoint.open_checkpoints(tmp_path / "best", 1) as best:
-        checkpoint.save_best(best, 2, state(2), 0.5)
+        checkpoint.save_best(best, 2, state(2), {"loss": 0.5})
     return tmp_path
 
 
@@ -111,7 +111,7 @@ def test_a_flipped_bit_is_found_wherever_it_is(saved):
 
 def test_a_damaged_best_is_named(saved):
     with checkpoint.open_checkpoints(saved / "best", 1) as best:
-        assert checkpoint.best_loss(best) == 0.5
+        assert checkpoint.best_values(best, ["loss"]) == {"loss": 0.5}
         found = checkpoint.restore_best(best, state(0))
         np.testing.assert_array_equal(found["params"], state(2)["params"])
         halve(largest(saved / "best" / "2" / "params"))
@@ -128,7 +128,7 @@ def test_a_damaged_best_is_named(saved):
         pytest.raises(ArtifactError, match="best/2: .* delete this folder"),
         checkpoint.open_checkpoints(saved / "best", 1) as best,
     ):
-        checkpoint.best_loss(best)
+        checkpoint.best_values(best, ["loss"])
 
 
 def test_a_workdir_remembers_what_it_was_begun_with(tmp_path):

@@ -65,6 +65,8 @@ def test_argument_and_overrides_reach_the_settings(file):
         ("data.scored=65", "data.scored must be at most data.max_length = 64"),
         ("data.allowed_edges=True", "data.copy_loss_weight must be 0"),
         ("data.prior_weight=1", "data.prior_weight needs data.allowed_edges"),
+        ("loop.best=f1", "loop.best: expected one of .*'F1'.*, found 'f1'"),
+        ("data.dev_linker=d", 'no effect without loop.best = "F1"'),
         ("data.confusable_per_window=1", "unknown config key"),
         ("model.family=bert", "model.family = 'bert' cannot be a generator"),
     ],
@@ -86,6 +88,8 @@ def test_a_wrong_override_is_an_error_that_says_what_to_do(file, override, messa
 def test_settings_of_a_retriever_that_cannot_be(make_config, overrides, message):
     with pytest.raises(settings.ConfigError, match=message):
         make_config("retriever", {f"data.{k}": v for k, v in overrides.items()})
+    with pytest.raises(settings.ConfigError, match='needs task = "generator"'):
+        make_config("retriever", {"loop.best": "F1"})
 
 
 @pytest.mark.parametrize(
@@ -122,6 +126,10 @@ def test_a_missing_file_and_a_missing_key_are_named(tmp_path, file):
     [
         ([], ["model.tokenizer", "data.documents"]),
         (["data.documents=d", "model.tokenizer=t"], []),
+        (
+            ["data.documents=d", "model.tokenizer=t", "loop.best=F1"],
+            ["data.dev", "data.kb"],
+        ),
         (
             ["data.copy_loss_weight=0.5"],
             ["model.tokenizer", "data.documents", "data.kb"],

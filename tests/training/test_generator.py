@@ -1,5 +1,7 @@
 """The generator's loss and measures, against numpy and hand counts."""
 
+import collections
+import dataclasses
 import functools
 
 import jax
@@ -8,8 +10,14 @@ import numpy as np
 import pytest
 
 from insgenel_jax import models
+from insgenel_jax.kb import KnowledgeBase
 from insgenel_jax.models.config import ModelConfig
+from insgenel_jax.text.formats.documents import read_documents
+from insgenel_jax.text.formats.rejects import Rejects
+from insgenel_jax.tokenizer import load_tokenizer
 from insgenel_jax.training import generator
+from insgenel_jax.training.data import packing
+from insgenel_jax.training.data.chunks import generator_expand
 from insgenel_jax.training.data.decisions import FORCED, OPEN, SKIP, SPAN, TITLE
 from tests.helpers.marks import slow
 
@@ -175,3 +183,32 @@ def test_scoring_only_the_positions_that_weigh_changes_nothing(params, batch, ed
     assert same == count
     for a, b in zip(jax.tree.leaves(grads), jax.tree.leaves(again), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_a_packed_epoch_loses_what_an_unpacked_one_does(make_config, prepared):
+    """Every example of the training documents, packed into rows or in one each."""
+    tokenizer, kb = load_tokenizer(prepared / "generator"), prepared / "kb"
+    config = make_config("generator")
+    expand = generator_expand(tokenizer, KnowledgeBase.open(kb), config.data)
+    documents = read_documents(prepared / "dev.jsonl", Rejects())
+    examples = [e for d in documents for e in expand(d, collections.Counter())]
+    model = dataclasses.replace(
+        LLAMA, vocabulary=tokenizer.size, max_positions=config.data.max_length
+    )
+    task = generator.generator_task(model)
+    params, run = task.init(KEY, None), jax.jit(task.loss_sums)
+    sums = {}
+    for packed in (True, False):
+        batches = packing.pack_all(
+            examples, dataclasses.replace(config.data, packed=packed)
+        )
+        leaves = [
+            {k: v for k, v in batch.items() if k not in ("ids", "kinds")}
+            for batch in batches
+        ]
+        found = np.array([run(params, batch, KEY) for batch in leaves]).sum(axis=0)
+        rows = sum(int((batch["segments"] > 0).any(axis=1).sum()) for batch in leaves)
+        sums[packed] = rows, *found
+    assert sums[True][0] < sums[False][0]  # rows were shared
+    np.testing.assert_allclose(sums[True][1:], sums[False][1:], rtol=1e-5)

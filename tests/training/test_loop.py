@@ -397,3 +397,32 @@ def test_the_rate_counts_tokens_since_it_was_asked(monkeypatch):
     assert rate.take() == (100, 1)
     rate.add(50)
     assert rate.take() == (50, 1)
+
+
+@pytest.mark.slow
+def test_the_highest_f1_may_decide_and_is_remembered(start, tmp_path):
+    kept = {}
+    measured = [(0.0, 1.0), (0.5, 3.0), (0.5, 2.0), (0.4, 0.5), (0.5, 2.5)]
+    losses = iter([loss for _, loss in measured])
+    scores = iter([f1 for f1, _ in measured])
+
+    def evaluate(params):
+        values = {"F1": next(scores), "loss": next(losses)}
+        kept[values["loss"]] = jax.device_get(params)
+        return values
+
+    def stop_in_step_3(step, params):
+        if step == 3 and len(kept) == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    changes = {"loop.evaluate_steps": 1, "loop.best": "F1", "data.dev": "-"}
+    changes |= {"loop.steps": 5}
+    with pytest.raises(Preempted):
+        run(
+            start("generator", changes),
+            tmp_path,
+            evaluate=evaluate,
+            refresh=stop_in_step_3,
+        )
+    found = run(start("generator", changes), tmp_path, evaluate=evaluate)
+    assert same(found, kept[2.0]) and not same(found, kept[2.5])
