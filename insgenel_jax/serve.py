@@ -98,6 +98,8 @@ def main(
 
     console = Console(stderr=True)
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    # it warns of each bad URI with the URI, which is somebody's text
+    logging.getLogger("rdflib").setLevel(logging.ERROR)
     with console.status("opening the linker"), cli.opening(linker, "linker"):
         opened = Linker.from_pretrained(linker, verify=verify, **settings)
     service = Service(opened, name, checked, make_metrics(), entity_uris)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import functools
+import time
 from collections.abc import Sequence
 from typing import Annotated, Any
 
@@ -42,7 +44,7 @@ async def annotate(
     where no entity is found. scores: say how sure each link is; GERBIL then chooses the
     best threshold on the very documents it scores. Raises Refusal for what is no NIF.
     """
-    documents = await asyncio.to_thread(_parse, body)
+    documents = await asyncio.to_thread(_parse, body, service.limits.seconds)
     linked: list[Document] = [Document("", "")] * len(documents)
     for given in (False, True):
         numbers = [i for i, d in enumerate(documents) if bool(d.mentions) == given]
@@ -61,12 +63,19 @@ async def annotate(
     return await asyncio.to_thread(_write, linked, service.entity_uris, scores)
 
 
-def _parse(body: bytes) -> list[Document]:
-    """The documents of a request. Raises Refusal."""
+def _parse(body: bytes, seconds: float) -> list[Document]:
+    """The documents of a request. Raises Refusal, after `seconds` at the latest."""
+    end = time.monotonic() + seconds
+
+    def look_at_the_clock() -> None:
+        if time.monotonic() > end:
+            reason = f"expected NIF that is read in {seconds:g} seconds, found more"
+            raise Refusal(413, f"{reason}; send fewer documents")
+
     rejects = Rejects()
+    read = functools.partial(parse_nif, phrases=True, meanwhile=look_at_the_clock)
     try:
-        text = body.decode("utf-8-sig")
-        documents = list(parse_nif(text, "request", rejects, Names(), phrases=True))
+        documents = list(read(body.decode("utf-8-sig"), "request", rejects, Names()))
     except UnicodeDecodeError as error:
         raise Refusal(400, f"expected UTF-8, found other bytes: {error}") from error
     except InputError as error:  # the service has no rdflib

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import time
+
 import pytest
 
 rdflib = pytest.importorskip("rdflib")
@@ -134,3 +137,25 @@ def test_what_is_no_nif_is_refused(running, content, reason):
         assert answer.status_code == 200
     else:
         assert answer.status_code == 400 and reason in answer.json()["detail"]
+
+
+def test_a_relative_uri_tells_nothing_of_the_service(running):
+    answer = send(running, context(base="x")).text
+    assert "file:///x#char" in answer and os.getcwd() not in answer
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        HEAD + "<http://a> <http://p> " + ",".join(map(str, range(200_000))) + " .",
+        "".join(f"@prefix p{i}: <http://a/{i}> .\n" for i in range(20_000)),
+    ],
+    ids=["triples", "prefixes"],
+)
+def test_what_takes_long_to_read_is_refused(linker, content):
+    with serving(linker, seconds=1.0) as running:
+        began = time.monotonic()
+        answer = running.client.post("/nif", content=content)
+        assert answer.status_code in (400, 413), answer.text
+        assert answer.json()["detail"].startswith("expected ")
+        assert time.monotonic() - began < 15

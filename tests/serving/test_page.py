@@ -210,6 +210,9 @@ def test_why_other_words_are_not_linked(page, running):
     assert page.all("#legend li")
     page.slide(0.0)
     assert page.shown() == TEXT and page.all("#reading .word")
+    # by keyboard too, where no mark stands first
+    first = page.all("#reading [data-start]")[0]
+    assert first.get_attribute("tabindex") == "0"
 
 
 def test_by_keyboard_alone(page):

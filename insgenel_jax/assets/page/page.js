@@ -121,6 +121,9 @@ function draw() {
     at = m.end;
   }
   plain(reading, at, state.chars.length);
+  // Tab reaches the first of what has a card, and arrows the others
+  const first = reading.querySelector("[data-start]");
+  if (first) first.tabIndex = 0;
   if (focused !== undefined) reading.querySelector(`[data-start="${focused}"]`)?.focus({ preventScroll: true });
   drawDial(mentions);
   const below = mentions.length - on.length;
@@ -327,6 +330,7 @@ function listen() {
   $("threshold").onchange = remember;
   $("reset").onclick = () => { state.threshold = null; draw(); remember(); $("threshold").focus(); };
   $("why").onchange = () => {
+    if ($("go").disabled) return;  // linking is under way, and explains at its end
     if ($("why").checked) explain().catch(fail);
     else { $("legend").hidden = true; draw(); }
   };

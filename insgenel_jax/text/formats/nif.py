@@ -11,7 +11,7 @@ import logging
 import math
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -62,17 +62,34 @@ def read_nif(
 
 
 def parse_nif(
-    text: str, source: str, rejects: Rejects, names: Names, *, phrases: bool = False
+    text: str,
+    source: str,
+    rejects: Rejects,
+    names: Names,
+    *,
+    phrases: bool = False,
+    meanwhile: Callable[[], None] = lambda: None,
 ) -> Iterator[Document]:
     """Yield the documents of a Turtle text, as `read_nif`. source: its name in rejects.
 
     phrases: a nif:Phrase without an `itsrdf:taIdentRef`, by which GERBIL marks what is
-    to be linked, is a mention too.
+    to be linked, is a mention too. meanwhile: called before each triple; what it raises
+    ends the reading.
     """
     rdflib = _import_rdflib()
-    graph = rdflib.Graph()
+
+    class Triples(rdflib.Graph):  # type: ignore[name-defined, misc]
+        def add(self, triple: Any) -> Any:
+            meanwhile()
+            return super().add(triple)
+
+        def bind(self, *_: Any, **__: Any) -> None:
+            """Keep no prefix: nothing is written from here."""
+
+    graph = Triples()
     try:
-        graph.parse(data=text, format="turtle")
+        # without a place of its own, a relative URI would tell the folder we run in
+        graph.parse(data=text, format="turtle", publicID="file:///")
     except _OF_PARSER as error:
         line = getattr(error, "lines", None)
         what = " ".join(str(error).split())[:200]
@@ -169,6 +186,8 @@ def _read_context(
         if i < len(mentions):
             start, end, surface = surfaces[i]
             found = f"{text[start:end]!r} for {surface!r} at [{start}, {end})"
+            if end > len(text):
+                found += f" of {len(text)} characters"
             bad.append(
                 (mentions[i][1], f"expected its anchor in the text, found {found}")
             )
