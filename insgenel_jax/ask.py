@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from insgenel_jax import artifact, cli
+from insgenel_jax import artifact, cli, paths
 from insgenel_jax.icl.settings import IclSettings
 from insgenel_jax.linker.bundled import locate
 from insgenel_jax.models.fields import meanings
@@ -102,7 +102,7 @@ def main(
     cache = cache or Path(f"{stem}.answers.jsonl")
     rejects = rejects or Path(f"{stem}.rejects.jsonl")
     linker = locate(linker)
-    cli.check_paths([input], [linker], [output, cache, rejects])
+    paths.check_all([input], [linker], [output, cache, rejects])
     settings = read_settings(cli.parse_settings(set_ or []))
     patience: dict[str, Any] = {"per_minute": per_minute, "concurrency": concurrency}
     patience |= {"timeout": timeout, "tries": tries, "key_variable": key_variable}

@@ -20,7 +20,7 @@ from typing import Annotated, Any, NamedTuple
 
 import typer
 
-from insgenel_jax import artifact, cli, generator, merging, models
+from insgenel_jax import artifact, cli, generator, merging, models, paths
 from insgenel_jax.kb.build import training_documents
 from insgenel_jax.kb.knowledge_base import KnowledgeBase
 from insgenel_jax.models import hf
@@ -110,8 +110,8 @@ def main(
     if is_a(source, lora_weights.KIND):
         if lora or bits or tokens_of:
             raise InputError(f"{model}: a LoRA; expected a model to merge or shrink")
-        cli.check_target(out, lora_weights.KIND)
-        cli.check_apart([out], [source])
+        paths.check_target(out, lora_weights.KIND)
+        paths.check_apart([out], [source])
         merging.write_lora_in(source, out, dtype)
         return
     smaller: dict[str, Any] = {}
@@ -134,17 +134,17 @@ def make(
         kind = merging.kind_of(lora)
     else:
         kind = artifact.read(model).kind if trained else KIND
-    cli.check_target(out, kind)
+    paths.check_target(out, kind)
     texts = smaller.get("tokens_of", [])
     for path in texts:
-        cli.check_input(path, folder=True)
+        paths.check_input(path, folder=True)
     with tempfile.TemporaryDirectory() as folder:
         aside, source = Path(folder), Path(model)
         if model in KNOWN:
             source = fetch(model, aside)
         else:
-            cli.check_input(source, folder=True)
-        cli.check_apart([out], [source, *texts, *([lora] if lora else [])])
+            paths.check_input(source, folder=True)
+        paths.check_apart([out], [source, *texts, *([lora] if lora else [])])
         with naming(source):
             if source.suffix == ".whl":
                 source = unpack(source, aside)
@@ -175,10 +175,10 @@ def is_a(path: Path, kind: str) -> bool:
     return (path / artifact.MANIFEST).is_file() and artifact.read(path).kind == kind
 
 
-def read_texts(paths: Sequence[Path]) -> Iterator[str]:
+def read_texts(files: Sequence[Path]) -> Iterator[str]:
     """Texts of documents and training documents, titles and descriptions of knowledge
     bases (or what stands in for a description)."""
-    for path in paths:
+    for path in files:
         if path.is_file():
             rejects = Rejects()
             yield from (document.text for document in read_documents(path, rejects))

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.status import Status
 from rich.text import Text
 
-from insgenel_jax import cli, evaluation, lock, stopping
+from insgenel_jax import cli, evaluation, lock, paths, stopping
 from insgenel_jax.evaluation import files, modes, report, scoring, tuning
 from insgenel_jax.evaluation.chosen import (
     Chosen,
@@ -146,7 +146,7 @@ def main(
     check_mode(mode, titles, page)
     rejects = rejects or Path(f"{json or 'evaluate'}.rejects.jsonl")
     inputs = [*documents, *tune, redirects, titles, ids]
-    cli.check_paths(inputs, [*linkers, kb], [json, page, rejects], predictions)
+    paths.check_all(inputs, [*linkers, kb], [json, page, rejects], predictions)
     chosen = choose_systems(linkers, names, set_ or [], given)
     kb = linkers[0] / "kb" if kb is None and linkers else kb
     console = make_console()
@@ -255,8 +255,8 @@ def holding(out: Path | None, artifacts: Sequence[Path | None]) -> Iterator[None
         return
     if out.exists() and not out.is_dir():
         raise InputError(f"{out}: expected a folder for --out, found a file")
-    cli.check_parent(out)
-    cli.check_apart([out], [path for path in artifacts if path is not None])
+    paths.check_parent(out)
+    paths.check_apart([out], [path for path in artifacts if path is not None])
     with lock.hold(out):
         yield
 
@@ -317,13 +317,13 @@ def check_repeated(
     predictions: Sequence[Path],
 ) -> str | None:
     """What is wrong where something is given twice that may be given once."""
-    for option, paths in (
+    for option, given in (
         ("--documents", documents),
         ("--linker", linkers),
         ("--predictions", predictions),
     ):
-        whole = [os.path.realpath(path) for path in paths]
-        for path, resolved in zip(paths, whole, strict=True):
+        whole = [os.path.realpath(path) for path in given]
+        for path, resolved in zip(given, whole, strict=True):
             if whole.count(resolved) > 1:
                 return (
                     f"{option} {path} is given {whole.count(resolved)} times: expected "

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from insgenel_jax import artifact, cli, lock
+from insgenel_jax import artifact, cli, lock, paths
 from insgenel_jax.kb.build.own_documents import write_own_documents
 from insgenel_jax.linker.bundled import locate
 from insgenel_jax.text.document import Document
@@ -73,9 +73,9 @@ def main(
         raise typer.BadParameter(f"--epochs {epochs:g}: expected more than 0")
     linker, workdir = locate(linker), workdir or Path(f"{out}.training")
     artifact.read(linker)
-    cli.check_input(documents)
-    cli.check_target(out, "linker")
-    cli.check_apart([out, workdir], [linker, documents])
+    paths.check_input(documents)
+    paths.check_target(out, "linker")
+    paths.check_apart([out, workdir], [linker, documents])
     console = Console()
     with lock.hold(workdir), cli.rejecting(workdir / "rejects.jsonl", console) as bad:
         labelled = list(read_documents(documents, bad, format=format))

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from insgenel_jax import artifact, cli
+from insgenel_jax import artifact, cli, paths
 from insgenel_jax.ahead.options import CompileOnly, Topology
 from insgenel_jax.kb.knowledge_base import KnowledgeBase
 
@@ -199,8 +199,8 @@ def _check_targets(
     given = {"index": out, "linker": linker}
     targets = {kind: path for kind, path in given.items() if path is not None}
     for kind, path in targets.items():
-        cli.check_target(path, kind)
-    cli.check_apart(targets.values(), parts.values())
+        paths.check_target(path, kind)
+    paths.check_apart(targets.values(), parts.values())
 
 
 def _open_parts(

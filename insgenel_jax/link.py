@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.text import Text
 
-from insgenel_jax import artifact, cli, stopping
+from insgenel_jax import artifact, cli, paths, stopping
 from insgenel_jax.ahead.options import CompileOnly, Topology
 from insgenel_jax.jobs.command import link_many, read_slice
 from insgenel_jax.jobs.inputs import is_several
@@ -315,13 +315,13 @@ def check_paths(
     """Refuse paths that cannot be read or written, before any work."""
     outputs: list[str | Path] = [output] if output else []
     for path in outputs:
-        cli.check_output(path, packed=True)
+        paths.check_output(path, packed=True)
     inputs: list[str | Path] = [linker]
     if files is not None:
-        cli.check_input(files[0])
-        cli.check_output(files[2])
+        paths.check_input(files[0])
+        paths.check_output(files[2])
         inputs, outputs = [files[0], linker], [*outputs, files[2]]
-    cli.check_apart(outputs, inputs)
+    paths.check_apart(outputs, inputs)
 
 
 def show_texts(

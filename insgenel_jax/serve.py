@@ -22,6 +22,8 @@ from insgenel_jax.text.formats.rejects import InputError
 if TYPE_CHECKING:
     import uvicorn
 
+    from insgenel_jax.serving.limits import Limits
+
 LinkerPath = Annotated[
     Path,
     typer.Argument(help="Linker directory; nano is the one that comes with it."),
@@ -100,7 +102,7 @@ def main(
         opened = Linker.from_pretrained(linker, verify=verify, **settings)
     service = Service(opened, name, checked, make_metrics(), entity_uris)
     _, gate = make_app(service, __version__, allow_origin or (), warm=warm)
-    server = make_server(gate, checked.connections)
+    server = make_server(gate, checked)
     try:
         run(server, listener, console, name)
     except Stopped as stopped:
@@ -140,9 +142,11 @@ def listen(host: str, port: int) -> socket.socket:
         ) from error
 
 
-def make_server(app: Any, connections: int) -> uvicorn.Server:
+def make_server(app: Any, limits: Limits) -> uvicorn.Server:
     """A server of an ASGI app, which drains when it is told to stop."""
     import uvicorn
+
+    from insgenel_jax.serving.connection import make_protocol
 
     return uvicorn.Server(
         uvicorn.Config(
@@ -151,7 +155,8 @@ def make_server(app: Any, connections: int) -> uvicorn.Server:
             access_log=False,  # addresses of people are nobody's business
             server_header=False,
             lifespan="on",
-            limit_concurrency=connections,
+            limit_concurrency=limits.connections,
+            http=make_protocol(limits.seconds),
         )
     )
 

@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from insgenel_jax import artifact, cli
+from insgenel_jax import artifact, cli, paths
 from insgenel_jax.linker.bundled import is_bundled, locate
 from insgenel_jax.text.formats.rejects import InputError
 
@@ -39,7 +39,7 @@ def main(
             f"{linker}: expected a linker that may be changed, found the one that "
             f'comes with the package; cp -r "{linker}" work/nano, and give work/nano'
         )
-    cli.check_target(linker, "linker")
+    paths.check_target(linker, "linker")
     changes = cli.parse_settings(settings)
     cli.check_settings(changes, linker)
     # calls from Python pass given mentions, which `titles` is for

@@ -24,7 +24,7 @@ import typer
 from jaxtyping import Int
 from rich.text import Text
 
-from insgenel_jax import artifact, cli
+from insgenel_jax import artifact, cli, paths
 from insgenel_jax.evaluation.files import read_redirects
 from insgenel_jax.evaluation.scoring import make_resolve
 from insgenel_jax.kb.build import training_documents
@@ -76,7 +76,7 @@ def surface_forms(
     check_plotting()
     outputs = [out / name for name in ("surface_forms.json", "surface_forms.png")]
     outputs.append(out / "rejects.jsonl")
-    cli.check_paths([*documents, redirects], [kb, linker], outputs)
+    paths.check_all([*documents, redirects], [kb, linker], outputs)
     console = rich.get_console()
     with cli.rejecting(outputs[-1], console) as rejects, console.status("") as status:
         with cli.opening(kb, "knowledge base"):
@@ -115,7 +115,7 @@ def given_mentions(
     """How well prior, retriever and generator choose entities of given mentions."""
     outputs = [out / name for name in ("given_mentions.json", "rejects.jsonl")]
     linker = bundled.locate(linker)
-    cli.check_paths([documents, redirects], [linker, train], outputs)
+    paths.check_all([documents, redirects], [linker, train], outputs)
     if train is not None:
         artifact.check(train, training_documents.KIND, training_documents.VERSION)
     settings = cli.parse_settings(set_ or [])

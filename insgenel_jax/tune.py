@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from insgenel_jax import artifact, cli
+from insgenel_jax import artifact, cli, paths
 from insgenel_jax.evaluation import calibration, files, report, scoring, tuning
 from insgenel_jax.evaluation.search import Log, Sets
 from insgenel_jax.linker.bundled import is_bundled, locate
@@ -95,12 +95,12 @@ def check_paths(
             f'comes with the package; cp -r "{linker}" work/nano, and give --linker '
             "work/nano"
         )
-    cli.check_target(linker, "linker")
+    paths.check_target(linker, "linker")
     for path in inputs:
-        cli.check_input(path)
+        paths.check_input(path)
     for path in outputs:
-        cli.check_output(path)
-    cli.check_apart([linker, *outputs], inputs)
+        paths.check_output(path)
+    paths.check_apart([linker, *outputs], inputs)
     if figure is not None and importlib.util.find_spec("matplotlib") is None:
         raise InputError(
             f"--figure {figure}: expected matplotlib to draw with, found none; pip "

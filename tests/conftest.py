@@ -4,7 +4,9 @@ JAX runs on eight virtual CPU devices and keeps compiled programs from run to ru
 every annotation of the package is checked when it is used.
 """
 
+import gc
 import os
+import sys
 import tempfile
 from pathlib import Path
 
@@ -17,6 +19,10 @@ os.environ.setdefault(
     str(Path(tempfile.gettempdir()) / f"insgenel_jax-{os.getuid()}"),
 )
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
+# Python keeps its compiled modules, too, where the environment says otherwise: else
+# every process that a test starts compiles the package anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 import jaxtyping
 import pytest
@@ -37,6 +43,13 @@ from tests.helpers.linkers import add_random_models
 from tests.helpers.marks import TEXTS
 
 pytest_plugins = ["tests.helpers.training"]
+
+
+def pytest_collection_finish() -> None:
+    """Leave modules and tests, a million objects, out of garbage collections."""
+    gc.collect()
+    gc.freeze()
+
 
 DATA = Path(os.environ.get("INSGENEL_DATA", Path(__file__).parents[2] / "shared/data"))
 

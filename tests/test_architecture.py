@@ -17,6 +17,7 @@ MAY_IMPORT = {
     "stopping": "",
     "lock": "text",
     "cluster": "text",
+    "paths": "text artifact",
     "artifact": "aside",
     "sharding": "",
     "processes": "",
@@ -34,13 +35,15 @@ MAY_IMPORT = {
     "processes",
     "linker": "retrieval decoding generator models kb text tokenizer sharding artifact "
     "stopping",
-    "jobs": "linker text cli artifact aside lock stopping cluster",
+    "jobs": "linker text cli paths artifact aside lock stopping cluster",
     "icl": "linker generator decoding text kb",
     "serving": "linker icl kb text",
     "evaluation": "linker text kb cli artifact",
     "studies": "evaluation icl linker training retrieval decoding generator kb text "
-    "tokenizer mini_world cli artifact",
+    "tokenizer mini_world cli paths artifact",
     "cli": "linker text artifact stopping",
+    "preparing": "kb text tokenizer cli lock paths",
+    "prepare_wikipedia": "preparing kb text cli paths",
     "ahead": "training linker retrieval models tokenizer text sharding cli",
 }
 ENTRY_POINTS = {"prepare", "base", "train", "index", "link", "evaluate"}
@@ -60,6 +63,9 @@ ROOT_FILES = {
     "merging",
     "processes",
     "cli",
+    "paths",
+    "preparing",
+    "prepare_wikipedia",
 }
 ROOT_FILES |= ENTRY_POINTS
 

@@ -1,4 +1,4 @@
-"""What the entry points share: errors in one line, paths and settings checked."""
+"""What the entry points share: errors in one line, settings checked, progress."""
 
 import contextlib
 import io
@@ -177,65 +177,6 @@ def test_rejects_decide_the_status_where_no_error_does(tmp_path, capsys):
     with cli.rejecting(file, Console()):
         pass
     assert capsys.readouterr().out == "" and not file.exists()
-
-
-def test_inputs(tmp_path):
-    file = tmp_path / "file"
-    file.touch()
-    for path in ("-", file, "/dev/null"):
-        cli.check_input(path)
-    cli.check_input(tmp_path, folder=True)
-    for path in (tmp_path, tmp_path / "no", file / "no"):
-        with pytest.raises(InputError, match=f"^{path}: expected a file, found"):
-            cli.check_input(path)
-    with pytest.raises(InputError, match="a file or a folder, found nothing"):
-        cli.check_input(tmp_path / "no", folder=True)
-
-
-def test_outputs(tmp_path):
-    file = tmp_path / "file"
-    file.touch()
-    for path in ("-", file, tmp_path / "new" / "new", "new", "/dev/null"):
-        cli.check_output(path)
-    for path, named in (
-        (tmp_path, "found a folder"),
-        (file / "x", f"a folder at {file}"),
-        (tmp_path / "x.gz", "packed"),
-    ):
-        with pytest.raises(InputError, match=f"^{path}: expected .*{named}"):
-            cli.check_output(path)
-    cli.check_target(tmp_path / "new", "kind")
-    for path in (file, tmp_path):
-        with pytest.raises(artifact.ArtifactError, match="found 'other files'"):
-            cli.check_target(path, "kind")
-    with pytest.raises(InputError, match="expected a folder at"):
-        cli.check_target(file / "x", "kind")
-
-
-def test_permissions(tmp_path, monkeypatch):
-    monkeypatch.setattr(os, "access", lambda path, mode: False)
-    (tmp_path / "file").touch()
-    with pytest.raises(InputError, match="that you may read"):
-        cli.check_input(tmp_path / "file")
-    with pytest.raises(InputError, match=f"folder {tmp_path} that you may write to"):
-        cli.check_output(tmp_path / "a" / "b")
-
-
-def test_outputs_are_apart_from_inputs_and_each_other(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    Path("link").symlink_to("in")
-    cli.check_apart(["-", "out", "out2"], ["-", "in", "in/two"])
-    Path("loop").symlink_to("loop")
-    cli.check_apart(["loop"], ["in"])
-    for outputs, inputs in (
-        (["in"], ["in"]),
-        (["./link"], ["in"]),
-        ([tmp_path / "in" / "out"], ["in"]),
-        (["out"], ["out/in"]),
-        (["out", "out"], []),
-    ):
-        with pytest.raises(InputError, match="expected an output apart from"):
-            cli.check_apart(outputs, inputs)
 
 
 def test_progress_has_a_total_and_the_time_left():

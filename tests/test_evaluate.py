@@ -10,7 +10,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from insgenel_jax import cli, evaluate, evaluation, lock
+from insgenel_jax import evaluate, evaluation, lock, paths
 from insgenel_jax.evaluation import chosen
 from insgenel_jax.kb import Entity
 from insgenel_jax.kb.build.entity_list import build_from_entities
@@ -235,8 +235,8 @@ def test_two_processes_do_not_keep_links_in_one_folder(files):
 
 def test_paths_are_checked_before_any_is_read(files):
     inputs = [Path("gold.jsonl"), None]
-    cli.check_paths(inputs, [Path("kb"), None], [Path("new.json"), None])
-    for paths in (
+    paths.check_all(inputs, [Path("kb"), None], [Path("new.json"), None])
+    for wrong in (
         ([Path("no.jsonl")], [], []),
         ([Path("kb")], [], []),
         (inputs, [Path("no")], []),
@@ -245,7 +245,7 @@ def test_paths_are_checked_before_any_is_read(files):
         (inputs, [Path("kb")], [Path("kb/scores.json")]),
     ):
         with pytest.raises(ValueError, match="expected"):
-            cli.check_paths(*paths)
+            paths.check_all(*wrong)
 
 
 def test_settings_are_checked_with_the_systems():

@@ -77,9 +77,16 @@ def test_the_generator_command_writes_a_model_directory(prepared, tmp_path):
     record = json.loads((tmp_path / "w" / "model" / "config.json").read_text())
     for role in ("bos", "eos", "pad"):  # what generation in transformers stops by
         assert record[f"{role}_token_id"] == getattr(bpe, role)
-    # the same command again changes nothing; another config is refused
+    # the same command again changes nothing
     train.main(config, tmp_path / "w", values)
     assert artifact.identity(tmp_path / "w" / "model") == manifest.identity
+
+
+@pytest.mark.slow
+def test_more_steps_go_on_and_fewer_are_refused(prepared, tmp_path):
+    config, values = arguments(prepared, "generator")
+    train.main(config, tmp_path / "w", values)
+    manifest = artifact.read(tmp_path / "w" / "model")
     train.main(config, tmp_path / "w", [*values, "loop.steps=3"])
     lines = (tmp_path / "w" / "metrics.jsonl").read_text().splitlines()
     assert json.loads(lines[-1])["step"] == 3
@@ -168,8 +175,7 @@ def test_documents_made_for_another_knowledge_base_are_refused(
     assert not (tmp_path / "w").exists()
 
 
-@pytest.mark.parametrize("role", ["training-documents", "knowledge-base", "tokenizer"])
-def test_going_on_with_other_data_is_refused(prepared, tmp_path, capsys, role):
+def test_going_on_with_other_data_is_refused(prepared, tmp_path, capsys):
     paths = {
         "knowledge-base": ("data.kb", prepared / "kb"),
         "training-documents": ("data.documents", prepared / "train"),
@@ -182,16 +188,19 @@ def test_going_on_with_other_data_is_refused(prepared, tmp_path, capsys, role):
     train.main(config, tmp_path / "w", values)
     made_from = json.loads((tmp_path / "w/training.json").read_text())["made_from"]
     assert made_from == artifact.read(tmp_path / "w/model").made_from
-    before = artifact.identity(tmp_path / role)
-    assert made_from[role] == before
-    copy_with(tmp_path / role, tmp_path / role, counts={"changed": 1})
-    if role == "knowledge-base":  # and documents that fit it
-        documents = tmp_path / "training-documents"
-        kb = {"knowledge-base": artifact.identity(tmp_path / role)}
-        copy_with(documents, documents, made_from=kb)
-    code, told = stopped(capsys, config, tmp_path / "w", values)
-    assert code == 2 and "training.json: this workdir was begun with other" in told
-    assert f"made_from.{role}: '{before[:20]}" in told
+    for role in paths:
+        before = artifact.identity(tmp_path / role)
+        assert made_from[role] == before
+        copy_with(tmp_path / role, tmp_path / role, counts={"changed": 1})
+        if role == "knowledge-base":  # and documents that fit it
+            documents = tmp_path / "training-documents"
+            kb = {"knowledge-base": artifact.identity(tmp_path / role)}
+            copy_with(documents, documents, made_from=kb)
+        code, told = stopped(capsys, config, tmp_path / "w", values)
+        assert code == 2 and "training.json: this workdir was begun with other" in told
+        assert f"made_from.{role}: '{before[:20]}" in told
+        for name, (_, path) in paths.items():
+            copy_with(path, tmp_path / name)
 
 
 @pytest.mark.parametrize("task", ["generator", slow("retriever")])

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Line
 from rich.text import Text
 
-from insgenel_jax import artifact, cli, stopping
+from insgenel_jax import artifact, cli, paths, stopping
 from insgenel_jax.jobs.store import is_remote
 
 if TYPE_CHECKING:
@@ -36,8 +36,8 @@ def link_many(
     artifact.read(linker)  # before the slow imports
     local = [path for path in inputs if not is_remote(path)]
     if not is_remote(output):
-        cli.check_parent(Path(output) / "job.json")
-        cli.check_apart([output], [*local, linker])
+        paths.check_parent(Path(output) / "job.json")
+        paths.check_apart([output], [*local, linker])
 
     from insgenel_jax.jobs.run import DOCUMENTS, How, run_job
 

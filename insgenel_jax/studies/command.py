@@ -15,7 +15,7 @@ import rich
 import typer
 from rich.text import Text
 
-from insgenel_jax import artifact, cli
+from insgenel_jax import artifact, cli, paths
 from insgenel_jax.evaluation.files import read_redirects
 from insgenel_jax.evaluation.scoring import Resolve, make_resolve
 from insgenel_jax.kb.knowledge_base import KnowledgeBase
@@ -143,7 +143,7 @@ def begin(
     reporting.check_plotting()
     outputs = [out / f"{name}.json", out / f"{name}.png", out / "rejects.jsonl"]
     artifacts = [bundled.locate(path) for path in linkers]
-    cli.check_paths([*documents, redirects], artifacts, outputs)
+    paths.check_all([*documents, redirects], artifacts, outputs)
     console = rich.get_console()
     with cli.rejecting(outputs[-1], console) as rejects, console.status("") as status:
         table = {} if redirects is None else read_redirects(redirects, rejects)

@@ -189,7 +189,7 @@ def test_one_beam_is_greedy(tokenizer):
 
 
 def test_batch_and_padding_change_nothing(generator, tokenizer):
-    chunks, _ = chunks_with_targets(tokenizer, 1, 6)
+    chunks, _ = chunks_with_targets(tokenizer, 1, 4)
     together = beam.decode(*generator, chunks, batch=8, options=Options())
     for chunk, expected in zip(chunks, together, strict=True):
         (alone,) = beam.decode(*generator, [chunk], batch=1, options=Options())

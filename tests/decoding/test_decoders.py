@@ -36,12 +36,15 @@ def test_marginal_is_not_greedy(tokenizer):
     assert differ > 2
 
 
-@pytest.mark.parametrize(("family", "scales"), [("llama", (2, 8)), slow("opt", (2, 4))])
-def test_all_decoders_give_the_same_answer(tokenizer, family, scales):
-    """On 512 random chunks of each family, where no decision's margin is below 1e-4."""
+@pytest.mark.parametrize(
+    ("family", "scales", "seeds"),
+    [("llama", (2, 8), 1), slow("llama", (2, 8), 4), slow("opt", (2, 4), 4)],
+)
+def test_all_decoders_give_the_same_answer(tokenizer, family, scales, seeds):
+    """On 64 random chunks of each scale and seed, where no margin is below 1e-4."""
     rng = np.random.default_rng(3)
     ties = links = 0
-    for scale, seed in itertools.product(scales, range(4)):
+    for scale, seed in itertools.product(scales, range(seeds)):
         generator = small_model(tokenizer.size, scale, family, seed)
         chunks = [random_chunk(tokenizer, rng) for _ in range(64)]
         expected = step.decode(*generator, chunks, batch=64, options=Options())
@@ -57,7 +60,7 @@ def test_all_decoders_give_the_same_answer(tokenizer, family, scales):
                 assert b.calls <= a.calls
                 links += len(read_links(chunk.table, b.edges, b.log_probs))
     assert ties < 4
-    assert links > 500
+    assert links > 125 * seeds
 
 
 @pytest.mark.slow

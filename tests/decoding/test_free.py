@@ -1,12 +1,12 @@
 """Free decoding against a loop that runs the whole sequence anew for each token."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from insgenel_jax.decoding import free
 from insgenel_jax.decoding.free import Written, write
+from tests.helpers.marks import slow
 from tests.helpers.small_models import LENGTH, small_model, whole
 
 VOCABULARY, NEW = 24, 14
@@ -15,8 +15,9 @@ VOCABULARY, NEW = 24, 14
 def naive(model, params, prompt, eos, stop=None, new_tokens=NEW):
     tokens = list(prompt)
     while len(tokens) < len(prompt) + new_tokens:
-        padded = jnp.zeros(LENGTH, jnp.int32).at[: len(tokens)].set(jnp.array(tokens))
-        best = int(jnp.argmax(whole(model)(params, padded, len(tokens))))
+        padded = np.zeros(LENGTH, np.int32)
+        padded[: len(tokens)] = tokens
+        best = int(np.argmax(whole(model)(params, padded, len(tokens))))
         if best == eos:
             return Written(tokens[len(prompt) :], False)
         tokens.append(best)
@@ -32,7 +33,7 @@ def short_pieces(monkeypatch):
     monkeypatch.setattr(free, "STEPS", 4)
 
 
-@pytest.mark.parametrize("family", ["llama", "opt"])
+@pytest.mark.parametrize("family", ["llama", slow("opt")])
 def test_equals_a_loop_without_a_cache(family):
     """At any batch; rows that end at once, later, and not at all."""
     model, params = small_model(VOCABULARY, 5.0, family)

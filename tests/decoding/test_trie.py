@@ -177,8 +177,8 @@ def case(request):
 
 def test_allowed_goes_through_all_children(case):
     trie, _, _, _ = case
-    device, width = jax.device_put(trie), 16
     degree = np.diff(trie.indptr)
+    device, width = jax.device_put(trie), max(16, int(degree.max()) // 6)
     nodes = np.array([0, *np.argsort(degree)[-3:], len(degree) - 1], np.int32)
     allowed = jax.jit(title_choice.allowed, static_argnames="width")
     found = [[] for _ in nodes]

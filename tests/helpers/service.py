@@ -53,7 +53,7 @@ def serving(linker: Linker, *, warm: bool = False, **options: Any) -> Iterator[R
     limits = Limits(**options)
     service = Service(linker, "tiny", limits, make_metrics(), uris)
     _, gate = make_app(service, "1.2.3", origins, warm=warm)
-    server = make_server(gate, limits.connections)
+    server = make_server(gate, limits)
     listener = listen("127.0.0.1", 0)
     thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
     thread.start()

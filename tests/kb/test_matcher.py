@@ -7,6 +7,7 @@ from pathlib import Path
 
 import marisa_trie
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -42,13 +43,28 @@ def keys(surface):
     return {fold(surface), fold(unicodedata.normalize("NFC", surface))}
 
 
-@settings(max_examples=500, deadline=None)
-@given(
+CASES = (
     st.lists(SURFACES, min_size=1, max_size=8),
     st.lists(st.text(ALPHABET, max_size=16), min_size=1, max_size=3),
     st.data(),
 )
+
+
+@settings(max_examples=100, deadline=None)
+@given(*CASES)
 def test_matches_against_brute_force(surfaces, texts, data):
+    check(surfaces, texts, data)
+
+
+@pytest.mark.slow
+@settings(max_examples=1000, deadline=None)
+@given(*CASES)
+def test_many_more_matches_against_brute_force(surfaces, texts, data):
+    check(surfaces, texts, data)
+
+
+def check(surfaces, texts, data):
+    """Every match, with and without the filter, of folded surface forms in texts."""
     forms = {fold(surface).strip() for surface in surfaces} - {""}
     trie = marisa_trie.Trie(sorted(forms))
     matcher = Matcher(trie, max(map(len, forms), default=1))

@@ -1,6 +1,7 @@
 """BERT: padding, sight to both sides, nn.scan, dropout, and no cache."""
 
 import dataclasses
+import functools
 import operator
 
 import jax
@@ -62,14 +63,13 @@ def test_dropout_places():
     """With everything dropped, nothing is left of embedding, attention and MLP."""
     config = dataclasses.replace(CONFIG, dropout=1 - 1e-7)
     rngs, mask = {"dropout": jax.random.key(0)}, np.ones((2, 9, 9), bool)
-    hidden, _ = models.build(config).apply(
-        {"params": PARAMS}, TOKENS, POSITIONS, mask, deterministic=False, rngs=rngs
-    )
+    apply = jax.jit(functools.partial(models.build(config).apply, deterministic=False))
+    hidden, _ = apply({"params": PARAMS}, TOKENS, POSITIONS, mask, rngs=rngs)
     np.testing.assert_allclose(hidden, hidden[:1, :1].repeat(2, 0).repeat(9, 1))
     own = jax.tree.map(operator.itemgetter(0), PARAMS["layers"])
     layer = bert.Layer(config, deterministic=False)
     x = np.random.default_rng(1).normal(size=(2, 9, 24)).astype(np.float32)
-    actual, _ = layer.apply({"params": own}, x, 0, mask, rngs=rngs)
+    actual, _ = jax.jit(layer.apply)({"params": own}, x, 0, mask, rngs=rngs)
     for norm in ("attention_norm", "mlp_norm"):
         x = layers.layer_norm(config, None).apply({"params": own[norm]}, x)
     np.testing.assert_allclose(actual, x, atol=1e-5)

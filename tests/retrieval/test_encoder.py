@@ -17,6 +17,9 @@ BERT = ModelConfig(
 )
 
 
+apply = jax.jit(models.build(BERT).apply)
+
+
 @pytest.fixture(scope="module")
 def params():
     return models.init_params(BERT, jax.random.key(0))
@@ -44,7 +47,7 @@ def test_the_mask_is_one_that_cudnn_has(params, monkeypatch):
         assert not attention.objections("cudnn", mask, query, query, "gpu")
     pairs = jnp.repeat((tokens != 0)[:, None], 6, axis=1)
     positions = jnp.tile(jnp.arange(6), (3, 1))
-    expected, _ = models.build(BERT).apply({"params": params}, tokens, positions, pairs)
+    expected, _ = apply({"params": params}, tokens, positions, pairs)
     np.testing.assert_allclose(vectors, expected[:, 0], atol=1e-6)
     assert seen and np.isfinite(vectors).all()
 
@@ -100,7 +103,6 @@ def test_pooling_against_numpy(params, pooling, normalise, temperature):
     for row, vector in zip(tokens, vectors, strict=True):
         row = row[row != 0]
         positions, mask = np.arange(len(row))[None], np.ones((1, len(row), len(row)))
-        apply = models.build(BERT).apply
         states = apply({"params": params}, row[None], positions, mask > 0)[0][0]
         expected = np.mean(states, axis=0) if pooling == "mean" else states[0]
         if normalise:
@@ -115,5 +117,5 @@ def test_a_row_of_padding_has_a_finite_gradient(params):
     settings = {"pooling": "mean", "normalise": True, "temperature": 0.05}
     config = dataclasses.replace(BERT, **settings)
     tokens = jnp.array([[2, 5, 3], [0, 0, 0]])
-    loss = jax.grad(lambda p: encoder.encode(config, p, tokens, 0).sum())
-    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(loss(params)))
+    grad = jax.jit(jax.grad(lambda p: encoder.encode(config, p, tokens, 0).sum()))
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(grad(params)))

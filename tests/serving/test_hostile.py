@@ -150,6 +150,22 @@ def test_what_is_no_http_is_answered_or_cut_off(running, garbage):
     assert running.client.get("/health").status_code == 200
 
 
+def test_who_asks_nothing_does_not_keep_others_out(linker):
+    """Silent connections, and those with half a request, are closed in time."""
+    with serving(linker, seconds=0.2, connections=9) as running:
+        host, port = running.url.removeprefix("http://").split(":")
+        address = host, int(port)
+        whole = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
+        opened = [socket.create_connection(address, timeout=5) for _ in range(9)]
+        for number, connection in enumerate(opened):
+            connection.sendall((b"", b"GET /hea", whole + b"GET /")[number % 3])
+        for connection in opened:
+            while connection.recv(1000):  # times out where it is not closed
+                pass
+            connection.close()
+        assert running.client.get("/health").status_code == 200
+
+
 CHECKS = {
     "not_a_server_error",
     "status_code_conformance",

@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +19,7 @@ from insgenel_jax.training import generator
 from insgenel_jax.training.data import packing
 from insgenel_jax.training.data.chunks import generator_expand
 from insgenel_jax.training.data.decisions import FORCED, OPEN, SKIP, SPAN, TITLE
+from tests.helpers.marks import slow
 
 KEY = jax.random.key(0)
 LLAMA = ModelConfig(
@@ -27,10 +29,10 @@ LLAMA = ModelConfig(
 
 @pytest.fixture(scope="module")
 def batch():
-    """Two rows: segments of 5 and 4 tokens and padding, a segment of 7 and padding."""
+    """Two rows: segments of 5 and 4 tokens and padding, a segment of 5 and padding."""
     rng = np.random.default_rng(1)
-    segments = np.array([[1] * 5 + [2] * 4 + [0], [1] * 7 + [0] * 3])
-    positions = np.array([[*range(5), *range(4), 0], [*range(7), 0, 0, 0]])
+    segments = np.array([[1] * 5 + [2] * 4 + [0], [1] * 5 + [0] * 5])
+    positions = np.array([[*range(5), *range(4), 0], [*range(5), *[0] * 5]])
     weights = rng.choice([0.0, 0.5, 1.0], segments.shape) * (segments > 0)
     rows = {
         "tokens": rng.integers(1, 20, segments.shape) * (segments > 0),
@@ -46,12 +48,37 @@ def batch():
     return jax.tree.map(jnp.asarray, rows)
 
 
-def test_packed_rows_lose_what_their_examples_lose_apart(batch):
-    task = generator.generator_task(LLAMA)
-    params = task.init(KEY, None)
-    run = jax.jit(task.loss_sums)
+@functools.cache
+def sums():
+    """The compiled losses."""
+    return jax.jit(generator.generator_task(LLAMA).loss_sums)
+
+
+@functools.cache
+def sums_and_grads(scored, edges):
+    task = generator.generator_task(LLAMA, scored, "", edges)
+    return jax.jit(jax.value_and_grad(task.loss_sums, has_aux=True))
+
+
+@pytest.fixture(scope="module")
+def params():
+    return generator.generator_task(LLAMA).init(KEY, None)
+
+
+@pytest.fixture(scope="module")
+def logits(params, batch):
+    @jax.jit
+    def run(params, batch):
+        hidden = generator.generator_hidden(LLAMA, params, batch)
+        return models.unembed(LLAMA, params, hidden)
+
+    return np.asarray(run(params, batch), np.float64)
+
+
+def test_packed_rows_lose_what_their_examples_lose_apart(params, batch):
+    run = sums()
     loss, count = run(params, batch, KEY)
-    apart = [(0, 0, 5), (0, 5, 9), (1, 0, 7)]
+    apart = [(0, 0, 5), (0, 5, 9), (1, 0, 5)]
     losses = [
         run(params, {k: v[b : b + 1, i:j] for k, v in batch.items()}, KEY)
         for b, i, j in apart
@@ -60,31 +87,21 @@ def test_packed_rows_lose_what_their_examples_lose_apart(batch):
     assert count == sum(part for _, part in losses) == batch["weights"].sum()
 
 
-def test_the_loss_is_the_weighted_sum_of_log_probabilities(batch):
-    task = generator.generator_task(LLAMA)
-    params = task.init(KEY, None)
-    logits = np.asarray(
-        models.unembed(LLAMA, params, generator.generator_hidden(LLAMA, params, batch)),
-        np.float64,
-    )
+def test_the_loss_is_the_weighted_sum_of_log_probabilities(params, batch, logits):
     log_p = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
     b, t = np.indices(batch["targets"].shape)
     expected = -(log_p[b, t, batch["targets"]] * batch["weights"]).sum()
-    np.testing.assert_allclose(
-        jax.jit(task.loss_sums)(params, batch, KEY)[0], expected, rtol=1e-5
-    )
+    np.testing.assert_allclose(sums()(params, batch, KEY)[0], expected, rtol=1e-5)
 
 
-def test_a_target_of_weight_zero_does_not_count(batch):
-    task = generator.generator_task(LLAMA)
-    params = task.init(KEY, None)
-    before, _ = jax.jit(task.loss_sums)(params, batch, KEY)
+def test_a_target_of_weight_zero_does_not_count(params, batch):
+    before, _ = sums()(params, batch, KEY)
     other = (batch["targets"] + 1) % 20
     prompt = batch["weights"] == 0
     in_prompt = batch | {"targets": jnp.where(prompt, other, batch["targets"])}
-    assert jax.jit(task.loss_sums)(params, in_prompt, KEY)[0] == before
+    assert sums()(params, in_prompt, KEY)[0] == before
     in_target = batch | {"targets": jnp.where(prompt, batch["targets"], other)}
-    assert jax.jit(task.loss_sums)(params, in_target, KEY)[0] != before
+    assert sums()(params, in_target, KEY)[0] != before
 
 
 def test_dropout_needs_its_key_and_only_acts_in_training(batch):
@@ -93,20 +110,15 @@ def test_dropout_needs_its_key_and_only_acts_in_training(batch):
     )
     task = generator.generator_task(config)
     params = task.init(KEY, None)
-    one, two = (
-        jax.jit(task.loss_sums)(params, batch, jax.random.key(i))[0] for i in (1, 2)
-    )
+    run = jax.jit(task.loss_sums)
+    one, two = (run(params, batch, jax.random.key(i))[0] for i in (1, 2))
     assert one != two
     judged = batch | {"kinds": batch["segments"]}
     loss, _ = generator.sum_measures(config, False, params, judged)["loss"]
     assert loss not in (one, two)
 
 
-def test_the_loss_of_allowed_edges_is_a_softmax_over_them(batch):
-    task = generator.generator_task(LLAMA, allowed_edges=True)
-    params = task.init(KEY, None)
-    hidden = generator.generator_hidden(LLAMA, params, batch)
-    logits = np.asarray(models.unembed(LLAMA, params, hidden), np.float64)
+def test_the_loss_of_allowed_edges_is_a_softmax_over_them(params, batch, logits):
     expected = 0.0
     for b, t in np.ndindex(2, 10):
         edges = [int(batch["targets"][b, t]), *batch["others"][b, t].tolist()]
@@ -117,7 +129,7 @@ def test_the_loss_of_allowed_edges_is_a_softmax_over_them(batch):
         ]
         log_p = with_bias[0] - np.log(np.exp(with_bias).sum())
         expected -= log_p * float(batch["weights"][b, t])
-    (loss, _), grads = sums_and_grads(task)(params, batch, KEY)
+    (loss, _), grads = sums_and_grads(0, True)(params, batch, KEY)
     np.testing.assert_allclose(loss, expected, rtol=1e-5)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(grads))
 
@@ -162,17 +174,11 @@ def test_decisions_are_judged_among_the_allowed_edges():
     assert judge() == expected | {"title accuracy": [1, 2]}
 
 
-def sums_and_grads(task):
-    return jax.jit(jax.value_and_grad(task.loss_sums, has_aux=True))
-
-
-@pytest.mark.parametrize("edges", [False, True])
-def test_scoring_only_the_positions_that_weigh_changes_nothing(batch, edges):
+@pytest.mark.parametrize("edges", [slow(False), True])
+def test_scoring_only_the_positions_that_weigh_changes_nothing(params, batch, edges):
     most = int((batch["weights"] > 0).sum(1).max())
-    whole, scored = (generator.generator_task(LLAMA, n, "", edges) for n in (0, most))
-    params = whole.init(KEY, None)
-    (one, count), grads = sums_and_grads(whole)(params, batch, KEY)
-    (two, same), again = sums_and_grads(scored)(params, batch, KEY)
+    (one, count), grads = sums_and_grads(0, edges)(params, batch, KEY)
+    (two, same), again = sums_and_grads(most, edges)(params, batch, KEY)
     np.testing.assert_allclose(two, one, rtol=1e-5)
     assert same == count
     for a, b in zip(jax.tree.leaves(grads), jax.tree.leaves(again), strict=True):

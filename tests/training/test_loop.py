@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import functools
 import gc
 import itertools
 import json
@@ -38,6 +39,27 @@ from insgenel_jax.training.state import TrainState
 from tests.helpers.marks import slow
 
 
+@pytest.fixture(scope="module", autouse=True)
+def compiled():
+    """Runs of one task with the same settings of the step share its program."""
+    compile_step, known = loop.compile_step, {}
+
+    def compile_once(plan, frozen, batch):
+        others = {"checkpoint_steps": 1, "evaluate_steps": 1, "log_steps": 1}
+        settings = (plan.optimizer, dataclasses.replace(plan.loop, **others), plan.seed)
+        key = (id(plan.task), str(settings), str(jax.tree.map(jnp.shape, batch)))
+        if key not in known:  # the plan is kept, so that no other task has its id
+            known[key] = plan, compile_step(plan, frozen, batch)
+        return known[key][1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "compile_step", compile_once)
+        yield
+
+
+task_of = functools.cache(generator_task)
+
+
 @pytest.fixture(scope="module")
 def start(prepared, make_config):
     """start(task, changes) -> task, config, fresh data, refresh: what `train` takes."""
@@ -58,7 +80,7 @@ def start(prepared, make_config):
         counts = collections.Counter()
         dataset = documents.stream_examples(config.data.documents, expand, 0, counts)
         data = iter(packing.pack(dataset, config.data, 0, counts))
-        return generator_task(model), data, None
+        return task_of(model), data, None
 
     def retriever(config):
         wordpiece = load_wordpiece(prepared / "retriever")
@@ -135,7 +157,7 @@ def test_a_stopped_run_goes_on_to_the_same_bits(start, tmp_path, name):
     "where", ["reading", *map(slow, ("taken", "saving", "evaluating"))]
 )
 def test_a_stop_request_need_not_wait_for_data(start, tmp_path, monkeypatch, where):
-    changes = {"loop.steps": 4, "loop.evaluate_steps": 2}
+    changes = {"loop.evaluate_steps": 2}
     losses = itertools.count(0.0, -1.0)  # the last is the best
 
     def evaluate(params):
