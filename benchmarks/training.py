@@ -7,8 +7,8 @@ Both train the same models (some 9 M parameters, the same weights on disk) on th
 batches of rows of tokens, every one of which counts, in float32 with AdamW,
 clipping and a linear decay. The losses of the last step must agree. The contenders take
 turns; the first steps of a turn, in which ours compiles, are left out. Figures are
-medians over the turns of one process. Beside them: the CPU seconds of attention alone,
-forward and backward in all layers, XLA's and PyTorch's.
+medians over the turns of one process. Beside tokens/s: CPU seconds a step, and how many
+cores that kept busy.
 """
 
 from __future__ import annotations
@@ -26,17 +26,14 @@ from typing import Any, NamedTuple
 import accelerate
 import grain
 import jax
-import jax.numpy as jnp
 import numpy as np
 import torch
 import transformers
-from measures import time_median  # beside this script
 from rich.console import Console
-from tables import as_table
+from tables import as_table  # beside this script
 
 from insgenel_jax import models
 from insgenel_jax.models import hf
-from insgenel_jax.models.attention import attend, causal_mask
 from insgenel_jax.models.config import ModelConfig
 from insgenel_jax.training import loop, metrics
 from insgenel_jax.training.generator import generator_task
@@ -121,7 +118,6 @@ def compare(name: str, repeats: int, sizes: tuple[int, int, int]) -> list[dict]:
     base, ours = (turns[contender][-1].loss for contender in contenders)
     if abs(base - ours) > 1e-3:
         raise SystemExit(f"{name}: the last loss is {ours}, but theirs is {base}")
-    alone = time_attention(config, *sizes[1:])
     tokens = timed * sizes[1] * sizes[2]
     rates = {
         contender: tokens / statistics.median(turn.wall for turn in taken)
@@ -134,38 +130,11 @@ def compare(name: str, repeats: int, sizes: tuple[int, int, int]) -> list[dict]:
             "tokens/s": rates[contender],
             "of theirs": rates[contender] / rates["Hugging Face Trainer"],
             "CPU s a step": statistics.median(turn.cpu for turn in taken) / timed,
-            "of them attention": alone[contender],
+            "cores busy": statistics.median(turn.cpu / turn.wall for turn in taken),
             "last loss": taken[-1].loss,
         }
         for contender, taken in turns.items()
     ]
-
-
-def time_attention(config: ModelConfig, rows: int, tokens: int) -> dict[str, float]:
-    """CPU seconds of attention and its gradient, for all layers, of each contender."""
-    shape = rows, tokens, config.heads, config.head_dim
-    given = np.random.default_rng(0).normal(size=(3, *shape)).astype(np.float32)
-    mask = causal_mask(jnp.ones((rows, tokens), jnp.int32))
-    ours = jax.jit(
-        jax.grad(lambda *qkv: (attend(*qkv, mask) ** 2).sum(), argnums=(0, 1, 2))
-    )
-    inputs = [torch.tensor(x).transpose(1, 2).requires_grad_() for x in given]
-
-    def theirs() -> None:
-        mixed = torch.nn.functional.scaled_dot_product_attention(
-            *inputs, is_causal=True
-        )
-        torch.autograd.grad((mixed**2).sum(), inputs)
-
-    calls = {
-        "Hugging Face Trainer": theirs,
-        "insgenel_jax": lambda: jax.block_until_ready(ours(*given)),
-    }
-    seconds = {}
-    for contender, call in calls.items():
-        call()
-        seconds[contender] = config.layers * time_median(call, 5)[0]
-    return seconds
 
 
 def train_ours(start: Path, batches: np.ndarray, workdir: Path) -> Turn:
