@@ -56,6 +56,13 @@ def test_every_line_is_in_a_record_or_rejected(tmp_path_factory, body):
     assert taken | rejected | empty == set(lines)
 
 
+def test_a_description_may_be_long(tmp_path):
+    path = tmp_path / "list.csv"
+    path.write_text(f'title,description\na,"{"x" * 1_000_000}"\n')
+    titles, rejects = read_titles(path)
+    assert titles == ["a"] and not rejects.entries
+
+
 def test_a_header_is_one_line_with_each_column_once(tmp_path):
     path = tmp_path / "list.csv"
     for header in ('title,"id\n"', "title,title", '"title', "\0"):
