@@ -74,15 +74,6 @@ LinkerPath = Annotated[
     Path | None, typer.Option(help="linker directory to put together from all parts")
 ]
 
-
-VectorBytes = Annotated[
-    int | None,
-    typer.Option(
-        help="most bytes of a vector, searched exactly",
-        show_default="2 for each dimension",
-    ),
-]
-
 Settings = Annotated[list[str] | None, cli.settings_option(cli.linker_settings)]
 Verify = Annotated[
     bool, typer.Option("--verify", help="compare the hash of every file first")

@@ -104,12 +104,14 @@ def cross_fit(
     texts: Sequence[str],
     numbers: Sequence[Float[np.ndarray, "_ F"]],
     right: Sequence[Bool[np.ndarray, " _"]],
+    counts: Sequence[Float[np.ndarray, " _"]],
     folds: int = FOLDS,
 ) -> list[Float[np.ndarray, " _"]]:
     """The scores of each document's links, by a calibrator that has not seen them.
 
-    numbers: what `linker.features.describe` gives for each document. Documents are
-    spread over the folds by a hash of their text, so equal texts share a fold.
+    numbers: what `linker.features.describe` gives for each document. counts: how many
+    links each one counts as (`calibrator.fit`). Documents are spread over the folds by
+    a hash of their text, so equal texts share a fold.
     """
     hashes = [hash_text(text) for text in texts]
     places = {name: i % folds for i, name in enumerate(sorted(set(hashes)))}
@@ -117,10 +119,12 @@ def cross_fit(
     scores = [np.zeros(len(own)) for own in right]
     for held_out in sorted(set(fold.tolist())):
         seen = np.flatnonzero(fold != held_out)
-        calibrator = fit(
-            np.concatenate([numbers[i] for i in seen] or [numbers[0][:0]]),
-            np.concatenate([right[i] for i in seen] or [right[0][:0]]),
+        known = (
+            np.concatenate([own[i] for i in seen] or [own[0][:0]])
+            for own in (numbers, right, counts)
         )
+        fitted, judged, counted = known
+        calibrator = fit(fitted, judged, counts=counted)
         for i in np.flatnonzero(fold == held_out):
             scores[i] = calibrator(numbers[i])
     return scores

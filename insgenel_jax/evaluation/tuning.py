@@ -261,14 +261,17 @@ def calibrate(
 ) -> Calibrated:
     """Fit a calibrator, and choose what means calibrated scores.
 
-    links: of each document, set by set. consider_unlinked: whether to try that too.
+    links: of each document, set by set. In the fit each set counts as many links as
+    the smallest has: a large set of another kind would drown it, while the F1 that is
+    made high counts them alike. consider_unlinked: whether to try that too.
     """
     golds = [document for documents in sets.values() for document in documents]
     mentions = [[link.mention for link in of_document] for of_document in links]
     right = calibration.judge(golds, mentions, same or scoring.same_entity())
     texts = [gold.text for gold in golds]
     numbers = list(map(describe, texts, links))
-    scores = calibration.cross_fit(texts, numbers, right)
+    counts = count_alike(sets, links)
+    scores = calibration.cross_fit(texts, numbers, right, counts)
 
     def point(unlinked: bool, threshold: float) -> Point:
         linked = [
@@ -299,7 +302,7 @@ def calibrate(
     of_link = np.repeat(of_document, list(map(len, links)))[taken]
     plain = [mention.score for own in mentions for mention in own]
     return Calibrated(
-        fit(np.concatenate(numbers), np.concatenate(right)),
+        fit(*map(np.concatenate, (numbers, right)), counts=np.concatenate(counts)),
         best.settings["threshold"],
         best.settings["consider_unlinked"],
         best,
@@ -312,6 +315,23 @@ def calibrate(
         of_link.tolist(),
         list(sets),
     )
+
+
+def count_alike(
+    sets: Sets, links: Sequence[Sequence[ScoredLink]]
+) -> list[Float[np.ndarray, " _"]]:
+    """How many links each one counts as, so that all sets that have any count alike.
+
+    links: of each document, set by set, as in what is given.
+    """
+    remaining = iter(map(len, links))
+    sizes = [[next(remaining) for _ in documents] for documents in sets.values()]
+    least = min(filter(None, map(sum, sizes)), default=0)
+    return [
+        np.full(size, least / max(sum(of_set), 1))
+        for of_set in sizes
+        for size in of_set
+    ]
 
 
 def split(sets: Sets, linked: Sequence[Document]) -> list[list[Document]]:

@@ -90,7 +90,8 @@ def test_cross_fitting_never_sees_the_document():
     for rows in numbers:
         rows[:, 0] = rng.normal(size=4)
     right = [rng.random(4) < 0.5 for _ in texts]
-    scores = calibration.cross_fit(texts, numbers, right)
+    counts = [np.full(4, 0.5 + i % 2) for i in range(len(texts))]
+    scores = calibration.cross_fit(texts, numbers, right, counts)
     order = sorted({calibration.hash_text(text) for text in texts})
     fold = [order.index(calibration.hash_text(text)) % 5 for text in texts]
     assert fold[3] == fold[11] and len(set(fold)) == 5
@@ -99,13 +100,14 @@ def test_cross_fitting_never_sees_the_document():
         calibrator = fit(
             np.concatenate([numbers[j] for j in others]),
             np.concatenate([right[j] for j in others]),
+            counts=np.concatenate([counts[j] for j in others]),
         )
         np.testing.assert_array_equal(own, calibrator(numbers[i]))
 
 
 def test_cross_fitting_a_single_document():
     numbers, right = [np.zeros((2, len(NAMES)))], [np.array([True, False])]
-    (scores,) = calibration.cross_fit(["alone"], numbers, right)
+    (scores,) = calibration.cross_fit(["alone"], numbers, right, [np.ones(2)])
     assert scores.tolist() == [0.5, 0.5]
 
 

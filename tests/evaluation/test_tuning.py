@@ -120,6 +120,25 @@ def test_calibration_of_hopeless_links_keeps_what_there_was():
     assert calibrated.threshold < 0.5
 
 
+def test_sets_count_alike_in_the_fit():
+    """Of two sets that ask for opposite things, the larger one does not win."""
+    small, links = example(count=30)
+    large, opposite = example(count=300, seed=2)
+    opposite = [
+        [
+            link._replace(features=link.features._replace(prior=-link.features.prior))
+            for link in own
+        ]
+        for own in opposite
+    ]
+    sets = {"small": small["dev"], "empty": [], "large": large["dev"]}
+    counts = tuning.count_alike(sets, links + opposite)
+    assert np.concatenate(counts[:30]).sum() == len(np.concatenate(counts[:30]))
+    assert np.concatenate(counts[30:]).sum() == pytest.approx(30 * 8)
+    calibrated = tuning.calibrate(sets, links + opposite, consider_unlinked=False)
+    assert abs(calibrated.calibrator.terms["prior"].weight) < 0.2
+
+
 def test_samples_are_of_the_same_documents():
     sets, _ = example()
     few, more = (tuning.sample(sets, n)["dev"] for n in (5, 9))

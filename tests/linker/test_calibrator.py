@@ -62,6 +62,18 @@ def test_fit_is_the_minimum(l2):
     np.testing.assert_allclose(given, probability(design @ expected), atol=1e-5)
 
 
+def test_counts_are_repeated_links():
+    """A link that counts as 3 is as three links."""
+    numbers, rng = table(200)
+    numbers[:, PRIOR] = np.nan
+    right = rng.random(200) < probability(numbers[:, OPEN])
+    counts = np.where(right, 3, 1)
+    weighed = fit(numbers, right, l2=0.0, counts=counts.astype(float))
+    repeated = fit(np.repeat(numbers, counts, 0), np.repeat(right, counts), l2=0.0)
+    np.testing.assert_allclose(weighed(numbers), repeated(numbers), atol=1e-4)
+    assert abs(weighed(numbers) - fit(numbers, right, l2=0.0)(numbers)).max() > 0.01
+
+
 def test_known_weights_are_recovered():
     numbers, rng = table(60_000)
     log_odds = (
