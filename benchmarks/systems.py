@@ -50,7 +50,7 @@ from insgenel_jax import cli, models
 from insgenel_jax.decoding.table import COPY
 from insgenel_jax.linker import Linker
 from insgenel_jax.linker.decide import Decided
-from insgenel_jax.linker.linker import TIE
+from insgenel_jax.linker.linked import TIE
 from insgenel_jax.linker.settings import PRESETS, read_settings, without_effect
 from insgenel_jax.text.document import Document
 from insgenel_jax.text.formats.documents import read_documents

@@ -20,6 +20,7 @@ from insgenel_jax.decoding.title_trie import TitleTrie
 from insgenel_jax.generator import Generator
 from insgenel_jax.kb.knowledge_base import KnowledgeBase
 from insgenel_jax.linker.batches import decode_chunks, decode_new_chunks
+from insgenel_jax.linker.calibrator import Calibrator
 from insgenel_jax.linker.chunks import (
     ChunkMaker,
     DocumentChunk,
@@ -62,9 +63,10 @@ class Known:
 class Parts:
     """The open parts of a linker, the settings to decide by, and what is counted.
 
-    titles: on the device; None unless `settings` ask for all titles. known: see
-    `Linker`. left_out, stats: what is left out, candidate mentions, and the generator's
-    calls and tokens are added to them.
+    titles: on the device; None unless `settings` ask for all titles. calibrator: None
+    scores a link by the product over its edges. known: see `Linker`. left_out, stats:
+    what is left out, candidate mentions, and the generator's calls and tokens are added
+    to them.
     """
 
     generator: Generator
@@ -73,6 +75,7 @@ class Parts:
     index: Index | None
     titles: TitleTrie | None
     chunk_maker: ChunkMaker
+    calibrator: Calibrator | None
     settings: Settings
     known: Known | None
     left_out: LeftOut

@@ -3,7 +3,8 @@
     inputs -> decide -> scores
 
 The texts are checked (inputs), cut into chunks for which the generator decides a path
-(decide), and the links on each path become mentions with a score (scores).
+(decide), and the links on each path become mentions with a score (scores). `linked`
+goes this way; the class here holds the open parts and is what callers see.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from __future__ import annotations
 import collections
 import dataclasses
 import functools
-import math
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, overload
@@ -19,24 +19,21 @@ from typing import Any, overload
 import jax
 from jax.sharding import Mesh
 
-from insgenel_jax import artifact, sharding
+from insgenel_jax import sharding
 from insgenel_jax.decoding.mentions import CandidateMention
 from insgenel_jax.decoding.path import DecodedPath
 from insgenel_jax.decoding.title_trie import TitleTrie
-from insgenel_jax.generator import Generator, load_generator
+from insgenel_jax.generator import Generator
 from insgenel_jax.kb.knowledge_base import KnowledgeBase
 from insgenel_jax.linker import spacing
-from insgenel_jax.linker.bundled import locate
 from insgenel_jax.linker.chunks import ChunkMaker, DocumentChunk, LeftOut
 from insgenel_jax.linker.decide import (
-    Decided,
     Known,
     Parts,
     decide,
     decode,
     find_chunks,
 )
-from insgenel_jax.linker.directory import BESIDE, VERSION, check_parts, open_retrieval
 from insgenel_jax.linker.features import ScoredLink
 from insgenel_jax.linker.inputs import (
     Text,
@@ -46,34 +43,33 @@ from insgenel_jax.linker.inputs import (
     own_mentions,
     take_group,
 )
+from insgenel_jax.linker.linked import (
+    as_read,
+    link_documents,
+    places_read,
+    score_decided,
+    score_documents,
+)
+from insgenel_jax.linker.opening import open_parts
 from insgenel_jax.linker.reasons import WordReason, explain_spans, explain_words
-from insgenel_jax.linker.scores import score_links
-from insgenel_jax.linker.sections import group_sections
 from insgenel_jax.linker.settings import (
     Settings,
     check_effect,
     expand_preset,
     make_settings,
-    read_settings,
 )
 from insgenel_jax.linker.title_tokens import TitleTokens
-from insgenel_jax.linker.titles import open_titles
 from insgenel_jax.linker.tuned import (
     Calibration,
-    read_calibration,
     settle,
-    uncalibrated,
 )
 from insgenel_jax.linker.warm_up import make_texts
 from insgenel_jax.retrieval.index import Index
 from insgenel_jax.retrieval.retriever import Retriever
-from insgenel_jax.text.document import Document, Mention
+from insgenel_jax.text.document import Document
 
 Span = tuple[int, int]
 
-# A decision with a smaller margin may come out differently on other hardware or in
-# another batch, where rounding differs.
-TIE = 1e-4
 FORKED = (
     "this linker was opened in process {}, of which this one is a fork: JAX's threads "
     "are not in it, and linking would wait for them for ever. Open the linker in each "
@@ -157,26 +153,7 @@ class Linker:
         not made for the others; ValueError for a setting that is unknown, has a bad
         value, or has no effect beside the others.
         """
-        path = locate(path)
-        manifest = artifact.check(path, "linker", VERSION, verify=verify, beside=BESIDE)
-        check_parts(path, manifest.made_from)
-        settings = read_settings(path, **overrides)
-        check_effect(overrides, settings)
-        calibration = read_calibration(path, manifest.made_from)
-        named = expand_preset(overrides)
-        if calibrated:
-            settings = settle(calibration, settings, named)
-        elif calibration is not None:
-            calibration, settings = None, uncalibrated(settings, named)
-        kb = KnowledgeBase.open(path / "kb", verify=verify)
-        retriever, index = None, None
-        if settings.system == "insgenel-r":
-            retriever, index = open_retrieval(path)
-        generator = load_generator(path / "generator", mesh, settings.dtype)
-        titles = None
-        if settings.titles == "all":
-            titles = open_titles(path, manifest.made_from, kb, generator, verify=verify)
-        return cls(generator, kb, retriever, index, settings, titles, calibration)
+        return cls(*open_parts(path, verify, mesh, calibrated, overrides))
 
     def with_settings(self, **overrides: Any) -> Linker:
         """A linker over the same opened parts with other settings, and its own `stats`.
@@ -334,8 +311,13 @@ class Linker:
                 'vocabulary_scores: the setting titles = "all" takes the step decoder '
                 'for given mentions, which has none; set titles = "candidates"'
             )
-        scored = self._scored(
-            documents, given, settings, unlinked=True, vocabulary=vocabulary_scores
+        self._refuse_fork()
+        scored = score_documents(
+            self._parts(settings),
+            documents,
+            given,
+            unlinked=True,
+            vocabulary=vocabulary_scores,
         )
         for links in scored:
             links.sort(key=lambda link: (link.mention.start, link.mention.end))
@@ -359,7 +341,7 @@ class Linker:
             self._parts(settings), left_out=left_out, stats=collections.Counter()
         )
         decided = decide(parts, documents, None)
-        (links,) = self._score(documents, decided, settings.consider_unlinked)
+        (links,) = score_decided(parts, documents, decided, settings.consider_unlinked)
         whole, stages = documents[0].text, left_out.stages or {}
         spans = explain_spans(self.kb, whole, settings, decided, stages, links)
         return explain_words(whole, spans)
@@ -372,7 +354,7 @@ class Linker:
         given: of the mentions that it has, in place of the dictionary's.
         """
         candidates: list[list[CandidateMention]] = [[] for _ in documents]
-        places = self._places(documents)
+        places = places_read(self.settings, documents)
         spans = own_mentions(documents) if given else None
         for chunk in self.chunks(documents, spans):
             for _, _, inside in chunk.chunk.table.mentions:
@@ -393,7 +375,7 @@ class Linker:
 
         With punctuation="spaced", characters are those of the spaced text.
         """
-        documents, mentions = self._spaced(documents, mentions)
+        documents, mentions = as_read(self.settings, documents, mentions)
         parts = dataclasses.replace(
             self._parts(self.settings),
             left_out=LeftOut(),
@@ -428,27 +410,8 @@ class Linker:
         settings = self.settings
         if given is None:  # then every candidate mention has candidates
             settings = dataclasses.replace(settings, titles="candidates")
-        unlinked = settings.consider_unlinked
-        scored = self._scored(documents, given, settings, unlinked)
-        linked = []
-        for number, links in enumerate(scored):
-            mentions = [
-                link.mention
-                for link in links
-                if (link.mention.score or 0.0) >= settings.threshold
-            ]
-            self.stats["links"] += len(mentions)
-            if given is not None:
-                by_span = {(m.start, m.end): m for m in mentions}
-                mentions = [
-                    by_span.get(span, Mention(*span, entity=None))
-                    for span in given[number]
-                ]
-            mentions.sort(key=lambda m: (m.start, m.end))
-            linked.append(
-                dataclasses.replace(documents[number], mentions=tuple(mentions))
-            )
-        return linked
+        self._refuse_fork()
+        return link_documents(self._parts(settings), documents, given)
 
     def _parts(self, settings: Settings) -> Parts:
         """What deciding by these settings needs; they may differ from the linker's."""
@@ -459,91 +422,13 @@ class Linker:
             index=self.index,
             titles=self._titles_on_device if settings.titles == "all" else None,
             chunk_maker=self._chunk_maker,
+            calibrator=self.calibrator,
             settings=settings,
             known=self.known,
             left_out=self._left_out,
             stats=self.stats,
         )
 
-    def _scored(
-        self,
-        documents: Sequence[Document],
-        given: list[list[Span]] | None,
-        settings: Settings,
-        unlinked: bool,
-        vocabulary: bool = False,
-    ) -> list[list[ScoredLink]]:
-        """The links of each document, with their scores; all is counted.
-
-        unlinked, vocabulary: give those passed over too, and vocabulary scores.
-        """
+    def _refuse_fork(self) -> None:
         if os.getpid() != self._process:
             raise RuntimeError(FORKED.format(self._process))
-        scored: list[list[ScoredLink]] = [[] for _ in documents]
-        for group in group_sections(documents, given):
-            texts = [section.document for section in group]
-            spans = (
-                None if given is None else [section.given or [] for section in group]
-            )
-            read, places = self._spaced(texts, spans)
-            decided = decide(self._parts(settings), read, places, vocabulary)
-            self._count(decided)
-            links = self._score(texts, decided, unlinked)
-            for section, found in zip(group, links, strict=True):
-                scored[section.number] += section.place(found)
-        self.stats["documents"] += len(documents)
-        return scored
-
-    def _spaced(
-        self,
-        documents: Sequence[Document],
-        given: Sequence[Sequence[Span]] | None,
-    ) -> tuple[Sequence[Document], Sequence[Sequence[Span]] | None]:
-        """The documents, and mentions given for them, as the generator reads them."""
-        if self.settings.punctuation == "as_is":
-            return documents, given
-        return spacing.space_documents(documents, given)
-
-    def _places(self, documents: Sequence[Document]) -> list[Any] | None:
-        """Where each character that the generator reads stands in the text; None where
-        it reads the text as it is."""
-        if self.settings.punctuation == "as_is":
-            return None
-        return [spacing.space_punctuation(document.text)[1] for document in documents]
-
-    def _count(self, decided: list[Decided]) -> None:
-        stats = self.stats
-        for chunk, path in decided:
-            stats["decided"] += len(chunk.chunk.table.mentions)
-            stats["chunks"] += bool(chunk.chunk.table.mentions)
-            stats["dropped"] += chunk.chunk.table.dropped
-            stats["ties"] += path.margin < TIE
-            stats["dead"] += path.score == -math.inf
-        stats["cut"] = self._left_out.cut
-        stats["overlong"] = len(self._left_out.overlong)
-        stats["untokenised"] = len(self.title_tokens.untokenised)
-
-    def _score(
-        self, documents: Sequence[Document], decided: list[Decided], unlinked: bool
-    ) -> list[list[ScoredLink]]:
-        """The links of each document, with their scores."""
-        scored: list[list[ScoredLink]] = [[] for _ in documents]
-        for chunk, path in decided:
-            scored[chunk.document] += score_links(
-                self.kb,
-                chunk,
-                path,
-                unlinked=unlinked,
-                others=self.settings.other_candidates,
-            )
-        if (places := self._places(documents)) is not None:
-            scored = [
-                [spacing.move_back(link, of_text) for link in links]
-                for links, of_text in zip(scored, places, strict=True)
-            ]
-        if self.calibrator is None:
-            return scored
-        return [
-            self.calibrator.score(document.text, links)
-            for document, links in zip(documents, scored, strict=True)
-        ]
