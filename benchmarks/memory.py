@@ -23,15 +23,16 @@ from typing import Any, NamedTuple
 import jax
 
 from insgenel_jax import models, sharding
+from insgenel_jax.ahead.programs import batch_shapes, place
 from insgenel_jax.models.config import ModelConfig
 from insgenel_jax.models.hf.config import from_hf
 from insgenel_jax.models.lora import Lora
 from insgenel_jax.training import loop
 from insgenel_jax.training import run as experiment
-from insgenel_jax.training.config import Config, LoopSettings, OptimizerSettings, load
-from insgenel_jax.training.data.chunks import OTHERS
+from insgenel_jax.training.config import load
 from insgenel_jax.training.generator import generator_task
 from insgenel_jax.training.retriever import retriever_task
+from insgenel_jax.training.settings import Config, LoopSettings, OptimizerSettings
 
 FILES = Path(__file__).resolve().parents[1] / "configs"
 DEVICES = 8
@@ -168,43 +169,19 @@ def open_config(name: str) -> Opened:
 def measure_step(name: str) -> dict[str, int]:
     """Bytes on each device of the training step of one of PAPER, by XLA's count."""
     config, _, plan = open_config(name)
-    data, rows = config.data, config.data.batch
-    if config.task == "generator":
-        ids = ("tokens", "targets", "segments", "positions")
-        leaves = {leaf: ((rows, data.max_length), "int32") for leaf in ids}
-        leaves["weights"] = (rows, data.max_length), "float32"
-        leaves["others"] = (rows, data.max_length, OTHERS), "int32"
-        leaves["biases"] = (rows, data.max_length, 1 + OTHERS), "float32"
-    else:
-        entities = data.golds + data.negatives
-        leaves = {
-            "windows": ((rows, data.window_tokens), "int32"),
-            "entities": ((entities, data.entity_tokens), "int32"),
-            "gold": ((rows, entities), "bool"),
-            "negatives": ((rows, entities), "bool"),
-        }
-    batch = {leaf: jax.ShapeDtypeStruct(*shape) for leaf, shape in leaves.items()}
     task, mesh = plan.task, plan.mesh
-    frozen = _place(
+    frozen = place(
         task.split(task.abstract_params())[1],
         task.split(task.param_shardings(mesh))[1],
     )
-    batch = _place(batch, dict.fromkeys(batch, sharding.batch_sharding(mesh)))
+    batch = batch_shapes(config)
+    batch = place(batch, dict.fromkeys(batch, sharding.batch_sharding(mesh)))
     with jax.set_mesh(mesh):
         step = loop.compile_step(plan, frozen, batch)
     analysis = step.memory_analysis()
     kept = analysis.argument_size_in_bytes
     temporary = analysis.temp_size_in_bytes
     return {"arguments": kept, "temporary": temporary, "whole": kept + temporary}
-
-
-def _place(shapes: dict, places: dict) -> dict:
-    """Shapes with their shardings."""
-    return jax.tree.map(
-        lambda x, at: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=at),
-        shapes,
-        places,
-    )
 
 
 def measure(plan: loop.Plan) -> dict[str, int]:

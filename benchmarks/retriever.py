@@ -31,8 +31,8 @@ from insgenel_jax.retrieval.exact import search_exact
 from insgenel_jax.retrieval.retriever import Retriever
 from insgenel_jax.text.formats.documents import read_documents
 from insgenel_jax.text.formats.rejects import Rejects
-from insgenel_jax.training.config import RetrieverData
 from insgenel_jax.training.data.windows import expand_document
+from insgenel_jax.training.settings import RetrieverData
 
 KS = (1, 10, 50, 100)
 

@@ -71,6 +71,12 @@ def train(context: typer.Context) -> None:
 
 
 @app.command(context_settings=UNPARSED)
+def finetune(context: typer.Context) -> None:
+    """Train a linker further on labelled documents of one's own."""
+    run_module(context)
+
+
+@app.command(context_settings=UNPARSED)
 def index(context: typer.Context) -> None:
     """Embed and index the entities; put a linker together."""
     run_module(context)
@@ -95,8 +101,14 @@ def ask(context: typer.Context) -> None:
 
 
 @app.command(context_settings=UNPARSED)
+def serve(context: typer.Context) -> None:
+    """Serve a linker over HTTP, with a page to try it."""
+    run_module(context)
+
+
+@app.command(context_settings=UNPARSED)
 def convert(context: typer.Context) -> None:
-    """Convert a file of documents: JSONL, NIF, ELEVANT, AIDA-CoNLL, PubTator."""
+    """Convert a file of documents: JSONL, Parquet, NIF, ELEVANT, AIDA, PubTator."""
     run_module(context)
 
 

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path, PurePosixPath
@@ -20,7 +22,11 @@ from typing import Any
 
 from insgenel_jax import aside
 
+CARD = "README.md"  # of a model or linker that was trained: base, data, scores
 MANIFEST = "manifest.json"
+FULL = (errno.ENOSPC, errno.EDQUOT)  # the disk, or what the user may have of it
+# how NumPy and marisa say that a file could not be written to its end
+_OF_LIBRARIES = re.compile(r"\d+ requested and \d+ written|MARISA_IO_ERROR: size_wr")
 NOTES = ("README.md", "NOTICE")  # for people: they may stand beside the listed files
 
 
@@ -62,10 +68,10 @@ def create(path: str | os.PathLike, kind: str, version: int) -> Iterator[Draft]:
     It replaces an artifact of the same kind. Anything else at `path` raises
     ArtifactError, so that a mistyped path never destroys a folder.
     """
-    path = Path(path)
     check_replaceable(path, kind)
+    path = Path(os.path.realpath(path))  # a link stays, and leads to the new artifact
     path.parent.mkdir(parents=True, exist_ok=True)
-    with aside.folder(path) as folder:
+    with _naming(path), aside.folder(path) as folder:
         draft = Draft(folder)
         yield draft
         aside.follow_umask(folder)
@@ -79,6 +85,21 @@ def create(path: str | os.PathLike, kind: str, version: int) -> Iterator[Draft]:
             draft.listed,
         )
         aside.replace_folder(folder, path)
+
+
+@contextlib.contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Have errors of a full disk name the artifact; those of libraries name no file."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        full = _OF_LIBRARIES.search(str(error)) is not None
+        if isinstance(error, OSError) and error.errno in FULL:
+            full = error.filename is None
+        if not full:
+            raise
+        number = errno.ENOSPC
+        raise OSError(number, os.strerror(number), str(path)) from error
 
 
 def replace_file(

@@ -62,16 +62,29 @@ def _locked(path: Path, make: Callable[[Path], None]) -> Iterator[Path]:
     """Make something beside `path`, hold its lock while it is used, then discard it."""
     path = path.absolute()  # "." has no name
     _discard_leftovers(path)
-    aside = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
-    make(aside)
-    lock = os.open(aside, os.O_RDONLY)
+    aside, lock = _make_locked(path, make)
     try:
-        with contextlib.suppress(OSError):  # a file system without locks
-            fcntl.flock(lock, fcntl.LOCK_EX)
         yield aside
     finally:
         os.close(lock)
         _discard(aside, path)
+
+
+def _make_locked(path: Path, make: Callable[[Path], None]) -> tuple[Path, int]:
+    """Make something beside `path`, and take its lock: its path, and a descriptor.
+
+    Another process may have taken it for a leftover before it was locked: then again.
+    """
+    while True:
+        aside = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
+        make(aside)
+        with contextlib.suppress(FileNotFoundError):
+            lock = os.open(aside, os.O_RDONLY)
+            with contextlib.suppress(OSError):  # a file system without locks
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            if aside.exists():
+                return aside, lock
+            os.close(lock)
 
 
 def _discard_leftovers(path: Path) -> None:

@@ -102,9 +102,8 @@ def main(
     cache = cache or Path(f"{stem}.answers.jsonl")
     rejects = rejects or Path(f"{stem}.rejects.jsonl")
     linker = locate(linker)
-    check_paths(linker, input, [output, cache, rejects])
+    cli.check_paths([input], [linker], [output, cache, rejects])
     settings = read_settings(cli.parse_settings(set_ or []))
-    artifact.read(linker)  # before the slow imports
     patience: dict[str, Any] = {"per_minute": per_minute, "concurrency": concurrency}
     patience |= {"timeout": timeout, "tries": tries, "key_variable": key_variable}
     source = open_source(endpoint, model, patience)
@@ -127,14 +126,6 @@ def main(
                 link_file(opened, input, output, rejected, format=format, watch=watch)
         finally:
             print_summary(console, opened.stats, opened.failures)
-
-
-def check_paths(linker: Path, input: str, outputs: list[str | Path]) -> None:
-    """Refuse paths that cannot be read or written, before any work."""
-    cli.check_input(input)
-    for path in outputs:
-        cli.check_output(path)
-    cli.check_apart(outputs, [input, linker])
 
 
 def read_settings(given: dict[str, Any]) -> IclSettings:

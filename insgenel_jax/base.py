@@ -180,7 +180,11 @@ def read_texts(paths: Sequence[Path]) -> Iterator[str]:
     bases (or what stands in for a description)."""
     for path in paths:
         if path.is_file():
-            yield from (document.text for document in read_documents(path, Rejects()))
+            rejects = Rejects()
+            yield from (document.text for document in read_documents(path, rejects))
+            if rejects.count:
+                counts = ", ".join(f"{r} ({n})" for r, n in rejects.by_reason.items())
+                cli.show_warning(f"{path}: left out what cannot be read: {counts}")
         elif artifact.read(path).kind == training_documents.KIND:
             for document in training_documents.read_training_documents(path):
                 yield document.text

@@ -11,10 +11,10 @@ from __future__ import annotations
 import ast
 import contextlib
 import dataclasses
-import errno
 import io
 import os
 import platform
+import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator
@@ -34,15 +34,15 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from insgenel_jax.artifact import ArtifactError, check_replaceable
-from insgenel_jax.stopping import Stopped
+from insgenel_jax.artifact import FULL, ArtifactError, check_replaceable
+from insgenel_jax.artifact import read as read_manifest
+from insgenel_jax.stopping import Stopped, unswallowed_interrupts
 from insgenel_jax.text.formats.lines import PACKED_ENDINGS
 from insgenel_jax.text.formats.rejects import InputError, Rejects
 
 WRONG = 2
 REJECTED = 3
 LONGEST_ERROR = 2000  # characters
-FULL = (errno.ENOSPC, errno.EDQUOT)
 # Control characters but tab and line feed: what is shown must not steer the terminal.
 CONTROLS = dict.fromkeys((*range(9), *range(11, 32), *range(127, 160)), "\ufffd")
 
@@ -61,12 +61,15 @@ def user_errors(*others: type[Exception]) -> Iterator[None]:
     fixable: tuple[type[Exception], ...]
     fixable = (InputError, ArtifactError, OSError, *others)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), unswallowed_interrupts():
             warnings.showwarning = show_warning
             yield
     except Stopped as stopped:
         Console(stderr=True).print(Text(str(stopped), "yellow"), soft_wrap=True)
         sys.exit(128 + stopped.signal)
+    except KeyboardInterrupt:  # where a command does not finish what it has begun
+        Console(stderr=True).print(Text("stopped", "yellow"))
+        sys.exit(128 + signal.SIGINT)
     except BrokenPipeError:  # an OSError, but only says that nobody reads our output
         raise
     except fixable as error:
@@ -137,7 +140,9 @@ def keep_compiled() -> None:
     if "JAX_COMPILATION_CACHE_DIR" in os.environ:
         return
     try:
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        cache = Path(os.environ.get("XDG_CACHE_HOME", ""))
+        if not cache.is_absolute():  # such a one is to be ignored, as its authors say
+            cache = Path.home() / ".cache"
         # A folder for each machine: a program compiled for the processor of one may
         # not run on another that shares the home directory.
         folder = cache / "insgenel_jax" / "compiled" / platform.node()
@@ -198,6 +203,37 @@ def rejecting(path: str | os.PathLike, console: Console) -> Iterator[Rejects]:
         sys.exit(REJECTED)
 
 
+def check_paths(
+    inputs: Iterable[str | os.PathLike | None],
+    artifacts: Iterable[str | os.PathLike | None],
+    outputs: Iterable[str | os.PathLike | None],
+    either: Iterable[str | os.PathLike] = (),
+    packed: Iterable[str | os.PathLike] = (),
+) -> None:
+    """Refuse what cannot be read or written, before any work; None is left out.
+
+    either: inputs that may be folders. packed: outputs that may be packed. An output is
+    none of the rest, nor in them.
+    Raises InputError, and ArtifactError for a folder that is no artifact.
+    """
+    inputs, artifacts, outputs = (
+        [path for path in paths if path is not None]
+        for paths in (inputs, artifacts, outputs)
+    )
+    either, packed = list(either), list(packed)
+    for path in inputs:
+        check_input(path)
+    for path in either:
+        check_input(path, folder=True)
+    for path in artifacts:
+        read_manifest(path)
+    for path in outputs:
+        check_output(path)
+    for path in packed:
+        check_output(path, packed=True)
+    check_apart([*outputs, *packed], [*inputs, *either, *artifacts])
+
+
 def check_input(path: str | os.PathLike, *, folder: bool = False) -> None:
     """Refuse a path that is no readable file, or, with `folder`, no readable folder.
 
@@ -220,10 +256,10 @@ def check_input(path: str | os.PathLike, *, folder: bool = False) -> None:
         )
 
 
-def check_output(path: str | os.PathLike) -> None:
+def check_output(path: str | os.PathLike, *, packed: bool = False) -> None:
     """Refuse a path that no file can be written to; `-` is standard output.
 
-    Raises InputError.
+    packed: what writes the file packs it, where its name says so. Raises InputError.
     """
     if str(path) == "-":
         return
@@ -231,7 +267,7 @@ def check_output(path: str | os.PathLike) -> None:
         raise InputError(
             f"{path}: expected a file to write, found a folder; add a file name"
         )
-    if str(path).endswith(PACKED_ENDINGS):
+    if str(path).endswith(PACKED_ENDINGS) and not packed:
         raise InputError(
             f"{path}: expected a plain file to write, found the name of a packed one; "
             "choose another name and pack it afterwards"
@@ -276,8 +312,9 @@ def check_apart(
 
     Raises InputError.
     """
-    written = [(path, Path(path).resolve()) for path in outputs if str(path) != "-"]
-    read = [(path, Path(path).resolve()) for path in inputs if str(path) != "-"]
+    # Path.resolve would raise for a link that leads to itself
+    written = [(p, Path(os.path.realpath(p))) for p in outputs if str(p) != "-"]
+    read = [(p, Path(os.path.realpath(p))) for p in inputs if str(p) != "-"]
     for number, (path, whole) in enumerate(written):
         for other_path, other in written[:number] + read:
             if whole == other or whole in other.parents or other in whole.parents:
@@ -369,7 +406,7 @@ def settings_option(
             defaults, meanings = explain()
             table = Table("setting", "default", "meaning", show_lines=True)
             for name, default in defaults.items():
-                table.add_row(*map(Text, (name, str(default), meanings[name])))
+                table.add_row(*map(Text, (name, str(default), meanings.get(name, ""))))
             Console().print(table)
             raise typer.Exit
         return given
@@ -405,14 +442,15 @@ def show_progress(
     total: bytes to read in all, if known; with it the line has a bar and the time that
     is left. Set the task's `completed` to the bytes read, and its field `count`.
     """
-    columns = (SpinnerColumn(), TextColumn("{task.fields[count]:,} " + what))
+    text = TextColumn("{task.fields[count]:,} {task.fields[what]}")
+    columns = (SpinnerColumn(), text)
     if total is not None:
         columns += (BarColumn(), TextColumn("{task.percentage:.0f} %"))
     columns += (TimeElapsedColumn(),)
     if total is not None:
         columns += (TextColumn("left:"), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as progress:
-        progress.add_task(what, total=total, count=0)
+        progress.add_task(what, total=total, count=0, what=what)
         yield progress
 
 

@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from insgenel_jax import artifact, cli
+from insgenel_jax import cli
 from insgenel_jax.kb.knowledge_base import KnowledgeBase
 from insgenel_jax.kb.names import first_of, kb_names, read_names, read_pairs
 from insgenel_jax.text.formats.documents import (
@@ -72,14 +72,7 @@ def main(
         raise typer.BadParameter("--redirects lead to the titles of --ids: give it too")
     if rejects is None:
         rejects = Path(f"{'convert' if output == '-' else output}.rejects.jsonl")
-    tables = [path for path in (ids, redirects) if path is not None]
-    for path in (input, *tables):
-        cli.check_input(path)
-    for path in (output, rejects):
-        cli.check_output(path)
-    cli.check_apart([output, rejects], [input, *tables, *([kb] if kb else [])])
-    if kb is not None:
-        artifact.read(kb)
+    cli.check_paths([input, ids, redirects], [kb], [rejects], packed=[output])
     console = Console(stderr=output == "-")
     with cli.rejecting(rejects, console) as rejected:
         names = open_names(ids, redirects, kb, rejected)

@@ -5,23 +5,29 @@ Options that take several files, linkers or systems are given several times.
 
 from __future__ import annotations
 
-import dataclasses
+import contextlib
 import functools
 import importlib.util
-from collections.abc import Iterator, Mapping, Sequence
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.status import Status
 from rich.text import Text
 
-from insgenel_jax import artifact, cli, evaluation, stopping
-from insgenel_jax.evaluation import files, modes, report, scoring, systems, tuning
+from insgenel_jax import cli, evaluation, lock, stopping
+from insgenel_jax.evaluation import files, modes, report, scoring, tuning
+from insgenel_jax.evaluation.chosen import (
+    Chosen,
+    choose_systems,
+    open_kb,
+    open_systems,
+)
 from insgenel_jax.evaluation.search import Sets
-from insgenel_jax.evaluation.systems import PRIOR, System, Unopened
-from insgenel_jax.kb.knowledge_base import KnowledgeBase
+from insgenel_jax.evaluation.systems import PRIOR
 from insgenel_jax.linker.bundled import locate
 from insgenel_jax.text.formats.rejects import InputError, Rejects
 
@@ -110,16 +116,6 @@ RejectsPath = Annotated[
 ]
 
 
-@dataclasses.dataclass(frozen=True)
-class Chosen:
-    """A linker's directory, a system and settings to open it with; None for prior."""
-
-    name: str
-    path: Path | None
-    system: str
-    settings: Mapping[str, Any]
-
-
 @cli.user_errors()
 def main(
     documents: Documents,
@@ -150,12 +146,12 @@ def main(
     check_mode(mode, titles, page)
     rejects = rejects or Path(f"{json or 'evaluate'}.rejects.jsonl")
     inputs = [*documents, *tune, redirects, titles, ids]
-    check_paths(inputs, [*linkers, kb], [json, page, rejects], predictions, out)
+    cli.check_paths(inputs, [*linkers, kb], [json, page, rejects], predictions)
     chosen = choose_systems(linkers, names, set_ or [], given)
     kb = linkers[0] / "kb" if kb is None and linkers else kb
-
     console = make_console()
     with (
+        holding(out, [*linkers, kb]),
         cli.rejecting(rejects, console) as rejected,
         stopping.stop_requests() as stop,
         console.status("") as status,
@@ -166,8 +162,7 @@ def main(
         linked = files.read_predictions(predictions, sets, taken, rejected)
         opened = open_kb(kb, verify)
         table, known, by_title = read_tables(redirects, titles, ids, rejected)
-        for warning in warn_of_tuning(sets, chosen, dev):
-            console.print(Text(f"warning: {warning}", "yellow"), soft_wrap=True)
+        show_warnings(console, warn_of_tuning(sets, chosen, dev))
         evaluated = evaluation.run(
             sets,
             open_systems(chosen, opened, dev, table, verify, given, status),
@@ -181,6 +176,12 @@ def main(
             progress=functools.partial(show_progress, status, stop, out),
         )
         write(evaluated, console, json, page)
+
+
+def show_warnings(console: Console, warnings: Iterable[str]) -> None:
+    """Print each warning on a line of its own."""
+    for warning in warnings:
+        console.print(Text(f"warning: {warning}", "yellow"), soft_wrap=True)
 
 
 def make_console() -> Console:
@@ -245,191 +246,19 @@ def warn_of_tuning(
     return told
 
 
-def open_systems(
-    chosen: Sequence[Chosen],
-    kb: KnowledgeBase | None,
-    dev: Sets,
-    redirects: Mapping[str, str] | None,
-    verify: bool,
-    given: bool,
-    status: Status,
-) -> Iterator[System | Unopened]:
-    """Each system when its turn comes; linkers are opened when they have to link.
-
-    kb: for the prior. given: linkers get the gold mentions.
-    """
-    for each in chosen:
-        if each.path is not None:
-            yield prepare_linker(each, redirects, verify, given)
-        elif kb is not None:
-            yield open_prior(kb, dev, scoring.make_resolve(redirects, kb), status)
-
-
-def prepare_linker(
-    chosen: Chosen, redirects: Mapping[str, str] | None, verify: bool, given: bool
-) -> Unopened:
-    """A linker of which only the knowledge base is open."""
-    path = chosen.path or Path()
-    kb = open_kb(path / "kb", verify)
-    resolve = scoring.make_resolve(redirects, kb)
-    settings = {"system": chosen.system, **chosen.settings}
-    identity = artifact.identity(path)
-
-    def open_linker() -> System:
-        from insgenel_jax.linker import Linker  # only now: it loads JAX
-
-        with cli.opening(path, "linker"):
-            linker = Linker.from_pretrained(path, verify=verify, **settings)
-        return evaluation.linker_system(
-            linker, chosen.name, resolve=resolve, identity=identity, given=given
-        )
-
-    links = {**settings, "given": given}  # what they depend on
-    return Unopened(
-        chosen.name, open_linker, kb, resolve, systems.identify(identity, links)
-    )
-
-
-def open_kb(path: Path | None, verify: bool) -> KnowledgeBase | None:
-    """The knowledge base at a path, if there is one; `verify` compares hashes."""
-    if path is None:
-        return None
-    with cli.opening(path, "knowledge base"):
-        return KnowledgeBase.open(path, verify=verify)
-
-
-def open_prior(
-    kb: KnowledgeBase, dev: Sets, resolve: scoring.Resolve, status: Status
-) -> System:
-    """The prior-only baseline, tuned; what tuning reached and chose is printed."""
-    count = sum(map(len, dev.values()))
-    status.update(f"tuning {PRIOR} on {count} documents")
-    linker, tuned = tuning.tune_prior(kb, dev, scoring.same_entity(resolve))
-    told = (
-        f"{PRIOR}, tuned on {count} documents to a mean F1 of "
-        f"{100 * tuned.calibrated.best.f1:.1f}: {tuned.settings}"
-    )
-    status.console.print(Text(told))
-    return systems.as_prior_system(linker, tuned, resolve)
-
-
-def choose_systems(
-    linkers: Sequence[Path],
-    names: Sequence[str],
-    given: Sequence[str],
-    spans: bool = False,
-) -> list[Chosen]:
-    """The systems to score, in the order of `names`: those of each linker, and prior.
-
-    Without `names` each linker is the system that it says it is. given: settings.
-    spans: linkers get the gold mentions. Raises InputError for settings, see
-    `check_settings`.
-    """
-    chosen: list[Chosen] = []
-    if (given or spans) and not linkers:
-        check_settings(Path(), names, given, spans)
-    own = {path: [n for n in names if n != PRIOR] or [] for path in linkers}
-    for path in linkers:
-        if not names:
-            own[path] = [read_system(path)]
-    settings = {path: check_settings(path, own[path], given, spans) for path in linkers}
-    for name in names or [""]:
-        if name == PRIOR:
-            chosen.append(Chosen(PRIOR, None, PRIOR, {}))
-            continue
-        for path, label in zip(linkers, name_linkers(linkers), strict=True):
-            system = name or own[path][0]
-            several = len(own[path]) > 1
-            label = f"{label} {system}" if several else label
-            if len(linkers) == 1:
-                label = system
-            label = f"{label}, gold spans" if spans else label
-            chosen.append(Chosen(label, path, system, settings[path][system]))
-    return chosen
-
-
-def read_system(path: Path) -> str:
-    """The system that a linker's directory says it is. Raises InputError."""
-    from insgenel_jax.linker.settings import Settings, read_settings  # it loads JAX
-
-    if not (path / "linker.json").is_file():  # opening the linker says what is wrong
-        return Settings.system
-    with cli.opening(path, "linker"):
-        return read_settings(path).system
-
-
-def name_linkers(paths: Sequence[Path]) -> list[str]:
-    """A name for each linker: its folder's, or its whole path where that is not new."""
-    names = [path.parent.name if path.name == "linker" else path.name for path in paths]
-    clear = all(names) and len(frozenset(names)) == len(names)
-    return names if clear and PRIOR not in names else [str(path) for path in paths]
-
-
-def check_paths(
-    inputs: Sequence[Path | None],
-    folders: Sequence[Path | None],
-    outputs: Sequence[Path | None],
-    predictions: Sequence[Path] = (),
-    out: Path | None = None,
-) -> None:
-    """Refuse paths that cannot be read or written, before any work."""
-    inputs, folders, outputs = (
-        [path for path in paths if path is not None]
-        for paths in (inputs, folders, outputs)
-    )
-    for path in inputs:
-        cli.check_input(path)
-    for path in predictions:
-        cli.check_input(path, folder=True)
-    for path in folders:
-        artifact.read(path)
-    for path in outputs:
-        cli.check_output(path)
-    cli.check_apart(outputs, [*inputs, *predictions, *folders])
-    if out is not None:
-        if out.exists() and not out.is_dir():
-            raise InputError(f"{out}: expected a folder for --out, found a file")
-        cli.check_parent(out)
-        cli.check_apart([out], folders)
-
-
-def check_settings(
-    linker: Path, names: Sequence[str], given: Sequence[str], spans: bool = False
-) -> dict[str, dict[str, Any]]:
-    """The settings of --set that have an effect, for each of the linker's systems.
-
-    spans: these get the gold mentions. Raises InputError for a bad setting, for one
-    that changes none of the systems, and for a bad system.
-    """
-    settings = cli.parse_settings(given)
-    systems = [name for name in names if name != PRIOR]
-    if spans and not systems:
-        raise InputError(
-            f"--given: expected a linker, which links the gold mentions, found {names};"
-            " give --linker or leave it out"
-        )
-    if settings and not systems:
-        raise InputError(
-            f"--set {given[0]}: expected a system that has settings, found"
-            f" {names}; give --linker or leave --set out"
-        )
-    if "system" in settings:
-        raise InputError("--set system: expected --system, which chooses it")
-    useless = {
-        name: cli.check_settings(settings | {"system": name}, linker, given=spans)
-        for name in systems
-    }
-    for setting in settings:
-        needed = [needs[setting] for needs in useless.values() if setting in needs]
-        if needed and len(needed) == len(systems):
-            raise InputError(
-                f"--set {setting}: no effect on {systems}, it needs {needed[0]}; leave "
-                "it out or set what it needs"
-            )
-    return {
-        name: {k: v for k, v in settings.items() if k not in useless[name]}
-        for name in systems
-    }
+@contextlib.contextmanager
+def holding(out: Path | None, artifacts: Sequence[Path | None]) -> Iterator[None]:
+    """Hold the lock of --out. Raises InputError where that is no folder, lies in what
+    is read, or another process holds it."""
+    if out is None:
+        yield
+        return
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out}: expected a folder for --out, found a file")
+    cli.check_parent(out)
+    cli.check_apart([out], [path for path in artifacts if path is not None])
+    with lock.hold(out):
+        yield
 
 
 def check_mode(mode: str, titles: Path | None, page: Path | None) -> None:
@@ -493,7 +322,7 @@ def check_repeated(
         ("--linker", linkers),
         ("--predictions", predictions),
     ):
-        whole = [path.resolve() for path in paths]
+        whole = [os.path.realpath(path) for path in paths]
         for path, resolved in zip(paths, whole, strict=True):
             if whole.count(resolved) > 1:
                 return (

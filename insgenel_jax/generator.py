@@ -59,11 +59,13 @@ def save_generator(
     *,
     tokenizer: str | os.PathLike,
     made_from: Mapping[str, str] = MappingProxyType({}),
+    card: str = "",
 ) -> None:
     """Write a generator's model directory, which `transformers` opens too.
 
     tokenizer: the directory that `generator.tokenizer` was loaded from; its files are
     copied. made_from: identities of what the model was trained from, by role.
+    card: what else is to be known of it, in Markdown.
     Raises ArtifactError where something else than a generator is at `path`, ValueError
     where the parameters are not those of the model's config.
     """
@@ -75,6 +77,8 @@ def save_generator(
         hf.save_model(draft.path, generator.config, generator.params, special=special)
         copy_tokenizer(tokenizer, draft.path)
         write_generator_settings(generator, draft.path)
+        if card:
+            (draft.path / artifact.CARD).write_text(card, encoding="utf-8")
         draft.made_from.update(made_from)
 
 

@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from insgenel_jax import artifact, cli
+from insgenel_jax.ahead.options import CompileOnly, Topology
 from insgenel_jax.kb.knowledge_base import KnowledgeBase
 
 if TYPE_CHECKING:
@@ -53,11 +54,38 @@ IndexPath = Annotated[
         "--index", help="index of these parts that is there already, for --linker"
     ),
 ]
+VectorBytes = Annotated[
+    int | None,
+    typer.Option(
+        help="most bytes of a vector, searched exactly",
+        show_default="2 for each dimension",
+    ),
+]
+BaseIndex = Annotated[
+    Path | None,
+    typer.Option(
+        help="index of the base of --kb, an overlay: only added entities are embedded"
+    ),
+]
 GeneratorPath = Annotated[
     Path | None, typer.Option(help="generator directory, for --linker")
 ]
 LinkerPath = Annotated[
     Path | None, typer.Option(help="linker directory to put together from all parts")
+]
+
+
+VectorBytes = Annotated[
+    int | None,
+    typer.Option(
+        help="most bytes of a vector, searched exactly",
+        show_default="2 for each dimension",
+    ),
+]
+
+Settings = Annotated[list[str] | None, cli.settings_option(cli.linker_settings)]
+Verify = Annotated[
+    bool, typer.Option("--verify", help="compare the hash of every file first")
 ]
 
 
@@ -67,44 +95,40 @@ def main(
     retriever: RetrieverPath = None,
     out: Out = None,
     exact: Exact = None,
-    vector_bytes: Annotated[
-        int | None,
-        typer.Option(
-            help="most bytes of a vector, searched exactly",
-            show_default="2 for each dimension",
-        ),
-    ] = None,
+    vector_bytes: VectorBytes = None,
     texts: Texts = None,
+    base_index: BaseIndex = None,
     there: IndexPath = None,
     generator: GeneratorPath = None,
     linker: LinkerPath = None,
-    set: Annotated[
-        list[str] | None,
-        cli.settings_option(cli.linker_settings),
-    ] = None,
-    verify: Annotated[
-        bool, typer.Option("--verify", help="compare the hash of every file first")
-    ] = False,
+    set: Settings = None,
+    verify: Verify = False,
+    compile_only: CompileOnly = False,
+    topology: Topology = None,
 ) -> None:
     """Embed all entities, write their index, and put a linker together if asked to."""
+    if compile_only:
+        return _compile_embedding(retriever, topology)
     _check_options(
         linker,
         {"--retriever": retriever, "--out": out},
-        {"--texts": texts, "--vector-bytes": vector_bytes, "--exact/--scann": exact},
+        {
+            "--texts": texts,
+            "--vector-bytes": vector_bytes,
+            "--exact/--scann": exact,
+            "--base-index": base_index,
+        },
         there,
         generator,
         set,
     )
     given = {"kb": kb, "retriever": retriever, "generator": generator}
     parts = {name: path for name, path in given.items() if path is not None}
-    others = {"texts": texts, "index": there}
+    others = {"texts": texts, "index": there, "base index": base_index}
     read = parts | {name: path for name, path in others.items() if path is not None}
     settings = cli.parse_settings(set or [])
-    if (
-        not out
-        and not there
-        and settings.setdefault("system", "insgenel") != "insgenel"
-    ):
+    unindexed = not out and not there
+    if unindexed and settings.setdefault("system", "insgenel") != "insgenel":
         raise typer.BadParameter(f"--set system={settings['system']}: add --retriever")
     _check_targets(out, linker, read)
     if linker is not None:
@@ -121,6 +145,15 @@ def main(
 
         assemble(linker, **parts, index=out or there, settings=settings)
         console.print(Text(f"linker: {linker}"))
+
+
+def _compile_embedding(retriever: Path | None, topology: str | None) -> None:
+    """Compile the embedding of entities for a slice of TPUs; say what it takes."""
+    from insgenel_jax.ahead.command import report_indexing
+
+    if retriever is None:
+        raise typer.BadParameter("--compile-only needs --retriever")
+    report_indexing(retriever, topology)
 
 
 def _check_options(
@@ -194,11 +227,12 @@ def _open_parts(
     if "retriever" in parts:
         with cli.opening(parts["retriever"], "retriever"):
             retriever = Retriever.load(parts["retriever"], verify=verify)
-    if "index" in parts:
-        from insgenel_jax.retrieval.index import open_index
+    for part in ("index", "base index"):
+        if part in parts:
+            from insgenel_jax.retrieval.index import open_index
 
-        with cli.opening(parts["index"], "index"):
-            open_index(parts["index"], verify=verify)
+            with cli.opening(parts[part], "index"):
+                open_index(parts[part], verify=verify)
     return kb, texts, retriever
 
 
@@ -229,6 +263,7 @@ def _index(
             exact=exact,
             vector_bytes=vector_bytes,
             texts=texts,
+            base=parts.get("base index"),
             tell=status.update,
         )
 

@@ -19,13 +19,18 @@ from rich.text import Text
 
 from insgenel_jax import artifact, cli, lock, mini_world
 from insgenel_jax.kb import knowledge_base
-from insgenel_jax.kb.build import dbpedia_ent, training_documents
+from insgenel_jax.kb.build import dbpedia_ent, report, training_documents
 from insgenel_jax.kb.build.dictionaries import AliasFormat, DictionaryFiles
+from insgenel_jax.kb.build.dump.parts import Dump, Part, parse_dump, remove_parts
+from insgenel_jax.kb.build.dump.pieces import dump_files
+from insgenel_jax.kb.build.dump.site import Words
 from insgenel_jax.kb.build.entity_list import build_from_entity_list
 from insgenel_jax.kb.build.labels import PAPER, LabelRule
 from insgenel_jax.kb.build.name_rules import FORM_RULES, FormRule
+from insgenel_jax.kb.build.overlay import write_overlay
 from insgenel_jax.kb.build.own_documents import write_own_documents
 from insgenel_jax.kb.build.subset import write_subset
+from insgenel_jax.kb.build.wikidata import WikidataIds, read_wikidata_ids
 from insgenel_jax.kb.build.wikiextractor import find_files
 from insgenel_jax.kb.build.wikipedia import build_from_wikipedia
 from insgenel_jax.kb.knowledge_base import Case
@@ -48,6 +53,13 @@ app = typer.Typer(add_completion=False, help=__doc__, no_args_is_help=True)
 Out = Annotated[Path, typer.Option(help="Directory to write to.")]
 CaseOption = Annotated[
     Case, typer.Option(help="Occurrences that link probabilities are counted over.")
+]
+CaseOrBase = Annotated[
+    Case | None,
+    typer.Option(
+        help="Occurrences that link probabilities are counted over.",
+        show_default="any, or that of --base",
+    ),
 ]
 LabelRules = Annotated[
     list[str] | None,
@@ -74,40 +86,76 @@ Workers = Annotated[
 Vocabulary = Annotated[int, typer.Option(min=300, help="Tokens of each tokenizer.")]
 
 
+Pages = Annotated[
+    Path,
+    typer.Option(
+        help="A dump, .xml, .xml.bz2 (multistream too) or .xml.gz, or WikiExtractor "
+        "--links output; a file or folder."
+    ),
+]
+PageProps = Annotated[
+    Path | None,
+    typer.Option(
+        help="The dump's page_props.sql.gz: Wikidata ids, disambiguation pages."
+    ),
+]
+IdTable = Annotated[Path | None, typer.Option(help="TSV of title and Wikidata id.")]
+Leads = Annotated[Path | None, typer.Option(help="JSONL of title and lead.")]
+Redirects = Annotated[
+    Path | None, typer.Option(help="TSV of alias and title; .gz, .bz2 too.")
+]
+Aliases = Annotated[
+    Path | None,
+    typer.Option(help="TSV of surface form, title and, where known, count."),
+]
+AliasColumns = Annotated[
+    AliasFormat,
+    typer.Option(
+        help="What --aliases holds: counts (or nothing) in the third column, "
+        "p(title|form) there, or AIDA's quoted forms."
+    ),
+]
+Titles = Annotated[
+    Path | None, typer.Option(help="A title a line: entities without a page, too.")
+]
+DevShare = Annotated[
+    float, typer.Option(min=0, max=1, help="Share of pages held back, counted nowhere.")
+]
+DumpWords = Annotated[
+    list[str] | None,
+    typer.Option(help="One more of the dump's own words, repeatable."),
+]
+KeepPages = Annotated[
+    bool,
+    typer.Option(
+        "--keep-pages",
+        help="Keep a dump's parsed pages in OUT/pages, for runs with other settings.",
+    ),
+]
+
+
 @app.command()
-@cli.user_errors()
+@cli.user_errors(ImportError)
 def wikipedia(
-    input: Annotated[
-        Path, typer.Option(help="WikiExtractor --links output, a file or folder.")
-    ],
+    input: Pages,
     out: Out,
-    leads: Annotated[Path | None, typer.Option(help="JSONL of title and lead.")] = None,
-    redirects: Annotated[
-        Path | None, typer.Option(help="TSV of alias and title; .gz, .bz2 too.")
-    ] = None,
-    aliases: Annotated[
-        Path | None,
-        typer.Option(help="TSV of surface form, title and, where known, count."),
-    ] = None,
-    alias_format: Annotated[
-        AliasFormat,
-        typer.Option(
-            help="What --aliases holds: counts (or nothing) in the third column, "
-            "p(title|form) there, or AIDA's quoted forms."
-        ),
-    ] = "counts",
-    titles: Annotated[
-        Path | None, typer.Option(help="A title a line: entities without a page, too.")
-    ] = None,
+    page_props: PageProps = None,
+    wikidata_ids: IdTable = None,
+    redirect_word: DumpWords = None,
+    disambiguation_template: DumpWords = None,
+    namespace: DumpWords = None,
+    keep_pages: KeepPages = False,
+    leads: Leads = None,
+    redirects: Redirects = None,
+    aliases: Aliases = None,
+    alias_format: AliasColumns = "counts",
+    titles: Titles = None,
     label_rules: LabelRules = None,
     abstracts_only: AbstractsOnly = False,
     form_rules: FormRules = None,
     vocabulary: Vocabulary = 8192,
     case: CaseOption = "any",
-    dev_share: Annotated[
-        float,
-        typer.Option(min=0, max=1, help="Share of pages held back, counted nowhere."),
-    ] = 0.01,
+    dev_share: DevShare = 0.01,
     workers: Workers = CORES,
 ) -> None:
     """Pages of Wikipedia with their links."""
@@ -115,15 +163,20 @@ def wikipedia(
     labels = _label_rules(label_rules or PAPER)
     rules = _named_rules(form_rules or [])
     cli.check_input(input, folder=True)
-    files = [path for path in (leads, redirects, aliases, titles) if path is not None]
+    given = (leads, redirects, aliases, titles, page_props, wikidata_ids)
+    files = [path for path in given if path is not None]
     for path in files:
         cli.check_input(path)
-    with _writing(out, [input, *files], HELD_BACK) as rejects:
-        with _files_read(input) as tell:
+    words = [redirect_word, disambiguation_template, namespace]
+    with _writing(out, [input, *files], (*HELD_BACK, *report.FILES)) as rejects:
+        ids = read_wikidata_ids(page_props, wikidata_ids, rejects)
+        source = _parse_dump(input, out / "pages", words, ids, workers, rejects)
+        with _files_read(source) as tell:
             counts = build_from_wikipedia(
-                input,
+                source,
                 out,
                 rejects,
+                wikidata=ids,
                 leads=leads,
                 case=case,
                 dev_share=dev_share,
@@ -135,36 +188,64 @@ def wikipedia(
                 tell=tell,
             )
         _train_tokenizers(out, vocabulary)
+        counts = _finish(out, source, keep_pages, counts, rejects, begin)
         _report(out, counts, rejects, begin)
 
 
 @app.command()
 @cli.user_errors()
 def entities(
-    input: Annotated[Path, typer.Option(help="Entity list, .jsonl or .csv.")],
     out: Out,
+    input: Annotated[
+        Path | None, typer.Option(help="Entity list: .jsonl, .csv or .parquet.")
+    ] = None,
+    base: Annotated[
+        Path | None,
+        typer.Option(help="Knowledge base that the entities are added to."),
+    ] = None,
+    remove: Annotated[
+        Path | None,
+        typer.Option(help="Titles or ids, one a line, of entities that --base loses."),
+    ] = None,
     documents: Annotated[
         Path | None,
         typer.Option(help="Labelled documents whose links are counted."),
     ] = None,
     form_rules: FormRules = None,
-    case: CaseOption = "any",
+    case: CaseOrBase = None,
 ) -> None:
-    """An entity list of one's own: id, title, description, aliases."""
+    """An entity list of one's own: id, title, description, aliases.
+
+    With --base, an overlay: that knowledge base with these entities and without those
+    in --remove. Nothing of it is built anew.
+    """
     begin = time.perf_counter()
     rules = _named_rules(form_rules or [])
-    cli.check_input(input)
-    if documents is not None:
-        cli.check_input(documents)
-    with _writing(out, [input, documents], (), ("kb",)) as rejects:
-        counts = build_from_entity_list(
-            out / "kb",
-            input,
-            rejects,
-            documents=documents,
-            form_rules=rules,
-            case=case,
-        )
+    files = [path for path in (input, documents, remove) if path is not None]
+    for path in files:
+        cli.check_input(path)
+    _check_overlay(base, input, remove, bool(form_rules or case))
+    with _writing(out, [*files, base], (), ("kb",)) as rejects:
+        if base is None:
+            counts = build_from_entity_list(
+                out / "kb",
+                input,
+                rejects,
+                documents=documents,
+                form_rules=rules,
+                case=case or "any",
+            )
+        else:
+            with cli.opening(base, "knowledge base"):
+                opened = knowledge_base.KnowledgeBase.open(base)
+            counts = write_overlay(
+                opened,
+                out / "kb",
+                rejects,
+                source=input,
+                remove=remove,
+                documents=documents,
+            )
         _report(out, counts, rejects, begin)
 
 
@@ -297,6 +378,24 @@ def prepare_subset(
     _report(out, counts, Rejects(), begin)
 
 
+def _check_overlay(
+    base: Path | None, input: Path | None, remove: Path | None, settings: bool
+) -> None:
+    """Raise InputError for options of `entities` that do not go together."""
+    if input is None and (base is None or remove is None):
+        raise InputError(
+            "expected entities (--input) or a base and removals (--base, --remove), "
+            "found neither; give --input"
+        )
+    if base is None and remove is not None:
+        raise InputError("--remove: expected --base to remove from, found none; add it")
+    if base is not None and settings:
+        raise InputError(
+            "--form-rules, --case: expected none beside --base, which has its own, "
+            "found some; leave them out"
+        )
+
+
 def _label_rules(names: Sequence[str]) -> list[LabelRule]:
     """The rules that --label-rules names. Raises InputError for another name."""
     known = get_args(LabelRule)
@@ -346,10 +445,71 @@ def _writing(
         yield rejects
 
 
+def _parse_dump(
+    source: Path,
+    folder: Path,
+    words: Sequence[Sequence[str] | None],
+    ids: WikidataIds,
+    workers: int,
+    rejects: Rejects,
+) -> Path | Dump:
+    """The parsed dump of a source in XML, its parts in `folder`; any other source.
+
+    words: for redirects, disambiguation templates and namespaces. While it works it
+    shows pages a second, the time that is left, and memory.
+    """
+    files = dump_files(source)
+    if not files:
+        return source
+    begin, pages = time.perf_counter(), 0
+    total = sum(file.stat().st_size for file in files)
+    with cli.show_progress(rich.get_console(), total, "parts") as progress:
+        (task,) = progress.tasks
+
+        def tell(part: Part) -> None:
+            nonlocal pages
+            pages += part.counts["pages"] + part.counts["redirect pages"]
+            speed = pages / (time.perf_counter() - begin)
+            what = f"parts: {pages:,} pages, {speed:,.0f} a second"
+            if part.memory:
+                what += f", {part.memory / 1e6:,.0f} MB a process"
+            count = task.fields["count"] + 1
+            progress.update(task.id, advance=part.bytes, count=count, what=what)
+
+        return parse_dump(
+            files,
+            folder,
+            rejects,
+            words=Words(*(tuple(given or ()) for given in words)),
+            disambiguation=ids.disambiguation,
+            workers=workers,
+            tell=tell,
+        )
+
+
+def _finish(
+    out: Path,
+    source: Path | Dump,
+    keep_pages: bool,
+    counts: dict[str, int],
+    rejects: Rejects,
+    begin: float,
+) -> dict[str, int]:
+    """Write the report of a build from Wikipedia, and remove what is no longer needed;
+    the counts of the parsed pages and of the build."""
+    parsed = dict(source.counts) if isinstance(source, Dump) else {}
+    if not report.finish(out, parsed, rejects, time.perf_counter() - begin):
+        rich.print('report.html needs: pip install "insgenel_jax\\[report]"')
+    if not keep_pages:
+        remove_parts(out / "pages")
+    return parsed | counts
+
+
 @contextlib.contextmanager
-def _files_read(source: Path) -> Iterator[Callable[[Path], None]]:
+def _files_read(source: Path | Dump) -> Iterator[Callable[[Path], None]]:
     """A line of progress; the function takes each file of `source`, twice in all."""
-    total = 2 * sum(file.stat().st_size for file in find_files(source))
+    files = source.files if isinstance(source, Dump) else find_files(source)
+    total = 2 * sum(file.stat().st_size for file in files)
     with cli.show_progress(rich.get_console(), total, "files read") as progress:
         (task,) = progress.tasks
 

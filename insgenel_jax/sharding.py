@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -31,24 +34,40 @@ RULES: dict[str, str | tuple[str, ...] | None] = {
 Axes = dict[str, tuple[str | None, ...]]
 
 
-def make_mesh(data: int = 1, fsdp: int = 1, tensor: int = 1) -> Mesh:
+def make_mesh(
+    data: int = 1,
+    fsdp: int = 1,
+    tensor: int = 1,
+    devices: Sequence[jax.Device] | None = None,
+) -> Mesh:
     """A mesh of data × fsdp × tensor devices, the first ones of `jax.devices()`.
 
-    Raises ValueError when there are too few devices.
+    devices: take these instead, which need not be there (jax.experimental.topologies).
+    Devices of several processes are ordered by process: each has rows of a batch of its
+    own, side by side.
+
+    Raises ValueError when there are too few devices, and where a process would have
+    none, or would share its rows of a batch with another process.
     """
-    devices = jax.devices()
+    devices = list(jax.devices() if devices is None else devices)
     need = data * fsdp * tensor
     if min(data, fsdp, tensor) < 1 or need > len(devices):
         raise ValueError(
             f"mesh {data} x {fsdp} x {tensor}: needs {need} devices, "
             f"found {len(devices)}"
         )
-    return jax.make_mesh(
-        (data, fsdp, tensor),
-        MESH_AXES,
-        axis_types=(AxisType.Auto,) * 3,
-        devices=devices[:need],
-    )
+    shape, types = (data, fsdp, tensor), (AxisType.Auto,) * 3
+    processes = len({device.process_index for device in devices})
+    if processes == 1:
+        return jax.make_mesh(shape, MESH_AXES, axis_types=types, devices=devices[:need])
+    if need < len(devices) or len(devices) // processes % tensor:
+        raise ValueError(
+            f"mesh {data} x {fsdp} x {tensor}: expected all {len(devices)} devices of "
+            f"{processes} processes, and a tensor axis that divides the "
+            f"{len(devices) // processes} of each"
+        )
+    devices.sort(key=lambda device: (device.process_index, device.id))
+    return Mesh(np.array(devices).reshape(shape), MESH_AXES, axis_types=types)
 
 
 def shardings(shapes: Any, axes: Axes, mesh: Mesh) -> Any:
@@ -162,6 +181,37 @@ def _leaf_to_global(mesh: Mesh, path: tuple, leaf: np.ndarray) -> jax.Array:
             f"batch {name!r}: {rows} rows cannot be split over data x fsdp = {parts}"
         )
     return jax.make_array_from_process_local_data(batch_sharding(mesh), leaf)
+
+
+@contextlib.contextmanager
+def locally() -> Iterator[Mesh | None]:
+    """Where several processes share the mesh: compute on this one's devices alone.
+
+    Gives a mesh of these, over which batches are split, or None in a single process.
+    """
+    if jax.process_count() == 1:
+        yield None
+        return
+    mesh = jax.make_mesh(
+        (jax.local_device_count(), 1, 1),
+        MESH_AXES,
+        axis_types=(AxisType.Auto,) * 3,
+        devices=jax.local_devices(),
+    )
+    with jax.set_mesh(mesh):
+        yield mesh
+
+
+def gather(tree: Any) -> Any:
+    """Arrays that several processes share -> whole arrays on each host, leaf by leaf.
+
+    In a single process they stay where they are.
+    """
+    if jax.process_count() == 1:
+        return tree
+    return jax.tree.map(
+        lambda leaf: multihost_utils.process_allgather(leaf, tiled=True), tree
+    )
 
 
 def pin(x: jax.Array, *spec: str | tuple[str, ...] | None) -> jax.Array:

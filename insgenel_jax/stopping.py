@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import sys
 import threading
 from collections.abc import Iterable, Iterator
 from types import FrameType
 from typing import TypeVar
 
 Item = TypeVar("Item")
+
+AGAIN = 0.01  # seconds until a signal that was swallowed is sent again
 
 
 class Stopped(BaseException):
@@ -55,6 +58,10 @@ class StopRequests:
             count += 1
         self.check(f"stopped after {count} documents")
 
+    def ask(self) -> None:
+        """Ask the job to stop, as SIGINT does; from any thread."""
+        self.signal = signal.SIGINT
+
     def check(self, message: str = "stopped") -> None:
         """Raise Stopped if a signal has come."""
         if self.signal is not None:
@@ -72,6 +79,29 @@ _DEFAULT = {
     signal.SIGINT: signal.default_int_handler,
     signal.SIGTERM: signal.SIG_DFL,
 }
+
+
+@contextlib.contextmanager
+def unswallowed_interrupts() -> Iterator[None]:
+    """Send Ctrl-C again where it came in a callback, whose exceptions Python drops.
+
+    JAX has one for the garbage collector.
+    """
+    before = sys.unraisablehook
+
+    def drop(dropped: sys.UnraisableHookArgs) -> None:
+        if not isinstance(dropped.exc_value, KeyboardInterrupt):
+            before(dropped)
+            return
+        send = threading.Timer(AGAIN, signal.raise_signal, [signal.SIGINT])
+        send.daemon = True
+        send.start()
+
+    sys.unraisablehook = drop
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
 
 
 @contextlib.contextmanager

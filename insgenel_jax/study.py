@@ -41,7 +41,6 @@ from insgenel_jax.studies.command import (
     Settings,
     TrainSettings,
     begin,
-    check_paths,
     load_config,
     open_source,
     read_sets,
@@ -77,8 +76,7 @@ def surface_forms(
     check_plotting()
     outputs = [out / name for name in ("surface_forms.json", "surface_forms.png")]
     outputs.append(out / "rejects.jsonl")
-    inputs = [*documents, *([] if redirects is None else [redirects])]
-    check_paths(inputs, [kb, *([] if linker is None else [linker])], outputs)
+    cli.check_paths([*documents, redirects], [kb, linker], outputs)
     console = rich.get_console()
     with cli.rejecting(outputs[-1], console) as rejects, console.status("") as status:
         with cli.opening(kb, "knowledge base"):
@@ -116,9 +114,8 @@ def given_mentions(
 ) -> None:
     """How well prior, retriever and generator choose entities of given mentions."""
     outputs = [out / name for name in ("given_mentions.json", "rejects.jsonl")]
-    inputs = [documents, *([] if redirects is None else [redirects])]
     linker = bundled.locate(linker)
-    check_paths(inputs, [linker, *([] if train is None else [train])], outputs)
+    cli.check_paths([documents, redirects], [linker, train], outputs)
     if train is not None:
         artifact.check(train, training_documents.KIND, training_documents.VERSION)
     settings = cli.parse_settings(set_ or [])

@@ -18,27 +18,33 @@ MAY_IMPORT = {
     "lock": "text",
     "artifact": "aside",
     "sharding": "",
+    "processes": "",
     "tokenizer": "artifact",
     "text": "tokenizer aside",
-    "kb": "text artifact",
+    "kb": "text artifact aside",
     "mini_world": "kb text",
     "models": "sharding",
     "decoding": "kb text tokenizer artifact",
     "generator": "models tokenizer sharding artifact",
     "smaller": "models tokenizer artifact",
     "merging": "retrieval generator models tokenizer artifact",
-    "retrieval": "models kb text tokenizer sharding artifact aside",
-    "training": "retrieval generator models kb text tokenizer sharding artifact",
+    "retrieval": "models kb text tokenizer sharding artifact lock",
+    "training": "retrieval generator models kb text tokenizer sharding artifact "
+    "processes",
     "linker": "retrieval decoding generator models kb text tokenizer sharding artifact "
     "stopping",
+    "jobs": "linker text cli artifact aside lock stopping",
     "icl": "linker generator decoding text kb",
-    "evaluation": "linker text kb artifact",
+    "serving": "linker icl kb text",
+    "evaluation": "linker text kb cli artifact",
     "studies": "evaluation icl linker training retrieval decoding generator kb text "
     "tokenizer mini_world cli artifact",
     "cli": "linker text artifact stopping",
+    "ahead": "training linker retrieval models tokenizer text sharding cli",
 }
 ENTRY_POINTS = {"prepare", "base", "train", "index", "link", "evaluate"}
-ENTRY_POINTS |= {"study", "tune", "ask", "set", "explain", "convert"}
+ENTRY_POINTS |= {"finetune", "study", "tune", "ask", "set", "explain", "convert"}
+ENTRY_POINTS |= {"serve"}
 ROOT_FILES = {
     "__init__",
     "__main__",
@@ -50,11 +56,10 @@ ROOT_FILES = {
     "generator",
     "smaller",
     "merging",
+    "processes",
     "cli",
 }
 ROOT_FILES |= ENTRY_POINTS
-# packages and files that later parts of the design add to the root
-PLANNED = {"serving", "finetune", "serve"}
 
 
 def files():
@@ -119,9 +124,9 @@ def check_import(file: Path, here: str, other: str) -> None:
 
 def test_files_of_the_root():
     found = {path.stem for path in PACKAGE.glob("*.py")}
-    assert found <= ROOT_FILES | PLANNED
+    assert found <= ROOT_FILES
     packages = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
-    assert packages <= set(MAY_IMPORT) | PLANNED
+    assert packages <= set(MAY_IMPORT)
 
 
 LONGEST_FUNCTION = 60  # lines; a rule of thumb that has held for every function so far

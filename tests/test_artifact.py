@@ -60,6 +60,37 @@ def test_an_artifact_is_replaced_and_a_failed_one_leaves_the_old(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["thing"]
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(28, "Error writing bytes to file"),  # Arrow
+        OSError("1000 requested and 496 written"),  # NumPy
+        RuntimeError("writer.cc:129: MARISA_IO_ERROR: size_written <= 0"),
+    ],
+)
+def test_a_full_disk_names_the_artifact(tmp_path, error):
+    with (
+        pytest.raises(OSError, match=f"No space left on device: '{tmp_path}/thing'"),
+        artifact.create(tmp_path / "thing", "kind", 1),
+    ):
+        raise error
+    for other in (OSError(28, "No space left", "elsewhere"), RuntimeError("a bug")):
+        with (
+            pytest.raises(type(other)) as caught,
+            artifact.create(tmp_path / "thing", "kind", 1),
+        ):
+            raise other
+        assert caught.value is other
+
+
+def test_a_link_stays_and_leads_to_what_is_new(tmp_path):
+    path = write(tmp_path / "disk" / "thing")
+    (tmp_path / "link").symlink_to(path)
+    write(tmp_path / "link", "new")
+    assert (tmp_path / "link").is_symlink()
+    assert (path / "a.txt").read_text() == "new"
+
+
 def test_other_files_are_never_replaced(tmp_path):
     other = write(tmp_path / "other", kind="another")
     (tmp_path / "notes").mkdir()

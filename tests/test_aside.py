@@ -1,5 +1,6 @@
 """Modes follow the umask; what a killed process left goes, and other files stay."""
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -46,6 +47,24 @@ def test_what_the_killed_left_is_removed_at_the_next_start(tmp_path):
         held = {*others, one.name, two.name}
         assert {p.name for p in tmp_path.iterdir()} == held
     assert {p.name for p in tmp_path.iterdir()} == set(others)
+
+
+def test_what_another_process_took_for_a_leftover_is_made_again(tmp_path, monkeypatch):
+    """It begins to write the same path before the first has taken its lock."""
+    locked, began = fcntl.flock, []
+
+    def flock(descriptor, operation):
+        if operation == fcntl.LOCK_EX and len(began) < 2:
+            began.append(operation)
+            with aside.folder(tmp_path / "out") as other:
+                assert other.is_dir()
+        locked(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with aside.folder(tmp_path / "out") as made:
+        assert made.is_dir() and len(began) == 2
+        assert [path.name for path in tmp_path.iterdir()] == [made.name]
+    assert not list(tmp_path.iterdir())
 
 
 def test_what_was_about_to_be_replaced_goes_back(tmp_path):

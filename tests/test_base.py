@@ -22,7 +22,7 @@ from insgenel_jax.retrieval.retriever import Retriever, save_retriever
 from insgenel_jax.text.formats.rejects import Rejects
 from insgenel_jax.tokenizer import load_tokenizer, load_wordpiece
 from insgenel_jax.tokenizer.training import train_bpe, train_wordpiece
-from insgenel_jax.training import run as run_module
+from insgenel_jax.training import finish
 from tests.helpers.retrievers import write_retriever
 from tests.helpers.tiny import random_params
 
@@ -134,11 +134,12 @@ def test_without_the_index(tmp_path, monkeypatch):
 def test_a_base_made_smaller(tmp_path):
     """In one step from a directory: 8 bits, and the tokens of documents and titles."""
     directory = write_directory(tmp_path / "hf", "bert")
-    (tmp_path / "texts.jsonl").write_text('{"id": "1", "text": "some words"}\n')
+    (tmp_path / "texts.jsonl").write_text('{"id": "1", "text": "some words"}\n{\n')
     build_from_entities(tmp_path / "kb", [(Entity("Learn"), [])], Rejects())
     texts = ("--tokens-of", tmp_path / "texts.jsonl", "--tokens-of", tmp_path / "kb")
     result = run(directory, "--bits", 8, *texts, "--out", tmp_path / "out")
     assert result.exit_code == 0, result.output
+    assert "warning: " in result.stderr and "not JSON (1)" in result.stderr
     pieces = json.loads((tmp_path / "out/tokenizer.json").read_text())["model"]["vocab"]
     assert {"some", "words", "learn"} <= pieces.keys()
     assert "to" not in pieces
@@ -186,7 +187,7 @@ def write_trained(path, base, kind="generator"):
     for seed, name in enumerate(names):
         adapted, leaves = random_leaves(config, seed)
         joined[name] = lora.join(params, leaves)
-    merged = {n: run_module.merge_lora(adapted, p)[1] for n, p in joined.items()}
+    merged = {n: finish.merge_lora(adapted, p)[1] for n, p in joined.items()}
     if kind == "generator":
         trained = Generator(config, merged[""], load_tokenizer(base), "Link:", 12)
         save = save_generator
@@ -196,7 +197,7 @@ def write_trained(path, base, kind="generator"):
         configs = dict.fromkeys(names, config)
         trained = Retriever(configs, merged, load_wordpiece(base), *sizes)
         save = save_retriever
-    run_module.write_lora(path, adapted, joined, made_from, trained)
+    finish.write_lora(path, adapted, joined, made_from, trained)
     save(trained, path / "model", tokenizer=base, made_from=made_from)
     return path / "lora"
 

@@ -16,8 +16,8 @@ from typer.testing import CliRunner
 
 from insgenel_jax import artifact, cli
 from insgenel_jax.text.document import Document
-from insgenel_jax.text.formats.documents import write_documents
-from insgenel_jax.text.formats.rejects import InputError
+from insgenel_jax.text.formats.documents import read_documents, write_documents
+from insgenel_jax.text.formats.rejects import InputError, Rejects
 
 
 def run(error: BaseException, *others):
@@ -51,6 +51,11 @@ def test_compiled_programs_are_kept(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     cli.keep_compiled()
     assert name not in os.environ
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", "file")  # no absolute path: ignored
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    cli.keep_compiled()
+    assert Path(os.environ[name]).is_relative_to(tmp_path / "home/.cache")
 
 
 @pytest.mark.parametrize(
@@ -93,6 +98,13 @@ def test_a_full_disk_is_one_line_that_names_the_file(monkeypatch):
             write_documents(path, [Document("1", "Paris")])
     with contextlib.suppress(OSError):
         sys.stdout.close()
+    with pytest.raises(OSError, match="device: '/dev/full'"), Rejects("/dev/full") as r:
+        r.add("in", 1, "odd", "line")
+
+
+def test_ctrl_c_has_its_status():
+    done = run(KeyboardInterrupt())
+    assert (done.exit_code, done.stdout, done.stderr) == (130, "", "stopped\n")
 
 
 def test_output_is_utf_8_whatever_the_locale():
@@ -120,6 +132,15 @@ main()
     rows = [json.loads(line) for line in done.stdout.decode().splitlines()]
     assert [row["text"] for row in rows] == ["K\u00f6ln", "\u6771"]
     assert done.stderr.decode() == "K\u00f6ln \u6771\n"
+
+
+def test_a_process_may_be_started_without_standard_streams(monkeypatch):
+    monkeypatch.setattr(sys, "stdin", None)
+    monkeypatch.setattr(sys, "stdout", None)
+    with pytest.raises(InputError, match="standard input, found it closed"):
+        list(read_documents("-", Rejects()))
+    with pytest.raises(InputError, match="standard output, found it closed"):
+        write_documents("-", [])
 
 
 def test_our_own_bugs_keep_their_traceback():
@@ -204,6 +225,8 @@ def test_outputs_are_apart_from_inputs_and_each_other(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("link").symlink_to("in")
     cli.check_apart(["-", "out", "out2"], ["-", "in", "in/two"])
+    Path("loop").symlink_to("loop")
+    cli.check_apart(["loop"], ["in"])
     for outputs, inputs in (
         (["in"], ["in"]),
         (["./link"], ["in"]),

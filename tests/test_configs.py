@@ -7,7 +7,7 @@ import jax
 import pytest
 
 from benchmarks import memory
-from insgenel_jax.training import config, loop
+from insgenel_jax.training import config, loop, settings
 from insgenel_jax.training import run as experiment
 from insgenel_jax.training.data import negatives
 from insgenel_jax.training.generator import generator_task
@@ -121,7 +121,7 @@ def test_two_cores_train_what_they_can_hold(tmp_path, name, published, trained):
 def test_hard_negatives_have_room(name):
     model = ["model.pretrained=m"] if name in memory.PAPER else []
     data = config.load(str(CONFIGS / name), model).data
-    if isinstance(data, config.RetrieverData):
+    if isinstance(data, settings.RetrieverData):
         negatives.check_room(data, 67 if name == "retriever_tiny.py" else 10**6)
 
 

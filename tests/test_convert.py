@@ -57,8 +57,9 @@ def test_ids_come_from_tables_and_a_knowledge_base():
 
 def test_the_names_of_formats():
     """Those of the options are those of the table."""
-    assert {*typing.get_args(documents.FormatName)} == documents.FORMATS.keys()
-    written = {name for name, how in documents.FORMATS.items() if how.write}
+    read = {name for name, how in documents.FORMATS.items() if how.read}
+    assert {*typing.get_args(documents.FormatName)} == read
+    written = {name for name, how in documents.FORMATS.items() if how.written}
     assert {*typing.get_args(documents.WrittenName)} == written
 
 
@@ -72,6 +73,7 @@ def test_the_names_of_formats():
         ("a.txt.bz2", "text"),
         ("AIDA-YAGO2-dataset.tsv", "aida"),
         ("a.pubtator", "pubtator"),
+        ("a.html", "jsonl"),  # which is only written
     ],
 )
 def test_endings(name, format):
@@ -80,7 +82,7 @@ def test_endings(name, format):
 
 def test_a_format_that_is_only_read():
     assert documents.find_format("out.txt", written=True) == "jsonl"
-    with pytest.raises(ValueError, match="'elevant', 'jsonl'\\], found 'aida'"):
+    with pytest.raises(ValueError, match="'html', 'jsonl'\\], found 'aida'"):
         write_documents("out", [], format="aida")
     with pytest.raises(ValueError, match="format: expected one of"):
         next(read_documents("in.conll", Rejects(), format="brat"))

@@ -1,6 +1,7 @@
 """The entry point: files in, tables and JSON out; bad options and bad lines."""
 
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -9,7 +10,8 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from insgenel_jax import evaluate, evaluation
+from insgenel_jax import cli, evaluate, evaluation, lock
+from insgenel_jax.evaluation import chosen
 from insgenel_jax.kb import Entity
 from insgenel_jax.kb.build.entity_list import build_from_entities
 from insgenel_jax.linker import Linker
@@ -127,7 +129,7 @@ def test_the_linker_gets_the_gold_spans(linker_path, tmp_path, monkeypatch):
     assert row["system"] == "insgenel-r, gold spans"
     assert row["detection"]["precision"] == row["detection"]["recall"] == 1
     with pytest.raises(InputError, match="--given: expected a linker"):
-        evaluate.check_settings(Path("linker"), ["prior"], [], True)
+        chosen.check_settings(Path("linker"), ["prior"], [], True)
 
 
 def test_verify_notices_a_flipped_bit(files):
@@ -222,9 +224,18 @@ def test_user_errors_are_one_line_before_any_work(files, case, monkeypatch):
     assert set(Path().rglob("*")) == before
 
 
+def test_two_processes_do_not_keep_links_in_one_folder(files):
+    command = ("--documents", "gold.jsonl", "--predictions", "linked.jsonl")
+    with lock.hold(Path("out")):
+        result = run(*command, "--out", "out")
+        assert result.exit_code == 2 and "out: expected a folder" in result.stderr
+        assert f"in use by process {os.getpid()}" in result.stderr
+    assert run(*command, "--out", "out").exit_code == 0
+
+
 def test_paths_are_checked_before_any_is_read(files):
     inputs = [Path("gold.jsonl"), None]
-    evaluate.check_paths(inputs, [Path("kb"), None], [Path("new.json"), None])
+    cli.check_paths(inputs, [Path("kb"), None], [Path("new.json"), None])
     for paths in (
         ([Path("no.jsonl")], [], []),
         ([Path("kb")], [], []),
@@ -234,11 +245,11 @@ def test_paths_are_checked_before_any_is_read(files):
         (inputs, [Path("kb")], [Path("kb/scores.json")]),
     ):
         with pytest.raises(ValueError, match="expected"):
-            evaluate.check_paths(*paths)
+            cli.check_paths(*paths)
 
 
 def test_settings_are_checked_with_the_systems():
-    check, linker = evaluate.check_settings, Path("linker")
+    check, linker = chosen.check_settings, Path("linker")
     both = check(linker, ["insgenel", "insgenel-r", "prior"], ["top_k=3", "batch=2"])
     assert both == {
         "insgenel": {"batch": 2},  # it has no retriever
@@ -259,12 +270,12 @@ def test_settings_are_checked_with_the_systems():
 
 def test_names_and_systems_of_linkers(monkeypatch):
     own = {"a/linker": "insgenel", "b": "insgenel-r"}
-    monkeypatch.setattr(evaluate, "read_system", lambda path: own[str(path)])
+    monkeypatch.setattr(chosen, "read_system", lambda path: own[str(path)])
     a, b = map(Path, own)
 
     def choose(linkers, names=(), given=()):
-        chosen = evaluate.choose_systems(linkers, names, given)
-        return [(each.name, each.path, each.system) for each in chosen]
+        found = chosen.choose_systems(linkers, names, given)
+        return [(each.name, each.path, each.system) for each in found]
 
     assert choose([a]) == [("insgenel", a, "insgenel")]
     assert choose([a, b]) == [("a", a, "insgenel"), ("b", b, "insgenel-r")]
@@ -275,11 +286,11 @@ def test_names_and_systems_of_linkers(monkeypatch):
     assert [name for name, *_ in choose([a, b], ["insgenel", "insgenel-r"])] == [
         *("a insgenel", "b insgenel", "a insgenel-r", "b insgenel-r")
     ]
-    assert evaluate.name_linkers([Path("x/b"), Path("y/b")]) == ["x/b", "y/b"]
-    (chosen,) = evaluate.choose_systems([b], [], ["top_k=3"])
-    assert chosen.settings == {"top_k": 3}
+    assert chosen.name_linkers([Path("x/b"), Path("y/b")]) == ["x/b", "y/b"]
+    (only,) = chosen.choose_systems([b], [], ["top_k=3"])
+    assert only.settings == {"top_k": 3}
     with pytest.raises(InputError, match="top_k"):
-        evaluate.choose_systems([a], [], ["top_k=3"])
+        chosen.choose_systems([a], [], ["top_k=3"])
 
 
 ARTICLE = {"id": 7, "text": TEXT, "labels": [{"id": 0, "span": [0, 3]}]}

@@ -6,6 +6,7 @@ import shutil
 import pytest
 
 from insgenel_jax import artifact
+from insgenel_jax.jobs.run import run_job
 from insgenel_jax.linker import Linker
 from insgenel_jax.linker.files import link_file
 from insgenel_jax.text.formats.rejects import Rejects
@@ -15,17 +16,39 @@ from tests.helpers.marks import slow
 LOUD = {"mention_bias": 1000.0, "retrieval": "rank"}  # links wherever it can
 
 
-@pytest.mark.parametrize("seeds", [range(100), slow(range(10_000))], ids=len)
-def test_hostile_documents(linker_path, tmp_path, seeds):
-    """Each line is an output or a reject; what was good comes back whole, in order."""
-    linker = Linker.from_pretrained(linker_path, **LOUD)
-    lines = [hostile_line(seed) for seed in seeds]
-    source, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
-    source.write_bytes(b"\n".join(line.content for line in lines))
+def link_whole(linker_path, source):
+    """A file as one output: its rows, and the numbers of the rejected lines."""
+    linker, out = Linker.from_pretrained(linker_path, **LOUD), source.with_name("out")
     with Rejects(None) as rejects:
         link_file(linker, source, out, rejects)
     written = [json.loads(line) for line in out.read_bytes().split(b"\n")[:-1]]
-    rejected = {number for _, number, _, _ in rejects.entries}
+    return written, {number for _, number, _, _ in rejects.entries}
+
+
+def link_parts(linker_path, source):
+    """The same of a batch job."""
+    out = source.with_name("out")
+    run_job(linker_path, [str(source)], str(out), settings=LOUD)
+    rows, rejects = (
+        [
+            json.loads(line)
+            for part in sorted(out.glob(f"{kind}-*.jsonl"))
+            for line in part.read_bytes().split(b"\n")[:-1]
+        ]
+        for kind in ("part", "rejects")
+    )
+    return rows, {entry["line"] for entry in rejects}
+
+
+@pytest.mark.parametrize(
+    ("seeds", "link"), [(range(100), link_whole), slow(range(10_000), link_parts)]
+)
+def test_hostile_documents(linker_path, tmp_path, seeds, link):
+    """Each line is an output or a reject; what was good comes back whole, in order."""
+    lines = [hostile_line(seed) for seed in seeds]
+    source = tmp_path / "in.jsonl"
+    source.write_bytes(b"\n".join(line.content for line in lines))
+    written, rejected = link(linker_path, source)
     rows = iter(written)
     for number, line in enumerate(lines, 1):
         if number in rejected:

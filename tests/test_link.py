@@ -71,6 +71,17 @@ def test_texts_are_shown_with_their_links(linker_path, monkeypatch):
     assert f"Paris [{entity} 0." in shown[0] and shown[1] == texts[1]
 
 
+def test_html(linker_path):
+    """To a file, or to standard output; of texts, or of a file."""
+    arguments = ("--linker", linker_path, "--html")
+    result = run("Paris <b>", *arguments)
+    assert result.exit_code == 0, (result.output, result.exception)
+    assert "<!doctype html>" in result.stdout and "&lt;b&gt;" in result.stdout
+    result = run("--input", "in.jsonl", "--output", "out", *arguments)
+    assert result.exit_code == 3, (result.output, result.exception)
+    assert Path("out").read_text().count("<article>") == 1
+
+
 def test_texts_as_json(linker_path):
     arguments = ("Paris", "Java", "--linker", linker_path, "--output")
     result = run(*arguments, "-")
@@ -110,7 +121,6 @@ def test_formats_by_their_endings_and_by_their_names(linker_path):
         (["Paris", "--show", "2", "--format", "text"], "--format, --show: no effect"),
         (["Paris", "--given"], "--given: no effect"),
         (["Par\udcffis"], "text 0: a lone surrogate"),
-        (["Paris", "--output", "no.bz2"], "no.bz2"),
     ],
 )
 def test_texts_and_options_that_do_not_go_together(linker_path, arguments, named):

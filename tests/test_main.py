@@ -14,7 +14,7 @@ from insgenel_jax import __main__, __version__
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMANDS = ("prepare", "base", "train", "index", "link", "ask", "evaluate", "study")
-COMMANDS += ("tune", "set")
+COMMANDS += ("tune", "set", "finetune")
 
 
 def run(*arguments):

@@ -10,6 +10,7 @@ import pytest
 from insgenel_jax.linker.settings import Settings, expand_preset, make_settings
 from insgenel_jax.text.linked_text import RELEASE_INSTRUCTIONS
 from insgenel_jax.training import config
+from insgenel_jax.training.settings import Config
 
 ROOT = Path(__file__).resolve().parents[1]
 TEXT = (ROOT / "docs/paper.md").read_text(encoding="utf-8")
@@ -143,6 +144,6 @@ def test_the_releases_training():
     assert (lora.rank, lora.alpha, lora.dropout) == (8, 16.0, 0.05)
 
 
-def load(name: str) -> config.Config:
+def load(name: str) -> Config:
     """A config over a pretrained model."""
     return config.load(str(ROOT / "configs" / name), ["model.pretrained=MODEL"])

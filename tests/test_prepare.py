@@ -1,11 +1,14 @@
 """The commands of `prepare`: what they write, what they refuse, their exit status."""
 
+import bz2
 import json
 import os
 import re
 import zipfile
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
@@ -65,6 +68,25 @@ def test_entities(tmp_path):
     assert "rejected: empty name" in done.output
 
 
+def test_an_overlay(tmp_path):
+    """Entities of a Parquet file are added, others removed; an unknown one shows."""
+    (tmp_path / "a.csv").write_text("title,id\nAda,Q1\nBo,Q2\n")
+    pq.write_table(pa.table({"title": ["Ada", "Cy"]}), tmp_path / "own.parquet")
+    (tmp_path / "remove.txt").write_text("Q2\nNobody\n")
+    base, out = tmp_path / "base", tmp_path / "out"
+    assert run("entities", "--input", tmp_path / "a.csv", "--out", base).exit_code == 0
+    overlay = ("entities", "--base", base / "kb", "--out", out)
+    removal = ("--remove", tmp_path / "remove.txt")
+    done = run(*overlay, "--input", tmp_path / "own.parquet", *removal)
+    assert done.exit_code == 3, (done.output, done.exception)
+    assert "rejected: removal of an unknown entity" in done.output
+    kb = KnowledgeBase.open(out / "kb", verify=True)
+    titles = ["Ada", "Ada (2)", "Bo", "Cy"]
+    assert [kb.find(title) for title in titles] == [0, 2, None, 3]
+    done = run(*overlay[:2], out / "kb", "--out", tmp_path / "more", *removal)
+    assert done.exit_code == 2 and "kb/base" in done.stderr
+
+
 def test_two_processes_do_not_write_to_one_folder(tmp_path):
     source, out = tmp_path / "list.jsonl", tmp_path / "out"
     source.write_text('{"title": "Ada"}\n')
@@ -96,6 +118,44 @@ def test_documents(tmp_path):
     done = run(*arguments, "--out", tmp_path / "b")
     assert done.exit_code == 2 and f"{source}: expected documents" in done.stderr
     assert not (tmp_path / "b").exists()
+
+
+def test_wikipedia_from_a_dump(tmp_path):
+    """With Wikidata's ids and a report."""
+    pages = "".join(
+        f"<page><title>{title}</title><ns>0</ns><id>{i}</id>{mark}<revision><text>"
+        f"{text}</text></revision></page>"
+        for i, (title, mark, text) in enumerate(
+            [
+                ("Ada", "", "Ada met [[Bo]]s " + "so many words follow here " * 3),
+                ("Bo", "", "Bo is a ''bird''."),
+                ("Bee", '<redirect title="Bo" />', "#REDIRECT [[Bo]]"),
+                ("B", "", "* [[Bo]], a bird\n{{letter page}}"),
+            ],
+            1,
+        )
+    )
+    source, props = tmp_path / "in/w.xml.bz2", tmp_path / "props.sql"
+    source.parent.mkdir()
+    xml = f'<mediawiki version="0.11">{pages}</mediawiki>'
+    source.write_bytes(bz2.compress(xml.encode()))
+    props.write_text("INSERT INTO `page_props` VALUES (2,'wikibase_item','Q5',NULL);")
+    out = tmp_path / "out"
+    command = [
+        *("wikipedia", "--input", source.parent, "--out", out, "--page-props", props),
+        *("--workers", 1, "--dev-share", 0, "--vocabulary", 300),
+        *("--disambiguation-template", "Letter page"),
+    ]
+    done = run(*command)
+    assert done.exit_code == 0, done.output
+    assert sorted(path.name for path in out.iterdir()) == [
+        *("dev.jsonl", "heldout.jsonl", "kb"),
+        *("report.html", "report.json", "report.txt", "tokenizers", "train"),
+    ]
+    kb = KnowledgeBase.open(out / "kb")
+    assert kb.entity(kb.find("Bee")).external_id == "Q5"
+    assert [kb.title(row) for row in kb.candidates(kb.form("b"))[0].tolist()] == ["Bo"]
+    assert "redirect pages" in (out / "report.txt").read_text()
 
 
 @pytest.mark.parametrize(("title", "status"), [("Ada", 0), ("", 3)])
@@ -221,6 +281,13 @@ ERRORS = {
     "missing": ("entities --input no --out out", "no: expected a file"),
     "no header": ("entities --input odd.csv --out out", "odd.csv: line 1"),
     "no documents": ("entities --input a.csv --out out --documents no", "no: expected"),
+    "nothing to do": ("entities --base mine/kb --out out", "give --input"),
+    "no base": ("entities --input a.csv --out out --remove a.csv", "--remove: exp"),
+    "rules of the base": (
+        "entities --base mine/kb --input a.csv --out out --case any",
+        "beside --base",
+    ),
+    "no removal": ("entities --base mine/kb --out out --remove no", "no: expected"),
     "no rule": ("entities --input a.csv --out out --form-rules no", "form-rules no"),
     "out a file": ("entities --input a.csv --out a.csv", "a.csv/rejects.jsonl"),
     "other kb": ("entities --input a.csv --out other", "other/kb: expected"),

@@ -17,8 +17,8 @@ from insgenel_jax import models, sharding
 from insgenel_jax.models.attention import causal_mask
 from insgenel_jax.models.lora import Lora
 from insgenel_jax.training import loop
-from insgenel_jax.training.config import LoopSettings, OptimizerSettings
 from insgenel_jax.training.generator import generator_task
+from insgenel_jax.training.settings import LoopSettings, OptimizerSettings
 from insgenel_jax.training.state import TrainState
 from tests.helpers.marks import slow
 from tests.helpers.tiny import BERT, LLAMA, OPT, OPT_350M, random_params

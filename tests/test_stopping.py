@@ -1,13 +1,16 @@
 """A job that is told to stop finishes what it has begun, and its status says so."""
 
 import contextlib
+import gc
 import itertools
 import os
 import signal
+import sys
+import time
 
 import pytest
 
-from insgenel_jax.stopping import Stopped, stop_requests
+from insgenel_jax.stopping import Stopped, stop_requests, unswallowed_interrupts
 from insgenel_jax.text.document import Document
 from insgenel_jax.text.formats.documents import write_documents
 
@@ -59,3 +62,22 @@ def test_a_second_signal_acts_at_once():
 def test_all_goes_on_where_no_signal_comes():
     with stop_requests() as stop:
         assert list(stop.results(stop.inputs([1, 2]))) == [1, 2]
+
+
+def test_an_interrupt_in_a_callback_comes_again():
+    """Python drops what is raised there; JAX has such a callback."""
+
+    def interrupt(phase, info):
+        gc.callbacks.remove(interrupt)
+        signal.raise_signal(signal.SIGINT)
+
+    before, hook = signal.getsignal(signal.SIGINT), sys.unraisablehook
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt), unswallowed_interrupts():
+            gc.callbacks.append(interrupt)
+            gc.collect()
+            time.sleep(10)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert sys.unraisablehook is hook

@@ -30,18 +30,16 @@ Links = tuple[int, Float[np.ndarray, " _"], Bool[np.ndarray, " _"]]
 
 
 def draw_precision_recall(
-    curves: Sequence[Links], golds: int, thresholds: Sequence[float]
+    curves: Sequence[tuple[int, Sequence[calibration.CurvePoint]]],
+    thresholds: Sequence[float],
 ) -> str:
     """Precision over recall as the threshold falls; a dot where it stands.
 
-    curves: for each system the number of its colour, and score and rightness of each
-    link. thresholds: of each system.
+    curves: for each system the number of its colour, and its points. thresholds: of
+    each system.
     """
     figure, axes = _start("recall", "precision")
-    for (colour, scores, right), threshold in zip(curves, thresholds, strict=True):
-        points = calibration.curve(scores, right, golds)
-        if not points:
-            continue
+    for (colour, points), threshold in zip(curves, thresholds, strict=True):
         x, y = [p.recall for p in points], [p.precision for p in points]
         drawn = _SERIES[colour % COLOURS]
         axes.plot(x, y, color=drawn, linewidth=1.6)

@@ -146,21 +146,22 @@ def _figures(
         systems = [r.system for r in of]
         drawn.append({"title": title, "systems": systems, "svg": Markup(svg)})
 
-    golds = results[0].scores.golds if results else 0
-    if links and golds:
-        thresholds = [r.threshold for r in scored]
-        svg = figures.draw_precision_recall(links, golds, thresholds)
-        add("Precision and recall over the threshold", scored, svg)
+    curved = [r for r in results if r.curve]
+    if curved:
+        curves = [(colours[r.system], r.curve) for r in curved]
+        thresholds = [r.threshold for r in curved]
+        svg = figures.draw_precision_recall(curves, thresholds)
+        add("Precision and recall over the threshold", curved, svg)
     if links:
         svg = figures.draw_reliability(links)
         add("Reliability: is a score the share that is right?", scored, svg)
     ranked = [r for r in results if r.ranks]
     if ranked:
-        curves = [
+        ranks = [
             (colours[r.system], [(k, recall_at(r.ranks or [], k)) for k in RECALL_AT])
             for r in ranked
         ]
-        svg = figures.draw_recall(curves)
+        svg = figures.draw_recall(ranks)
         add("Recall at k, over the whole knowledge base", ranked, svg)
     return drawn
 

@@ -43,9 +43,10 @@ class Part:
 class Header:
     """Whose links of which documents a log holds.
 
-    identity, documents: hashes; only parts of the same ones go together. kb: the
-    identity of the knowledge base that candidates are rows of. settings, decoder,
-    threshold: those of the system, for the record.
+    identity, documents, golds: hashes; only parts of the same ones go together. golds:
+    of the rows of the labels' entities, which redirects decide too; "" where unknown.
+    kb: the identity of the knowledge base that candidates are rows of. settings,
+    decoder, threshold: those of the system, for the record.
     """
 
     system: str
@@ -55,6 +56,7 @@ class Header:
     settings: Mapping[str, Any]
     decoder: str | None
     threshold: float
+    golds: str = ""
 
 
 def log_path(folder: Path, system: str, dataset: str) -> Path:
@@ -78,13 +80,10 @@ def file_name(name: str) -> str:
 def read(path: Path) -> tuple[Header, list[Part]] | None:
     """What a log holds; None where there is none yet.
 
-    A last line that was not finished is taken away. Raises InputError for a file that
-    is no such log.
+    A last line that was not finished is left out: it is being written, or its writer
+    was killed. Raises InputError for a file that is no such log.
     """
-    lines = path.read_bytes().split(b"\n") if path.exists() else [b""]
-    if lines.pop():  # what follows the last line break
-        with path.open("r+b") as stream:
-            stream.truncate(sum(len(line) + 1 for line in lines))
+    *lines, _ = path.read_bytes().split(b"\n") if path.exists() else [b""]
     if not lines:
         return None
     try:
@@ -104,18 +103,28 @@ def read(path: Path) -> tuple[Header, list[Part]] | None:
 
 
 def resume(
-    path: Path, identity: str, golds: Sequence[Document], digest: str
+    path: Path, identity: str, golds: Sequence[Document], digest: str, rows: str = ""
 ) -> tuple[Header, list[Part]] | None:
     """What a log holds of a system's links of these documents; None where nothing.
 
-    Raises InputError where the log is of another system or of other documents.
+    A last line that was not finished is taken away. rows: see `Header.golds`. Raises
+    InputError where the log is of another system, of other documents or made with other
+    redirects.
     """
+    _cut_unfinished(path)
     found = read(path)
     if found is None:
         return None
     header, parts = found
-    expected = {"identity": identity, "documents": digest}
-    differs = [n for n, value in expected.items() if getattr(header, n) != value]
+    differs = [
+        what
+        for what, own, expected in (
+            ("identity", header.identity, identity),
+            ("documents", header.documents, digest),
+            ("redirects or knowledge base", header.golds or rows, rows),
+        )
+        if own != expected
+    ]
     if differs:
         raise InputError(
             f"{path}: expected links by the same linker and settings of the same "
@@ -130,6 +139,15 @@ def resume(
             "the file was changed: remove it"
         )
     return header, parts
+
+
+def _cut_unfinished(path: Path) -> None:
+    """Take away what follows the last line break of a file, if it is there."""
+    if path.exists():
+        content = path.read_bytes()
+        if not content.endswith(b"\n"):
+            with path.open("r+b") as stream:
+                stream.truncate(content.rfind(b"\n") + 1)
 
 
 def begin(path: Path, header: Header) -> None:

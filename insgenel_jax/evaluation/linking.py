@@ -34,6 +34,7 @@ class Linked:
     decoder: str | None = None
     threshold: float = 0.0
     kb: str | None = None
+    golds: str = ""
 
 
 def link_set(
@@ -52,9 +53,10 @@ def link_set(
     """
     documents, labels = modes.gold_documents(golds, rules), keep.digest(golds)
     header, parts, log = None, list[keep.Part](), None
+    rows = find_rows(documents, kb, rules)
     if folder is not None:
         log = keep.log_path(folder, system.name, dataset)
-        found = keep.resume(log, system.identity, documents, labels)
+        found = keep.resume(log, system.identity, documents, labels, rows)
         header, parts = found or (None, [])
     done = sum(len(part.documents) for part in parts)
     while header is None or done < len(documents):
@@ -64,7 +66,7 @@ def link_set(
         if not opened:
             opened.append(system.open() if isinstance(system, Unopened) else system)
         if header is None:
-            header = _make_header(system, labels, kb, opened[0])
+            header = _make_header(system, labels, rows, kb, opened[0])
             if log is not None:
                 keep.begin(log, header)
         group = documents[done : done + GROUP]
@@ -81,15 +83,7 @@ def link_set(
 def join(header: keep.Header, parts: Sequence[keep.Part]) -> Linked:
     """The parts of a set as one, with the threshold applied."""
     everything = [document for part in parts for document in part.documents]
-    kept = [
-        dataclasses.replace(
-            document,
-            mentions=tuple(
-                m for m in document.mentions if (m.score or 0.0) >= header.threshold
-            ),
-        )
-        for document in everything
-    ]
+    kept = keep_links(everything, header.threshold)
     seconds = [part.seconds for part in parts if part.seconds is not None]
     calls = [part.calls for part in parts if part.calls is not None]
     candidates = [found for part in parts for found in part.candidates or ()]
@@ -105,11 +99,36 @@ def join(header: keep.Header, parts: Sequence[keep.Part]) -> Linked:
         header.decoder,
         header.threshold,
         header.kb,
+        header.golds,
     )
 
 
+def keep_links(documents: Sequence[Document], threshold: float) -> list[Document]:
+    """The documents with the links whose score reaches the threshold."""
+    return [
+        dataclasses.replace(
+            document,
+            mentions=tuple(
+                m for m in document.mentions if (m.score or 0.0) >= threshold
+            ),
+        )
+        for document in documents
+    ]
+
+
+def find_rows(
+    golds: Sequence[Document], kb: KnowledgeBase | None, rules: modes.Rules
+) -> str:
+    """A hash of the rows of the golds' entities; "" without a knowledge base."""
+    return "" if kb is None else keep.digest([_wanted(g, kb, rules) for g in golds])
+
+
 def _make_header(
-    system: System | Unopened, labels: str, kb: KnowledgeBase | None, opened: System
+    system: System | Unopened,
+    labels: str,
+    rows: str,
+    kb: KnowledgeBase | None,
+    opened: System,
 ) -> keep.Header:
     return keep.Header(
         system.name,
@@ -119,6 +138,7 @@ def _make_header(
         opened.settings,
         opened.decoder,
         opened.threshold,
+        rows,
     )
 
 

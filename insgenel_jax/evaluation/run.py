@@ -12,8 +12,9 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from insgenel_jax.evaluation import calibration, losses, modes, scoring
+from insgenel_jax.evaluation.calibration import CurvePoint
 from insgenel_jax.evaluation.elevant import ElevantScores
-from insgenel_jax.evaluation.linking import Linked, link_set
+from insgenel_jax.evaluation.linking import Linked, find_rows, keep_links, link_set
 from insgenel_jax.evaluation.losses import Lost
 from insgenel_jax.evaluation.systems import (
     System,
@@ -23,6 +24,7 @@ from insgenel_jax.kb.knowledge_base import KnowledgeBase
 from insgenel_jax.text.document import Document, Mention
 
 RECALL_AT = (1, 2, 5, 10, 20, 50, 100)
+CURVE_POINTS = 30  # thresholds at which ELEVANT's counts are made
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +52,8 @@ class Result:
     errors, what is wrong with each link of `predicted`, None where it is right. ranks:
     of the golds that the knowledge base holds, among what is retrieved for their
     places; None for one that is not there. link_scores, link_right: of all links to
-    entities, those below the threshold too, where all have a score.
+    entities, those below the threshold too, where all have a score. curve: what is
+    reached at some thresholds, by the rules of the mode, the highest threshold first.
     """
 
     dataset: str
@@ -71,6 +74,7 @@ class Result:
     ranks: Sequence[int | None] | None = None
     link_scores: Float[np.ndarray, " N"] | None = None
     link_right: Bool[np.ndarray, " N"] | None = None
+    curve: Sequence[CurvePoint] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,7 +92,8 @@ class Evaluation:
     """What `run` gives. Results stand set by set, in the order of the systems.
 
     comparisons: on each set, its first system against each of the others. sets: the
-    labelled documents. mode: how they were scored.
+    labelled documents, in which golds whose titles are gone are NIL. mode: how they
+    were scored.
     """
 
     results: Sequence[Result]
@@ -151,7 +156,10 @@ def run(
     return Evaluation(
         [result for of_set in results.values() for result in of_set],
         _compare(results.values()),
-        {n: modes.gold_documents(golds, rules) for n, golds in sets.items()},
+        {
+            name: _existing(modes.gold_documents(golds, rules), rules)
+            for name, golds in sets.items()
+        },
         mode,
     )
 
@@ -205,6 +213,9 @@ def _score(
     lost = losses.find_losses(documents, predicted, kb, rules.resolve, candidates)
     everything = _existing(modes.linked_documents(linked.everything, rules), rules)
     link_scores, link_right = _judge(documents, everything, same)
+    ranks, rows = linked.ranks, modes.gold_documents(golds, rules)
+    if linked.golds and linked.golds != find_rows(rows, kb, rules):
+        ranks = None  # they are of other entities
     return Result(
         dataset,
         system,
@@ -224,10 +235,38 @@ def _score(
             losses.name_errors(gold, own, same)
             for gold, own in zip(documents, predicted, strict=True)
         ],
-        None if linked.ranks is None else [r for own in linked.ranks for r in own],
+        None if ranks is None else [r for own in ranks for r in own],
         link_scores,
         link_right,
+        _draw_curve(golds, linked, rules, scores.golds, link_scores, link_right),
     )
+
+
+def _draw_curve(
+    labelled: Sequence[modes.Labelled],
+    linked: Linked,
+    rules: modes.Rules,
+    golds: int,
+    scores: Float[np.ndarray, " N"] | None,
+    right: Bool[np.ndarray, " N"] | None,
+) -> list[CurvePoint]:
+    """Precision and recall over the threshold.
+
+    Whether a link is right does not say by itself what it counts for ELEVANT: there the
+    documents are scored at each of some thresholds.
+    """
+    if scores is None or right is None:
+        return []
+    if rules.mode == "gerbil":
+        return calibration.curve(scores, right, golds)
+    everything = modes.linked_documents(linked.everything, rules)
+    shares = np.linspace(1, 0, CURVE_POINTS)
+    levels = np.quantile(scores, shares, method="nearest").tolist()
+    points = []
+    for level in dict.fromkeys(sorted([*levels, linked.threshold], reverse=True)):
+        reached, _ = modes.score(labelled, keep_links(everything, level), rules)
+        points.append(CurvePoint(level, *reached.micro))
+    return points
 
 
 def _existing(documents: Sequence[Document], rules: modes.Rules) -> Sequence[Document]:

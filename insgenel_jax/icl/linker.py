@@ -12,7 +12,14 @@ import collections
 import dataclasses
 import itertools
 import os
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import (
+    Callable,
+    Collection,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from typing import Any, NamedTuple, overload
 
 import numpy as np
@@ -22,7 +29,7 @@ from insgenel_jax.icl.parse import Link, parse
 from insgenel_jax.icl.prompt import cut, introduce, make_prompt, show
 from insgenel_jax.icl.settings import IclSettings
 from insgenel_jax.kb.knowledge_base import KnowledgeBase
-from insgenel_jax.linker.inputs import as_document, as_documents
+from insgenel_jax.linker.inputs import Text, as_documents, each_document
 from insgenel_jax.text.document import Document, Mention
 
 LEAST_ROOM = 64  # tokens of a prompt for a part of a text and its entities
@@ -104,13 +111,13 @@ class IclLinker:
 
     @overload  # a str is an iterable of str, too; the first signature goes before
     def __call__(  # type: ignore[overload-overlap]
-        self, texts: str | Document, entities: Sequence[str] | None = None
+        self, texts: Text, entities: Sequence[str] | None = None
     ) -> Document: ...
 
     @overload
     def __call__(
         self,
-        texts: Iterable[str | Document],
+        texts: Iterable[Text],
         entities: Collection[Sequence[str]] | None = None,
     ) -> list[Document]: ...
 
@@ -125,17 +132,23 @@ class IclLinker:
         stands in `unanswered`. Raises TypeError and ValueError that name the text or
         the title at fault, EndpointError where the endpoint refuses every request.
         """
-        if isinstance(texts, str | Document):
+        if isinstance(texts, str | Document | Mapping):
             return self([texts], None if entities is None else [entities])[0]
         documents = as_documents(texts)
         given = None if entities is None else self._find_given(documents, entities)
         return self._link(documents, given)
 
-    def stream(
-        self, documents: Iterable[str | Document], group: int = 64
-    ) -> Iterator[Document]:
-        """Link documents as they come, `group` at a time, in order."""
-        checked = (as_document("document", i, x) for i, x in enumerate(documents))
+    def stream(self, documents: Iterable[Text], group: int = 64) -> Iterator[Document]:
+        """Link documents as they come, `group` at a time, in order.
+
+        Raises TypeError and ValueError at once where `documents` is a single one or
+        `group` is below 1.
+        """
+        if group < 1:
+            raise ValueError(f"group: expected at least 1, found {group}")
+        return self._stream(each_document("document", documents), group)
+
+    def _stream(self, checked: Iterator[Document], group: int) -> Iterator[Document]:
         while batch := list(itertools.islice(checked, group)):
             yield from self._link(batch, None)
 

@@ -33,8 +33,11 @@ def assemble(
     retriever: str | os.PathLike[str] | None = None,
     index: str | os.PathLike[str] | None = None,
     settings: Mapping[str, Any] | None = None,
+    card: str = "",
 ) -> None:
     """Put a linker directory together from its parts, by hard links where possible.
+
+    card: what else is to be known of it, in Markdown.
 
     Raises ArtifactError where the index was not made from this knowledge base and this
     retriever, ValueError for an unknown setting or a bad value.
@@ -50,6 +53,8 @@ def assemble(
         record = dataclasses.asdict(make_settings(settings or {}, path))
         text = json.dumps({"settings": record}, indent=1) + "\n"
         (draft.path / FILE).write_text(text)
+        if card:
+            (draft.path / artifact.CARD).write_text(card, encoding="utf-8")
         check_parts(draft.path, draft.made_from)
 
 

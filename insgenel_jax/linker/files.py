@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import itertools
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -43,15 +44,17 @@ def link_file(
     format: FormatName | None = None,
     output_format: WrittenName | None = None,
     given: bool = False,
+    limit: int | None = None,
     watch: Callable[[Document, int], None] | None = None,
     stop: StopRequests | None = None,
 ) -> Summary:
     """Link every document of a file, in order, into another file.
 
     input: in any format (see `read_documents` for `format`), also packed with gzip or
-    bzip2; "-" is standard input. output: appears when it is complete; "-" is standard
-    output; see `write_documents` for `output_format`. rejects: takes the lines that
-    cannot be read. given: link the mentions that each document has. watch: called with
+    bzip2; "-" is standard input. output: appears when it is complete, packed where its
+    name says so; "-" is standard output; see `write_documents` for `output_format`.
+    rejects: takes the lines that cannot be read. given: link the mentions that each
+    document has. limit: only so many documents, the first [all]. watch: called with
     each linked document, and with the bytes of the input read up to it (0 for a pipe).
     stop: where it got a signal, the group at hand is linked, and Stopped is raised; a
     file is then not written. The documents are linked in groups, so that a file of any
@@ -62,7 +65,8 @@ def link_file(
     place, places = Place(), collections.deque[int]()
     read = read_documents(input, rejects, format=format, place=place)
     stop = stop or StopRequests()
-    documents = note_places(stop.inputs(read), place, places)
+    first = itertools.islice(stop.inputs(read), limit)
+    documents = note_places(first, place, places)
     linked = linker.stream(documents, given=given)
     if watch is not None:
         linked = show(linked, watch, places)

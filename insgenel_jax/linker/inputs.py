@@ -7,7 +7,12 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from insgenel_jax.linker.sections import TOGETHER
-from insgenel_jax.text.document import Document, check_text, document_from_json
+from insgenel_jax.text.document import (
+    Document,
+    check_string,
+    check_text,
+    document_from_json,
+)
 
 Span = tuple[int, int]
 Text = str | Document | Mapping[str, Any]
@@ -49,7 +54,13 @@ def as_document(kind: str, number: int, text: Text) -> Document:
             f"{type(own).__name__}"
         )
     check_text(own, f"{kind} {number}")
-    return text if isinstance(text, Document) else Document(str(number), text)
+    if not isinstance(text, Document):
+        return Document(str(number), text)
+    # what no file could hold is said now, not when the linked document is written
+    check_string(text.id, f"{kind} {number}: id")
+    if text.title is not None:
+        check_string(text.title, f"{kind} {number}: title")
+    return text
 
 
 def take_group(documents: Iterator[Document], most: int) -> list[Document]:

@@ -53,6 +53,7 @@ from insgenel_jax.linker.linked import (
 )
 from insgenel_jax.linker.opening import open_parts
 from insgenel_jax.linker.reasons import WordReason, explain_spans, explain_words
+from insgenel_jax.linker.sections import cut_document, group_sections
 from insgenel_jax.linker.settings import (
     Settings,
     check_effect,
@@ -318,7 +319,6 @@ class Linker:
                 'vocabulary_scores: the setting titles = "all" takes the step decoder '
                 'for given mentions, which has none; set titles = "candidates"'
             )
-        self._refuse_fork()
         scored = score_documents(
             self._parts(settings),
             documents,
@@ -341,36 +341,50 @@ class Linker:
                 'explain: expected punctuation="as_is", found '
                 f'"{self.settings.punctuation}"; set it to explain'
             )
-        documents = as_documents([text])
+        (document,) = as_documents([text])
+        words: list[WordReason] = []
+        for section in cut_document(0, document, None):
+            found = self._explain(section.document)
+            words += [word.move(section.start) for word in found]
+        return words
+
+    def _explain(self, document: Document) -> list[WordReason]:
         settings = dataclasses.replace(self.settings, titles="candidates")
         left_out = LeftOut(stages={})
         parts = dataclasses.replace(
             self._parts(settings), left_out=left_out, stats=collections.Counter()
         )
-        decided = decide(parts, documents, None)
-        (links,) = score_decided(parts, documents, decided, settings.consider_unlinked)
-        whole, stages = documents[0].text, left_out.stages or {}
+        decided = decide(parts, [document], None)
+        (links,) = score_decided(parts, [document], decided, settings.consider_unlinked)
+        whole, stages = document.text, left_out.stages or {}
         spans = explain_spans(self.kb, whole, settings, decided, stages, links)
         return explain_words(whole, spans)
 
     def candidates(
-        self, documents: Sequence[Document], *, given: bool = False
+        self, documents: Iterable[Text], *, given: bool = False
     ) -> list[list[CandidateMention]]:
         """The candidate mentions of each document, in its characters.
 
         given: of the mentions that it has, in place of the dictionary's.
         """
+        documents = as_documents(documents)
         candidates: list[list[CandidateMention]] = [[] for _ in documents]
-        places = places_read(self.settings, documents)
-        spans = own_mentions(documents) if given else None
-        for chunk in self.chunks(documents, spans):
-            for _, _, inside in chunk.chunk.table.mentions:
-                start, end = inside.start + chunk.start, inside.end + chunk.start
-                if places is not None:
-                    start, end = spacing.original(places[chunk.document], start, end)
-                candidates[chunk.document].append(
-                    dataclasses.replace(inside, start=start, end=end)
-                )
+        own = own_mentions(documents) if given else None
+        for group in group_sections(documents, own):
+            texts = [section.document for section in group]
+            places = places_read(self.settings, texts)
+            spans = [section.given or [] for section in group] if given else None
+            for chunk in self.chunks(texts, spans):
+                section = group[chunk.document]
+                for _, _, inside in chunk.chunk.table.mentions:
+                    start, end = inside.start + chunk.start, inside.end + chunk.start
+                    if places is not None:
+                        place = places[chunk.document]
+                        start, end = spacing.original(place, start, end)
+                    start, end = start + section.start, end + section.start
+                    candidates[section.number].append(
+                        dataclasses.replace(inside, start=start, end=end)
+                    )
         return candidates
 
     def chunks(
@@ -417,11 +431,15 @@ class Linker:
         settings = self.settings
         if given is None:  # then every candidate mention has candidates
             settings = dataclasses.replace(settings, titles="candidates")
-        self._refuse_fork()
         return link_documents(self._parts(settings), documents, given)
 
     def _parts(self, settings: Settings) -> Parts:
-        """What deciding by these settings needs; they may differ from the linker's."""
+        """What deciding by these settings needs; they may differ from the linker's.
+
+        Raises RuntimeError in a fork of the process that opened the linker.
+        """
+        if os.getpid() != self._process:
+            raise RuntimeError(FORKED.format(self._process))
         return Parts(
             generator=self.generator,
             kb=self.kb,
@@ -436,7 +454,3 @@ class Linker:
             stats=self.stats,
             usage=self.usage,
         )
-
-    def _refuse_fork(self) -> None:
-        if os.getpid() != self._process:
-            raise RuntimeError(FORKED.format(self._process))

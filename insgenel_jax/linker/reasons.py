@@ -73,6 +73,10 @@ class SpanReason:
     score: float | None = None
     margin: float | None = None
 
+    def move(self, by: int) -> SpanReason:
+        """The same at another place."""
+        return dataclasses.replace(self, start=self.start + by, end=self.end + by)
+
 
 @dataclasses.dataclass(frozen=True)
 class WordReason:
@@ -86,6 +90,13 @@ class WordReason:
     end: int
     reason: Reason
     spans: tuple[SpanReason, ...] = ()
+
+    def move(self, by: int) -> WordReason:
+        """The same at another place, with its spans."""
+        spans = tuple(span.move(by) for span in self.spans)
+        return dataclasses.replace(
+            self, start=self.start + by, end=self.end + by, spans=spans
+        )
 
 
 def explain_spans(

@@ -45,8 +45,17 @@ class TitleTokens:
 
     def __getitem__(self, entity: int) -> list[int]:
         """The tokens of an encoded entity's title; KeyError where it has none."""
-        return self._ids[entity]
+        if ids := self._find(entity):
+            return ids
+        raise KeyError(entity)
 
     def length(self, entity: int) -> int:
         """The number of tokens of an encoded entity's title; 0 where it has none."""
-        return len(self._ids.get(entity, ()))
+        return len(self._find(entity))
+
+    def _find(self, entity: int) -> list[int]:
+        ids = self._ids.get(entity)
+        if ids is None and entity not in self.untokenised:
+            # Another thread has dropped all tokens since this one encoded its titles.
+            (ids,) = encode_titles(self.tokenizer, [self.kb.title(entity)])
+        return ids or []

@@ -63,6 +63,7 @@ def make_titles(kb: KnowledgeBase, tokenizer: Tokenizer, longest: int) -> TitleT
         lengths[rows.start : rows.stop] = [len(title) for title in encoded]
         ids.append(np.array([t for title in encoded for t in title], np.int32))
     kept = (lengths > 0) & (lengths <= longest)
+    kept[kb.removed] = False
     entities, tokens = np.flatnonzero(kept), np.concatenate(ids)
     titles = build_title_trie(
         tokens[np.repeat(kept, lengths)], lengths[kept], tokenizer.size, tokenizer.end

@@ -75,7 +75,7 @@ def attend(
     if isinstance(mask, Tiles):
         return _attend_tiles(query, key, value, mask, backend)
     mask = mask if isinstance(mask, Mask) else Mask(dense=mask)
-    backend = choose_backend(backend, mask, query, key, jax.default_backend())
+    backend = choose_backend(backend, mask, query, key, find_platform())
     compute = {"xla": _attend_xla, "cudnn": _attend_cudnn, "splash": _attend_splash}
     with jax.named_scope(backend):
         return compute[backend](query, key, value, mask)
@@ -94,6 +94,16 @@ def _attend_tiles(
     query, key, value, seen = (x.reshape(-1, *x.shape[2:]) for x in tiled)
     found = attend(query, key, value, seen, backend)
     return mask.packed(found.reshape(packs, -1, *found.shape[1:]))
+
+
+def find_platform() -> str:
+    """The platform of the mesh of `jax.set_mesh`, which need not be here; else JAX's.
+
+    A program may be compiled for devices that this machine lacks.
+    """
+    device = jax.sharding.get_abstract_mesh().abstract_device
+    platform = jax.default_backend() if device is None else device.platform
+    return "gpu" if platform in ("cuda", "rocm") else platform
 
 
 def choose_backend(

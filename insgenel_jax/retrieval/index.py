@@ -9,6 +9,11 @@ An index of few bytes for a vector holds these bytes in place of the embeddings,
 what takes queries to their dimensions:
 
     embeddings/  index.json  projection.npy
+
+The index of an overlay (kb/overlay.py) holds that of its base, see
+retrieval/segments.py:
+
+    base/  embeddings/  removed.npy  index.json
 """
 
 from __future__ import annotations
@@ -17,6 +22,7 @@ import dataclasses
 import functools
 import json
 import os
+import shutil
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -25,7 +31,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import tensorstore as ts
-from jaxtyping import Float, Float32, Int, Real
+from jaxtyping import Float, Float32, Int, Int32, Real
 
 from insgenel_jax import artifact
 from insgenel_jax.retrieval.approximate import (
@@ -44,6 +50,7 @@ from insgenel_jax.retrieval.compress import (
     unpack,
 )
 from insgenel_jax.retrieval.exact import search_exact
+from insgenel_jax.retrieval.segments import BASE, REMOVED, Segments
 from insgenel_jax.retrieval.store import ROWS, create_store, open_store
 
 KIND = "index"
@@ -63,7 +70,8 @@ class Index:
     1 for exact search. made_from: identities of the parts, by role. search_rows: the
     method itself, from checked queries and k to ids and scores in any order.
     read_vectors: gives what is searched, [entities, N]. projection: what takes queries
-    from `dim` to N dimensions, where vectors have few bytes.
+    from `dim` to N dimensions, where vectors have few bytes. segments: of an index with
+    the method "segments"; what it removed counts in `entities`, but nothing finds it.
     """
 
     entities: int
@@ -78,6 +86,7 @@ class Index:
     projection: Float32[np.ndarray, "D N"] | None = dataclasses.field(
         default=None, repr=False
     )
+    segments: Segments | None = dataclasses.field(default=None, repr=False)
 
     def search(
         self, queries: Float[np.ndarray, "N D"], k: int
@@ -92,6 +101,8 @@ class Index:
             raise ValueError(f"expected k >= 1, found k = {k}")
         queries = self._project(queries)
         k = min(k, self.entities)
+        if self.segments is not None:
+            k = min(k, self.entities - len(self.segments.removed))
         if not len(queries):
             return np.empty((0, k), np.int32), np.empty((0, k), np.float32)
         ids, scores = self.search_rows(queries, k)
@@ -108,6 +119,8 @@ class Index:
         ScaNN searches, the first call reads the embeddings, which take entities x dim x
         2 bytes of memory.
         """
+        if self.segments is not None:
+            return self.segments.score(self._project(queries), entities)
         rows = self._vectors[entities].astype(np.float32, copy=False)
         return self._project(queries) @ rows.T
 
@@ -171,6 +184,73 @@ def build_index(
             facts = build_scann(vectors, draft.path / "scann", queries[:SAMPLES])
         (draft.path / "index.json").write_text(json.dumps(facts, indent=1) + "\n")
     return open_index(path)
+
+
+def build_segments(
+    base: str | os.PathLike,
+    added: ts.TensorStore | np.ndarray,
+    removed: Int32[np.ndarray, " R"],
+    path: str | os.PathLike,
+    *,
+    made_from: Mapping[str, str],
+) -> Index:
+    """Write the index that is the index `base` with more and fewer rows, and open it.
+
+    added: embeddings [A, D] of the rows that follow. removed: rows that no search is to
+    give, ascending. The base's files become part of it, by hard links. Its recall
+    counts for the whole. Raises ValueError for embeddings that are not finite.
+    """
+    base = Path(base)
+    made = artifact.read(base)
+    rows, dim = (made.counts[name] for name in ("entities", "dimensions"))
+    with artifact.create(path, KIND, VERSION) as draft:
+        shutil.copytree(base, draft.path / BASE, copy_function=artifact.link_or_copy)
+        draft.known.update({f"{BASE}/{n}": facts for n, facts in made.files.items()})
+        draft.made_from.update(made_from)
+        draft.counts.update(entities=rows + added.shape[0], dimensions=dim)
+        if added.shape[0]:
+            store = create_store(*added.shape, draft.path / "embeddings")
+            for at, part in _finite_parts(added, path):
+                store[at].write(part).result()
+        np.save(draft.path / REMOVED, removed)
+        facts = artifact.read_json(base / "index.json", "recall")
+        facts = {"method": "segments", "recall": facts["recall"]}
+        (draft.path / "index.json").write_text(json.dumps(facts, indent=1) + "\n")
+    return open_index(path)
+
+
+def _open_segments(path: Path, manifest: artifact.Manifest) -> Index:
+    base = open_index(path / BASE)
+    added = np.zeros((0, base.dim), np.float32)
+    if (path / "embeddings").is_dir():
+        added = _read(open_store(path / "embeddings")).astype(np.float32)
+    removed = np.load(path / REMOVED)
+    segments = Segments(base.entities, base.search, base.score, added, removed)
+    if segments.entities != manifest.counts["entities"]:
+        raise artifact.ArtifactError(
+            f"{path}: expected {manifest.counts['entities']} entities, found "
+            f"{segments.entities} in its parts; index again"
+        )
+    return Index(
+        entities=segments.entities,
+        dim=base.dim,
+        method="segments",
+        recall=base.recall,
+        made_from=manifest.made_from,
+        search_rows=segments.search,
+        read_vectors=lambda: np.concatenate([base.read_vectors(), added]),
+        segments=segments,
+    )
+
+
+def read_embeddings(path: str | os.PathLike) -> ts.TensorStore | None:
+    """The embeddings of an index directory; None where it has others in few bytes."""
+    if (
+        artifact.read_json(Path(path) / "index.json", "method")["method"]
+        == "compressed"
+    ):
+        return None
+    return open_store(Path(path) / "embeddings")
 
 
 def _finite_parts(
@@ -244,6 +324,8 @@ def open_index(path: str | os.PathLike, *, verify: bool = False) -> Index:
     path = Path(path)
     manifest = artifact.check(path, KIND, VERSION, verify=verify)
     facts = artifact.read_json(path / "index.json", "method", "recall")
+    if facts["method"] == "segments":
+        return _open_segments(path, manifest)
     entities, dim = (manifest.counts[name] for name in ("entities", "dimensions"))
     if facts["method"] == "scann" and not has_scann(path):
         facts = _EXACT

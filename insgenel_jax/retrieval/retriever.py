@@ -113,20 +113,31 @@ class Retriever:
         kb: KnowledgeBase,
         path: str | os.PathLike | None = None,
         texts: KnowledgeBase | None = None,
+        first: int = 0,
     ) -> ts.TensorStore:
-        """Embed all entities, in their order: a bfloat16 zarr3 array [E, D].
+        """Embed all entities from row `first` on: a bfloat16 zarr3 array [E, D].
 
-        It is written to a new directory `path` as it comes, or kept in memory. texts:
-        see `encoder.tokenize_entities`.
+        It is written to the directory `path` as it comes, or kept in memory. What an
+        earlier call with the same arguments has written there is not computed again.
+        texts: see `encoder.tokenize_entities`.
         """
-        embeddings = store.create_store(len(kb), self.dim, path)
-        written, first = [], 0
-        for ids in self._tokenize(kb, texts):
+        count = len(kb) - first
+        embeddings = store.create_store(count, self.dim, path)
+        starts = [
+            start
+            for number, start in enumerate(range(0, count, store.ROWS))
+            if path is None or not store.has_chunk(path, number)
+        ]
+        written = None
+        for start, ids in zip(
+            starts, self._tokenize(kb, texts, first, starts), strict=True
+        ):
             rows = self.embed_tokens("entity", ids).astype(ml_dtypes.bfloat16)
-            written.append(embeddings[first : first + len(rows)].write(rows))
-            first += len(rows)
-        for future in written:
-            future.result()
+            if written is not None:  # while the next is computed
+                written.result()
+            written = embeddings[start : start + len(rows)].write(rows)
+        if written is not None:
+            written.result()
         return embeddings
 
     def embed_tokens(
@@ -142,22 +153,29 @@ class Retriever:
         return encoder.embed(config, params, ids, pad, batches, self.mesh)
 
     def _tokenize(
-        self, kb: KnowledgeBase, texts: KnowledgeBase | None
+        self,
+        kb: KnowledgeBase,
+        texts: KnowledgeBase | None,
+        first: int,
+        starts: Sequence[int],
     ) -> Iterator[Int[np.ndarray, "N T"]]:
-        """Token ids of store.ROWS entities at a time, one step ahead of the model."""
+        """Token ids of store.ROWS entities from each start on, counted from `first`;
+        one step ahead of the model."""
 
-        def tokenize(first: int) -> np.ndarray:
-            rows = range(first, min(first + store.ROWS, len(kb)))
+        def tokenize(start: int) -> np.ndarray:
+            rows = range(first + start, min(first + start + store.ROWS, len(kb)))
             return encoder.tokenize_entities(
                 self.tokenizer, kb, rows, self.entity_tokens, texts
             )
 
         with ThreadPoolExecutor(1) as pool:
-            ahead = pool.submit(tokenize, 0)
-            for first in range(store.ROWS, len(kb) + store.ROWS, store.ROWS):
-                ids = ahead.result()
-                if first < len(kb):
-                    ahead = pool.submit(tokenize, first)
+            ahead = [pool.submit(tokenize, start) for start in starts[:1]]
+            for start in [*starts[1:], None]:
+                if not ahead:
+                    return
+                ids = ahead.pop().result()
+                if start is not None:
+                    ahead.append(pool.submit(tokenize, start))
                 yield ids
 
 
@@ -167,11 +185,13 @@ def save_retriever(
     *,
     tokenizer: str | os.PathLike,
     made_from: Mapping[str, str] = MappingProxyType({}),
+    card: str = "",
 ) -> None:
     """Write a retriever directory, each encoder as `transformers` opens it.
 
     tokenizer: the directory that `retriever.tokenizer` was loaded from; its files are
     copied. made_from: identities of what the models were trained from, by role.
+    card: what else is to be known of it, in Markdown.
     Raises ArtifactError where something else than a retriever is at `path`, ValueError
     where the parameters are not those of the configs.
     """
@@ -182,6 +202,8 @@ def save_retriever(
             hf.save_model(draft.path / name, config, params, special=special)
         copy_tokenizer(tokenizer, draft.path)
         write_retriever_settings(retriever, draft.path)
+        if card:
+            (draft.path / artifact.CARD).write_text(card, encoding="utf-8")
         draft.made_from.update(made_from)
 
 

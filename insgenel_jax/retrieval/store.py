@@ -24,7 +24,10 @@ def create_store(
     path: str | os.PathLike | None = None,
     dtype: str = "bfloat16",
 ) -> ts.TensorStore:
-    """A new zarr3 array [rows, dim]: in the directory `path`, or in memory."""
+    """A zarr3 array [rows, dim]: in the directory `path`, or new in memory.
+
+    An array of the same sizes that is in the directory already is gone on with.
+    """
     kvstore = {"driver": "memory"}
     if path is not None:
         kvstore = {"driver": "file", "path": f"{Path(path).resolve()}/"}
@@ -41,7 +44,12 @@ def create_store(
             "codecs": [_BYTES[dtype]],
         },
     }
-    return ts.open(spec, create=True).result()
+    return ts.open(spec, create=True, open=True).result()
+
+
+def has_chunk(path: str | os.PathLike, number: int) -> bool:
+    """Whether chunk `number` of an array on disk was written; it is written whole."""
+    return (Path(path) / "c" / str(number) / "0").is_file()
 
 
 def open_store(path: str | os.PathLike) -> ts.TensorStore:

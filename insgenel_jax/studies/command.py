@@ -29,7 +29,7 @@ if TYPE_CHECKING:  # they load JAX
     from insgenel_jax.icl.answers import Source
     from insgenel_jax.linker import Linker
     from insgenel_jax.studies.trained import Variant
-    from insgenel_jax.training.config import Config
+    from insgenel_jax.training.settings import Config
 
 Documents = Annotated[
     list[Path], typer.Option(help="Labelled documents, JSONL; repeatable.")
@@ -53,7 +53,8 @@ Repeats = Annotated[int, typer.Option(min=1, help="Timed runs, of which the medi
 
 def load_config(config: str, overrides: Sequence[str] | None) -> Config:
     """The config of a training run. Raises InputError."""
-    from insgenel_jax.training.config import ConfigError, load
+    from insgenel_jax.training.config import load
+    from insgenel_jax.training.settings import ConfigError
 
     try:
         return load(config, overrides or [])
@@ -105,8 +106,8 @@ class Study(NamedTuple):
         Raises InputError also where training ends early; the same command goes on.
         """
         from insgenel_jax.studies.trained import study_trained
-        from insgenel_jax.training.config import ConfigError
         from insgenel_jax.training.metrics import NotFinite
+        from insgenel_jax.training.settings import ConfigError
         from insgenel_jax.training.signals import Preempted
 
         opened = self.open(linker, set_, calibrated=False)
@@ -127,20 +128,6 @@ class Study(NamedTuple):
         reporting.draw(self.out / f"{self.name}.png", rows, x, lines, line)
 
 
-def check_paths(
-    inputs: Sequence[Path], folders: Sequence[Path], outputs: Sequence[Path]
-) -> None:
-    """Refuse files and artifacts that cannot be read, and outputs that cannot be
-    written or that are one of them. Raises InputError and ArtifactError."""
-    for path in inputs:
-        cli.check_input(path)
-    for path in folders:
-        artifact.read(path)
-    for path in outputs:
-        cli.check_output(path)
-    cli.check_apart(outputs, [*inputs, *folders])
-
-
 @contextlib.contextmanager
 def begin(
     name: str,
@@ -155,8 +142,8 @@ def begin(
     """
     reporting.check_plotting()
     outputs = [out / f"{name}.json", out / f"{name}.png", out / "rejects.jsonl"]
-    inputs = [*documents, *([] if redirects is None else [redirects])]
-    check_paths(inputs, [bundled.locate(path) for path in linkers], outputs)
+    artifacts = [bundled.locate(path) for path in linkers]
+    cli.check_paths([*documents, redirects], artifacts, outputs)
     console = rich.get_console()
     with cli.rejecting(outputs[-1], console) as rejects, console.status("") as status:
         table = {} if redirects is None else read_redirects(redirects, rejects)

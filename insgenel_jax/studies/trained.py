@@ -22,7 +22,7 @@ from insgenel_jax.text.document import Document
 from insgenel_jax.text.formats.rejects import InputError, Rejects
 from insgenel_jax.text.linked_text import RELEASE_INSTRUCTIONS
 from insgenel_jax.training import run
-from insgenel_jax.training.config import Config, GeneratorData
+from insgenel_jax.training.settings import Config, GeneratorData
 
 SHARES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 

@@ -18,7 +18,7 @@ import jax
 from orbax.checkpoint import v1 as ocp
 
 from insgenel_jax.artifact import ArtifactError, hash_file
-from insgenel_jax.training.config import ConfigError
+from insgenel_jax.training.settings import ConfigError
 
 KEPT = 2
 RECORD = "training.json"  # in a workdir: what it was begun with
@@ -105,10 +105,21 @@ def restore(
     goes_on = f"from step {before[-1].step}" if before else "from the beginning"
     with _readable(latest.path, f"delete this folder and the run goes on {goes_on}"):
         _check_hashes(latest.path)
+        places = sorted(Path(latest.path).glob("data/process_*-of-*.json"))
+        if len(places) == jax.process_count():
+            wanted = {"state": abstract_state, "data": data}
+            return checkpoints.load_checkpointables(latest.step, wanted)["state"]
+        # saved by another number of processes, each of which had its own streams
         loaded = checkpoints.load_checkpointables(
-            latest.step, {"state": abstract_state, "data": data}
+            latest.step, {"state": abstract_state}
         )
+        data.set_state({n: at for p in places for n, at in _read_place(p).items()})
     return loaded["state"]
+
+
+def _read_place(file: Path) -> dict[str, Any]:
+    """The state of the data iterator of one process."""
+    return json.loads(file.read_text(encoding="utf-8"))
 
 
 def save_best(
@@ -241,6 +252,7 @@ def _is_old_record(file: Path) -> bool:
 ADDED = {
     "data.packed": True,
     "data.share": 1.0,
+    "data.streams": 1,
     "data.more_instructions": [],
     "data.prompt_text": True,
     "optimizer.warmup_share": 0.0,
@@ -268,7 +280,7 @@ def check_same_config(file: Path, record: dict[str, Any]) -> None:
         return
     try:
         before = dict(_leaves(json.loads(file.read_text())))
-    except (ValueError, AttributeError) as error:
+    except (ValueError, AttributeError, RecursionError) as error:
         raise ConfigError(
             f"{file}: not a readable record of a run ({error}); choose another workdir"
         ) from error
@@ -280,7 +292,7 @@ def check_same_config(file: Path, record: dict[str, Any]) -> None:
         if before.get(name) != now.get(name)
     ]
     more = [STEPS] == [n for n in {**before, **now} if before.get(n) != now.get(n)]
-    if more and before[STEPS] < now[STEPS] and before[STEPS] in steps:
+    if more and before.get(STEPS) in steps and before[STEPS] < now[STEPS]:
         if jax.process_index() == 0:
             _write_json(file, record)
         return
@@ -289,6 +301,17 @@ def check_same_config(file: Path, record: dict[str, Any]) -> None:
             f"{file}: this workdir was begun with other settings or data "
             f"({'; '.join(changed)}); choose another workdir or go back to those"
         )
+
+
+def kept_streams(workdir: Path) -> int | None:
+    """The streams of the run that a workdir has a checkpoint of; else None."""
+    if not any(workdir.glob("checkpoints/[0-9]*")):
+        return None
+    try:
+        data = json.loads((workdir / RECORD).read_text(encoding="utf-8"))["data"]
+        return int(data.get("streams", ADDED["data.streams"]))
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return None
 
 
 def _leaves(record: dict[str, Any], where: str = "") -> Iterator[tuple[str, Any]]:

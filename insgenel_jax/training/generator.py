@@ -15,6 +15,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from insgenel_jax import models, sharding
 from insgenel_jax.models.attention import causal_mask
 from insgenel_jax.models.config import ModelConfig
+from insgenel_jax.models.flops import count_flops
 from insgenel_jax.training import parameters
 from insgenel_jax.training.data.decisions import FORCED, OPEN, SKIP, SPAN, TITLE
 from insgenel_jax.training.task import Task
@@ -31,7 +32,7 @@ def generator_task(
     """Next-token loss on the target alone, by teacher forcing (*paper*, eq. 1).
 
     pretrained: a model directory to begin with ("": from scratch). allowed_edges: among
-    the tokens that decoding allows, see training.config.
+    the tokens that decoding allows, see training.settings.
     scored: at how many positions of a row logits are formed, those of highest weight
     (0: at all). The loss is the same as long as no other position has weight.
     """
@@ -43,7 +44,14 @@ def generator_task(
         param_shardings=functools.partial(models.param_shardings, config),
         loss_sums=functools.partial(loss_sums, config, scored, allowed_edges),
         tokens=lambda batch: int(np.count_nonzero(batch["segments"])),
+        flops=functools.partial(step_flops, config, scored),
     )
+
+
+def step_flops(config: ModelConfig, scored: int, batch: dict, _: int) -> float:
+    """FLOPs of a step on a batch, or on arrays of its shapes; see models/flops.py."""
+    rows, length = batch["tokens"].shape
+    return count_flops(config, rows * length, length, rows * (scored or length)).step
 
 
 def loss_sums(

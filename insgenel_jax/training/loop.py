@@ -10,7 +10,7 @@ import contextlib
 import dataclasses
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,9 @@ from orbax.checkpoint import v1 as ocp
 from insgenel_jax import sharding
 from insgenel_jax.models import lora
 from insgenel_jax.training import checkpoint, metrics, optimizer, signals
-from insgenel_jax.training.config import Config, LoopSettings, OptimizerSettings
+from insgenel_jax.training.chips import find_chip
+from insgenel_jax.training.profile import Profile
+from insgenel_jax.training.settings import Config, LoopSettings, OptimizerSettings
 from insgenel_jax.training.state import (
     TrainState,
     abstract_state,
@@ -65,10 +67,14 @@ class Plan:
 
 
 def make_plan(
-    task: Task, settings: OptimizerSettings, loop: LoopSettings, seed: int = 0
+    task: Task,
+    settings: OptimizerSettings,
+    loop: LoopSettings,
+    seed: int = 0,
+    devices: Sequence[jax.Device] | None = None,
 ) -> Plan:
-    """The plan of a task. Raises ValueError where the mesh does not fit."""
-    mesh = sharding.make_mesh(loop.data, loop.fsdp, loop.tensor)
+    """The plan of a task, on these devices [all]. Raises ValueError for a misfit."""
+    mesh = sharding.make_mesh(loop.data, loop.fsdp, loop.tensor, devices)
     tx = optimizer.build(settings, loop.steps)
     places = state_shardings(task, tx, mesh)
     abstract = placed_state(abstract_state(task, tx), places)
@@ -187,6 +193,7 @@ class Run:
     log: metrics.MetricsLog
     rate: metrics.Rate
     late: metrics.LateMetrics
+    profile: Profile
 
 
 def train(
@@ -197,12 +204,14 @@ def train(
     *,
     evaluate: Evaluate | None = None,
     refresh: Refresh | None = None,
+    profile: Path | None = None,
 ) -> dict:
     """Train, or go on where the workdir stands; returns the parameters.
 
     evaluate(params) must give a "loss": the parameters with the lowest are returned,
     else the last. refresh(step, params) runs before each step's batch is taken. All of
     these parameters are the whole model's; the workdir keeps those that are trained.
+    profile: a folder for a profile of some steps.
     Raises metrics.NotFinite, and signals.Preempted after SIGTERM.
     """
     plan = make_plan(task, config.optimizer, config.loop, config.seed)
@@ -218,7 +227,8 @@ def train(
         state = checkpoint.restore(saved, plan.abstract, data)
         if state is None:
             state = init_state(task, plan.tx, plan.places, plan.seed)
-        run = _begin(stack, plan, frozen, saved, best, int(state.step), workdir)
+        step = int(state.step)
+        run = _begin(stack, plan, frozen, saved, best, step, workdir, profile)
         state = _run_steps(run, state, data, stop, evaluate, refresh)
         params = state.params
         if best.latest is not None and best.latest.step != plan.loop.steps:
@@ -234,14 +244,18 @@ def _begin(
     best: ocp.training.Checkpointer,
     step: int,
     workdir: Path,
+    profile: Path | None,
 ) -> Run:
     """Open the log and the progress bar of a run that begins after `step` steps."""
     log, rate = metrics.MetricsLog(workdir / "metrics.jsonl", step), metrics.Rate()
+    stack.callback(log.close)
     steps = plan.loop.steps
     show = stack.enter_context(metrics.show_progress(step, steps))
     late = metrics.LateMetrics(log, show, rate, plan.loop.log_steps, steps)
     lowest = checkpoint.best_loss(best)
-    return Run(plan, frozen, saved, best, lowest, log, rate, late)
+    profiled = Profile(profile, late.settle)
+    stack.callback(profiled.close)
+    return Run(plan, frozen, saved, best, lowest, log, rate, late, profiled)
 
 
 def _run_steps(
@@ -263,6 +277,7 @@ def _run_steps(
         state, values = compiled(state, run.frozen, batch)
         step += 1
         run.late.add(metrics.Dispatched(step, ids, values))
+        run.profile.count()
         last, stopping = step == loop.steps, stop.arrived(step)
         evaluating = last or step % loop.evaluate_steps == 0
         saving = last or stopping or step % loop.checkpoint_steps == 0
@@ -311,8 +326,12 @@ def _compile(
     began = time.perf_counter()
     compiled = compile_step(run.plan, run.frozen, batch)
     seconds = time.perf_counter() - began
+    plan = run.plan
+    flops = plan.task.flops(batch, plan.loop.microbatches)
+    if (chip := find_chip(plan.mesh.devices.flat[0])) is not None:
+        run.late.peak_steps = chip.peak * plan.mesh.size / flops
     facts = metrics.print_header(
-        state.params, run.frozen, run.plan.mesh, compiled, seconds
+        state.params, run.frozen, plan.mesh, compiled, seconds, flops
     )
     run.log.write(step, header=facts)
     return compiled

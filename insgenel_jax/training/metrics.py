@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import functools
+import importlib.util
 import json
 import math
 import time
@@ -18,6 +19,9 @@ import rich.progress
 import rich.table
 from jax.sharding import Mesh
 
+from insgenel_jax.text.formats.lines import write_lines
+from insgenel_jax.training.chips import describe_peak, find_chip
+
 CONSOLE = rich.console.Console(stderr=True)
 
 
@@ -28,7 +32,9 @@ class NotFinite(ArithmeticError):
 class MetricsLog:
     """Appends JSON lines {"step", ...} to a file; lines past `step` are dropped first.
 
-    A killed process leaves such lines, of steps done after its last checkpoint.
+    A killed process leaves such lines, of steps done after its last checkpoint. Beside
+    the file, in `tensorboard`, the numbers are written for TensorBoard, if the package
+    tensorboardX is there.
     """
 
     def __init__(self, path: Path, step: int):
@@ -37,17 +43,45 @@ class MetricsLog:
             return
         kept = []
         if path.is_file():
-            for line in path.read_text().splitlines():
-                # a killed process may leave half a line
-                with contextlib.suppress(ValueError):
+            for line in path.read_text(errors="replace").splitlines():
+                # a killed process may leave half a line, a crashed machine anything
+                with contextlib.suppress(ValueError, TypeError, KeyError):
                     if json.loads(line)["step"] <= step:
-                        kept.append(line + "\n")
-        path.write_text("".join(kept))
+                        kept.append(line)
+        write_lines(path, kept)  # aside: where the disk is full, what is there stays
+        self._board = _open_board(path.with_name("tensorboard"), step)
 
     def write(self, step: int, **values: Any) -> None:
         if self._path is not None:
             with self._path.open("a") as stream:
                 stream.write(json.dumps({"step": step, **values}) + "\n")
+            if self._board is not None:
+                for name, value in _numbers(values):
+                    self._board.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        """Write what is left for TensorBoard."""
+        if self._path is not None and self._board is not None:
+            self._board.close()
+
+
+def _open_board(folder: Path, step: int) -> Any:
+    """A writer for TensorBoard that hides what was written past `step`, or None."""
+    if importlib.util.find_spec("tensorboardX") is None:
+        return None
+    import tensorboardX
+
+    return tensorboardX.SummaryWriter(str(folder), purge_step=step + 1, flush_secs=10)
+
+
+def _numbers(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
+    """The numbers of nested values, by names that TensorBoard groups."""
+    for name, value in values.items():
+        label = prefix + name.replace(" ", "_")
+        if isinstance(value, dict):
+            yield from _numbers(value, f"{label}/")
+        elif isinstance(value, int | float):
+            yield label, value
 
 
 @contextlib.contextmanager
@@ -95,20 +129,30 @@ def _print_progress(
         )
 
 
+class Speed(NamedTuple):
+    """Tokens and steps a second."""
+
+    tokens: float
+    steps: float
+
+
 class Rate:
-    """Tokens a second since the last time it was asked."""
+    """Tokens and steps a second since the last time it was asked."""
 
     def __init__(self) -> None:
-        self._tokens, self._since = 0, time.perf_counter()
+        self._tokens, self._steps, self._since = 0, 0, time.perf_counter()
 
     def add(self, tokens: int) -> None:
+        """Count a step of so many tokens."""
         self._tokens += tokens
+        self._steps += 1
 
-    def take(self) -> float:
+    def take(self) -> Speed:
         now = time.perf_counter()
-        rate = self._tokens / max(now - self._since, 1e-9)
-        self._tokens, self._since = 0, now
-        return rate
+        seconds = max(now - self._since, 1e-9)
+        speed = Speed(self._tokens / seconds, self._steps / seconds)
+        self._tokens, self._steps, self._since = 0, 0, now
+        return speed
 
 
 class Dispatched(NamedTuple):
@@ -123,7 +167,8 @@ class LateMetrics:
     """Reads the metrics of each step one step late.
 
     Reading waits for the step, so the device works on a step while the host reads the
-    metrics of the one before.
+    metrics of the one before. peak_steps: steps a second at the peak of the devices,
+    where that is known; MFU is the share of it that is reached.
     """
 
     def __init__(
@@ -137,6 +182,7 @@ class LateMetrics:
         self._log, self._show, self._rate = log, show, rate
         self._log_steps, self._steps = log_steps, steps
         self._pending: Dispatched | None = None
+        self.peak_steps: float | None = None
 
     def add(self, dispatched: Dispatched) -> None:
         """Take a step just dispatched, and read the one before."""
@@ -154,7 +200,10 @@ class LateMetrics:
         values = {name: float(value) for name, value in metrics.items()}
         require_finite(values, step, ids)
         if step % self._log_steps == 0 or step == self._steps:
-            values["tokens/s"] = self._rate.take()
+            speed = self._rate.take()
+            values["tokens/s"] = speed.tokens
+            if self.peak_steps is not None:
+                values["MFU"] = speed.steps / self.peak_steps
             self._show(step, values["loss"], values["tokens/s"])
             self._log.write(step, **values)
 
@@ -176,16 +225,15 @@ def print_header(
     mesh: Mesh,
     compiled: jax.stages.Compiled,
     seconds: float,
+    flops: float,
 ) -> dict[str, Any]:
     """Tell what is about to run: parameters, mesh, memory and FLOPs of the step.
 
     params: the parameters that are trained; frozen: the others; seconds: that compiling
-    took. Returns what it prints.
+    took; flops: of a step. Returns what it prints.
     """
     leaves = jax.tree.leaves((params, frozen))
     split = sum(not leaf.sharding.is_fully_replicated for leaf in leaves)
-    cost = compiled.cost_analysis() or {}
-    cost = cost[0] if isinstance(cost, list) else cost
     memory = compiled.memory_analysis()
     facts = {
         "parameters": sum(leaf.size for leaf in leaves),
@@ -193,9 +241,11 @@ def print_header(
         "sharded leaves": f"{split} of {len(leaves)}",
         "mesh": " x ".join(f"{name} {size}" for name, size in mesh.shape.items()),
         "devices": f"{mesh.size} {mesh.devices.flat[0].device_kind}",
-        "FLOPs of a step": cost.get("flops", math.nan),
+        "FLOPs of a step": flops,
         "compiled in": f"{seconds:.1f} s",
     }
+    if (chip := find_chip(mesh.devices.flat[0])) is not None:
+        facts["MFU is a share of"] = describe_peak(chip)
     if memory is not None:
         facts["state, MB a device"] = memory.argument_size_in_bytes / 1e6
         facts["activations, MB a device"] = memory.temp_size_in_bytes / 1e6

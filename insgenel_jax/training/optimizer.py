@@ -9,7 +9,7 @@ import optax
 from jax.sharding import Mesh
 
 from insgenel_jax.sharding import replicated
-from insgenel_jax.training.config import OptimizerSettings
+from insgenel_jax.training.settings import OptimizerSettings
 
 
 def schedule(settings: OptimizerSettings, steps: int) -> optax.Schedule:

@@ -16,7 +16,7 @@ from jaxtyping import PRNGKeyArray
 from insgenel_jax import models
 from insgenel_jax.models import hf, lora
 from insgenel_jax.models.config import ModelConfig
-from insgenel_jax.training.config import ConfigError
+from insgenel_jax.training.settings import ConfigError
 
 
 def init(

@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from insgenel_jax import models
+from insgenel_jax import models, sharding
 from insgenel_jax.models.config import ModelConfig
+from insgenel_jax.models.flops import count_flops
 from insgenel_jax.retrieval.encoder import embed, encode, fixed_batches
 from insgenel_jax.retrieval.retriever import encoder_names, of_role
 from insgenel_jax.training import parameters
@@ -37,6 +38,7 @@ def retriever_task(
         ),
         loss_sums=functools.partial(loss_sums, config, pad),
         tokens=functools.partial(count_tokens, pad),
+        flops=functools.partial(step_flops, config),
         shared=("entities",),
     )
 
@@ -66,6 +68,19 @@ def load_frozen(config: ModelConfig, pretrained: str, shardings: dict) -> dict:
         name: parameters.load_frozen(config, pretrained, place)
         for name, place in shardings.items()
     }
+
+
+def step_flops(config: ModelConfig, batch: dict, microbatches: int) -> float:
+    """FLOPs of a step on a batch, or on arrays of its shapes; see models/flops.py.
+
+    Each of the microbatches encodes the entities of the batch anew.
+    """
+    (rows, width), (entities, length) = (
+        batch[name].shape for name in ("windows", "entities")
+    )
+    windows = count_flops(config, rows * width, width).step
+    table = microbatches * count_flops(config, entities * length, length).step
+    return windows + table + 3 * 2 * rows * entities * config.dim
 
 
 def count_tokens(pad: int, batch: dict) -> int:
@@ -143,12 +158,19 @@ def retriever_evaluator(
     texts = {"mention": queries, "entity": np.asarray(entities[pooled])}
 
     def evaluate(params: dict) -> dict[str, float]:
-        vectors = {
-            role: embed(
-                config, of_role(params, role), ids, pad, fixed_batches(*ids.shape)
-            )
-            for role, ids in texts.items()
-        }
+        params = sharding.gather(params)
+        with sharding.locally() as mesh:
+            vectors = {
+                role: embed(
+                    config,
+                    of_role(params, role),
+                    ids,
+                    pad,
+                    fixed_batches(*ids.shape),
+                    mesh,
+                )
+                for role, ids in texts.items()
+            }
         return retriever_measures(vectors["mention"] @ vectors["entity"].T, gold)
 
     return evaluate

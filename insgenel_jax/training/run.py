@@ -12,45 +12,41 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
-from insgenel_jax import artifact, sharding
-from insgenel_jax.generator import (
-    Generator,
-    save_generator,
-    write_generator_settings,
-)
+from insgenel_jax import artifact, processes, sharding
 from insgenel_jax.kb import knowledge_base
 from insgenel_jax.kb.build import training_documents
 from insgenel_jax.kb.knowledge_base import KnowledgeBase
-from insgenel_jax.models import hf, lora
+from insgenel_jax.models import hf
 from insgenel_jax.models.config import ModelConfig
-from insgenel_jax.retrieval.retriever import (
-    Retriever,
-    save_retriever,
-    write_retriever_settings,
-)
 from insgenel_jax.text.formats.documents import read_documents
 from insgenel_jax.text.formats.lines import decode_lines
 from insgenel_jax.text.formats.rejects import Rejects
 from insgenel_jax.tokenizer import load_tokenizer, load_wordpiece
 from insgenel_jax.training import checkpoint, loop, metrics
-from insgenel_jax.training.config import (
-    Config,
-    ConfigError,
-    GeneratorData,
-    RetrieverData,
-    check_paths,
-)
+from insgenel_jax.training.checks import check_paths
 from insgenel_jax.training.data import lengths, negatives, packing
 from insgenel_jax.training.data.chunks import generator_expand
 from insgenel_jax.training.data.documents import Expand, no_examples, stream_examples
+from insgenel_jax.training.data.streams import Joined, join_streams, own_streams
 from insgenel_jax.training.data.windows import (
     entity_tokens,
     retriever_expand,
     window_batches,
 )
+from insgenel_jax.training.finish import (
+    save_trained_generator,
+    save_trained_retriever,
+)
 from insgenel_jax.training.generator import generator_evaluator, generator_task
 from insgenel_jax.training.retriever import retriever_evaluator, retriever_task
+from insgenel_jax.training.settings import (
+    Config,
+    ConfigError,
+    GeneratorData,
+    RetrieverData,
+)
 from insgenel_jax.training.task import Task
 
 POOL = 4096  # entities that the retriever is measured against, golds included
@@ -66,11 +62,21 @@ def begin(config: Config, workdir: Path) -> dict[str, str]:
     """
     check_paths(config)
     check_dev(config.data.dev)
+    config = fix_streams(config, workdir)
     made_from = identities(config)
     checkpoint.claim_workdir(workdir)
     record = dataclasses.asdict(config) | {"made_from": made_from}
     checkpoint.check_same_config(workdir / checkpoint.RECORD, record)
     return made_from
+
+
+def fix_streams(config: Config, workdir: Path) -> Config:
+    """The config with its streams: what the workdir has, else one a process."""
+    data = config.data
+    if data.streams:
+        return config
+    streams = checkpoint.kept_streams(workdir) or jax.process_count()
+    return dataclasses.replace(config, data=dataclasses.replace(data, streams=streams))
 
 
 def check_dev(path: str) -> None:
@@ -84,17 +90,22 @@ def check_dev(path: str) -> None:
 
 
 def train(
-    config: Config, workdir: Path, made_from: dict[str, str], rejects: Rejects
+    config: Config,
+    workdir: Path,
+    made_from: dict[str, str],
+    rejects: Rejects,
+    profile: Path | None = None,
 ) -> collections.Counter:
     """Train one task, or go on where the workdir stands, and write WORKDIR/model.
 
-    made_from: from `begin`. Bad lines of the development set go to `rejects`. Returns
-    counts of what was read.
+    made_from: from `begin`. Bad lines of the development set go to `rejects`. profile:
+    a folder for a profile of some steps. Returns counts of what was read.
     Raises ConfigError or ArtifactError for what the user has to fix, metrics.NotFinite,
     and signals.Preempted after SIGTERM.
     """
+    config = fix_streams(config, workdir)
     train_task = {"generator": train_generator, "retriever": train_retriever}
-    return train_task[config.task](config, workdir, made_from, rejects)
+    return train_task[config.task](config, workdir, made_from, rejects, profile)
 
 
 def identities(config: Config) -> dict[str, str]:
@@ -127,7 +138,11 @@ def identities(config: Config) -> dict[str, str]:
 
 
 def train_generator(
-    config: Config, workdir: Path, made_from: dict[str, str], rejects: Rejects
+    config: Config,
+    workdir: Path,
+    made_from: dict[str, str],
+    rejects: Rejects,
+    profile: Path | None = None,
 ) -> collections.Counter:
     """Train the generator, as `train` does."""
     data, counts = config.data, collections.Counter[str]()
@@ -141,9 +156,20 @@ def train_generator(
         )
         mesh = make_mesh(config, task)
         expand = generator_expand(tokenizer, kb, data)
-        dataset = stream_examples(
-            data.documents, expand, config.seed, counts, data.share
-        )
+        parts = {
+            stream.number: iter(
+                packing.pack(
+                    stream_examples(
+                        data.documents, expand, config.seed, counts, data.share, stream
+                    ),
+                    data,
+                    config.seed,
+                    counts,
+                    data.streams,
+                )
+            )
+            for stream in own_streams(data.streams)
+        }
         # lengths and measures are those of the text without noise
         without_noise = dataclasses.replace(data, word_noise=0.0)
         plain = generator_expand(tokenizer, kb, without_noise)
@@ -157,21 +183,23 @@ def train_generator(
     params = loop.train(
         task,
         config,
-        iter(packing.pack(dataset, data, config.seed, counts)),
+        join_streams(parts, data.streams),
         workdir,
         evaluate=evaluate,
+        profile=profile,
     )
-    plain_model, merged = merge_lora(model, params)
-    settings = data.instruction, chunk_tokens, data.prompt_text
-    generator = Generator(plain_model, merged, tokenizer, *settings)
-    write_lora(workdir, model, {"": params}, made_from, generator)
-    files = config.model.tokenizer
-    save_generator(generator, workdir / "model", tokenizer=files, made_from=made_from)
+    save_trained_generator(
+        config, workdir, model, params, tokenizer, chunk_tokens, made_from
+    )
     return counts
 
 
 def train_retriever(
-    config: Config, workdir: Path, made_from: dict[str, str], rejects: Rejects
+    config: Config,
+    workdir: Path,
+    made_from: dict[str, str],
+    rejects: Rejects,
+    profile: Path | None = None,
 ) -> collections.Counter:
     """Train the retriever, as `train` does."""
     data, counts = config.data, collections.Counter[str]()
@@ -179,7 +207,7 @@ def train_retriever(
     with _user_errors():
         wordpiece = load_wordpiece(config.model.tokenizer)
         kb = KnowledgeBase.open(data.kb)
-        negatives.check_room(data, len(kb))
+        negatives.check_room(data, len(kb), data.streams)
         longest = max(data.window_tokens, data.entity_tokens)
         model = model_config(config, wordpiece.size, longest)
         task = retriever_task(
@@ -189,45 +217,63 @@ def train_retriever(
         parts = made_from["knowledge-base"], made_from["tokenizer"], data.entity_tokens
         name = hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
         cache = workdir / f"entities-{name}.npy"
-        entities = entity_tokens(wordpiece, kb, data.entity_tokens, cache)
+        with processes.first_alone("entities"):
+            entities = entity_tokens(wordpiece, kb, data.entity_tokens, cache)
         expand = retriever_expand(wordpiece, kb, data)
-        dataset = stream_examples(
-            data.documents, expand, config.seed, counts, data.share
-        )
         config = count_steps(config, lengths.estimate_window_steps(expand, data))
-        windows, pad = iter(window_batches(dataset, data)), wordpiece.pad
-        batches = negatives.WithNegatives(
-            windows,
-            entities,
-            model,
-            data,
-            pad,
-            config.seed,
-            counts,
-            steps=config.loop.steps,
-        )
+        batches = stream_windows(config, model, expand, entities, wordpiece.pad, counts)
         evaluate = None
         if data.dev:
             examples = read_dev(config, expand, counts, rejects)
             pool = min(POOL, len(kb))
-            evaluate = retriever_evaluator(model, examples, entities, pad, pool)
+            evaluate = retriever_evaluator(
+                model, examples, entities, wordpiece.pad, pool
+            )
+
+    def refresh(step: int, params: dict) -> None:
+        if batches.mines(step):
+            batches.refresh(step, sharding.gather(params))
+
     params = loop.train(
-        task, config, batches, workdir, evaluate=evaluate, refresh=batches.refresh
+        task,
+        config,
+        batches,
+        workdir,
+        evaluate=evaluate,
+        refresh=refresh,
+        profile=profile,
     )
-    merged = {name: merge_lora(model, part) for name, part in params.items()}
-    retriever = Retriever(
-        configs={name: config for name, (config, _) in merged.items()},
-        params={name: part for name, (_, part) in merged.items()},
-        tokenizer=wordpiece,
-        window_length=data.window_length,
-        stride=data.stride,
-        window_tokens=data.window_tokens,
-        entity_tokens=data.entity_tokens,
-    )
-    write_lora(workdir, model, params, made_from, retriever)
-    files = config.model.tokenizer
-    save_retriever(retriever, workdir / "model", tokenizer=files, made_from=made_from)
+    save_trained_retriever(config, workdir, model, params, wordpiece, made_from)
     return counts
+
+
+def stream_windows(
+    config: Config,
+    model: ModelConfig,
+    expand: Expand,
+    entities: np.ndarray,
+    pad: int,
+    counts: collections.Counter,
+) -> negatives.WithNegatives | Joined:
+    """The batches of the retriever that this process reads."""
+    data = config.data
+    assert isinstance(data, RetrieverData)
+    parts = {}
+    for stream in own_streams(data.streams):
+        documents, seed, share = data.documents, config.seed, data.share
+        dataset = stream_examples(documents, expand, seed, counts, share, stream)
+        parts[stream.number] = negatives.WithNegatives(
+            iter(window_batches(dataset, data, data.streams)),
+            entities,
+            model,
+            data,
+            pad,
+            seed,
+            counts,
+            steps=config.loop.steps,
+            stream=stream,
+        )
+    return join_streams(parts, data.streams)
 
 
 def count_steps(config: Config, epoch: int) -> Config:
@@ -312,34 +358,3 @@ def _user_errors() -> Iterator[None]:
         yield
     except ValueError as error:
         raise ConfigError(str(error)) from error
-
-
-def merge_lora(model: ModelConfig, params: dict) -> tuple[ModelConfig, dict]:
-    """The model as one without LoRA, which any other program opens."""
-    if model.lora is None:
-        return model, params
-    return dataclasses.replace(model, lora=None), lora.merge(model.lora, params)
-
-
-def write_lora(
-    workdir: Path,
-    model: ModelConfig,
-    parts: dict[str, dict],
-    made_from: dict[str, str],
-    trained: Generator | Retriever,
-) -> None:
-    """WORKDIR/lora: if LoRA was trained, its leaves of each part, without the base.
-
-    parts: folder in it -> parameters. trained: whose settings are kept with them, so
-    that WORKDIR/lora and the base make WORKDIR/model (see merging.py).
-    """
-    if model.lora is None:
-        return
-    with artifact.create(workdir / "lora", lora.KIND, lora.VERSION) as draft:
-        for part, params in parts.items():
-            lora.save(draft.path / part, model.lora, params)
-        if isinstance(trained, Generator):
-            write_generator_settings(trained, draft.path)
-        else:
-            write_retriever_settings(trained, draft.path)
-        draft.made_from = made_from

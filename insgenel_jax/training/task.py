@@ -20,7 +20,7 @@ class Task:
     batch, key) gives the sum of losses and their count (weight) over the rows of a
     batch; `key` is for dropout. `shared` names the leaves of a batch that have no row
     per example, which gradient accumulation leaves whole. tokens(batch) counts what is
-    read.
+    read. flops(batch, microbatches) counts the FLOPs of a step, from shapes alone.
     """
 
     init: Callable[[PRNGKeyArray, dict | None], dict]
@@ -30,4 +30,5 @@ class Task:
     param_shardings: Callable[[Mesh], dict]
     loss_sums: Callable[[dict, dict, PRNGKeyArray], tuple[jax.Array, jax.Array]]
     tokens: Callable[[dict], int]
+    flops: Callable[[dict, int], float]
     shared: tuple[str, ...] = ()

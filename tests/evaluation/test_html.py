@@ -193,6 +193,41 @@ def test_each_document_with_its_errors(bobs):
     assert marks[:5] == ["right", "wrong", "nil", "extra", "missed"]
 
 
+def test_golds_whose_title_is_gone_are_marked_as_nil():
+    titles = frozenset(["Ann Lee", "Bob Hope", "Bob Dylan"])
+    evaluated = evaluation.run(
+        {"kore50": GOLD},
+        predictions=[Predictions("kore50", "all", GOLD)],
+        titles=titles,
+    )
+    page = Page(html.make_page(evaluated))
+    marks = [a["class"] for tag, a in page.tags if tag == "mark"][5:]  # of the key
+    assert marks == ["right", "right", "nil", "nil", "nil", "right"]
+
+
+def test_the_curve_follows_the_rules_of_the_mode(bobs):
+    """To ELEVANT "ob" is "Bob", a wrong link on a gold is no false positive."""
+    found = (
+        Mention(0, 3, "Ann Lee", None, 0.9),
+        Mention(9, 11, "Bob Hope", None, 0.75),
+        Mention(42, 44, "Bob Dylan", None, 0.6),
+    )
+    system = System(
+        "ours",
+        lambda documents: [dataclasses.replace(d, mentions=found) for d in documents],
+        threshold=0.7,
+    )
+    for mode, reached in (
+        ("gerbil", [(0.9, 1, 1 / 3), (0.75, 1 / 2, 1 / 3), (0.6, 1 / 3, 1 / 3)]),
+        ("elevant", [(0.9, 1, 1 / 3), (0.75, 1, 2 / 3), (0.7, 1, 2 / 3)]),
+    ):
+        evaluated = evaluation.run({"one": GOLD[:1]}, [system], kb=bobs, mode=mode)
+        curve = evaluated.results[0].curve
+        assert [(p.threshold, p.precision, p.recall) for p in curve][:3] == reached
+        at = [p for p in curve if p.threshold >= 0.7][-1]
+        assert at[1:] == evaluated.results[0].scores.micro
+
+
 def test_elevant_has_its_counts(bobs):
     evaluated = make_evaluation(bobs, mode="elevant")
     row = Page(html.make_page(evaluated)).tables["table-elevant"][1]

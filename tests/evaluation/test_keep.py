@@ -56,8 +56,8 @@ class World:
 def run(bobs, tmp_path, monkeypatch):
     monkeypatch.setattr(linking, "GROUP", 1)
 
-    def run(world, gold=GOLD, identity="a"):
-        system = Unopened("one", world.open, bobs, None, identity)
+    def run(world, gold=GOLD, identity="a", resolve=None):
+        system = Unopened("one", world.open, bobs, resolve, identity)
         return evaluation.run({"news": gold}, [system], out=tmp_path).results[0]
 
     return run
@@ -113,6 +113,7 @@ def test_links_of_others_are_refused(run, tmp_path):
     for change, named in (
         ({"identity": "b"}, "another identity"),
         ({"gold": [dataclasses.replace(GOLD[0], mentions=())]}, "another documents"),
+        ({"resolve": lambda title: "Bob Hope"}, "another redirects"),
     ):
         with pytest.raises(InputError, match=named):
             run(World(), **change)
@@ -140,11 +141,25 @@ def test_a_kept_folder_is_a_system(run, bobs, tmp_path):
     (given,) = files.read_predictions([folder], sets, [], Rejects(None))
     again = evaluation.run(sets, predictions=[given], kb=bobs).results[0]
     assert given.system == "one" and same(result, again)
+    redirected = evaluation.run(
+        sets, predictions=[given], kb=bobs, resolve=lambda title: "Bob Hope"
+    )
+    assert redirected.results[0].ranks is None  # they are those of other entities
     bare = {"news": [dataclasses.replace(d, mentions=()) for d in GOLD]}
     (given,) = files.read_predictions([folder], bare, [], Rejects(None))
     assert given.kept is None and len(given.documents) == 3
     with pytest.raises(InputError, match=r"old.jsonl: expected the links of old"):
         files.read_predictions([folder], {"old": GOLD}, [], Rejects(None))
+
+
+def test_reading_a_log_that_is_being_written_changes_nothing(run, tmp_path):
+    run(World())
+    log = tmp_path / "one/news.log"
+    with log.open("a") as stream:
+        stream.write('{"documents": [')
+    before = log.read_bytes()
+    files.read_predictions([tmp_path / "one"], {"news": GOLD}, [], Rejects(None))
+    assert log.read_bytes() == before
 
 
 def test_names_of_systems(tmp_path):

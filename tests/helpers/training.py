@@ -11,6 +11,7 @@ from insgenel_jax.text.formats.documents import write_documents
 from insgenel_jax.text.formats.rejects import Rejects
 from insgenel_jax.tokenizer import train_bpe, train_wordpiece
 from insgenel_jax.training import config
+from insgenel_jax.training.settings import Config
 
 
 @pytest.fixture(scope="session")
@@ -37,7 +38,7 @@ def prepared(tmp_path_factory) -> Path:
 def make_config(prepared):
     """make_config(task, {"section.key": value}) -> a checked Config of a tiny model."""
 
-    def make(task: str, changes: dict | None = None) -> config.Config:
+    def make(task: str, changes: dict | None = None) -> Config:
         record = {
             "task": task,
             "model": {

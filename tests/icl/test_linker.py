@@ -323,6 +323,12 @@ def test_what_callers_give_is_checked(kb):
             TypeError, match="text 0: expected titles, found one string"
         ):
             linker(["a"], [title])
+        for documents in ("Java", {"id": "1", "text": "Java"}):
+            with pytest.raises(TypeError, match="documents: expected a sequence"):
+                linker.stream(documents)
+        with pytest.raises(ValueError, match="group: expected at least 1, found 0"):
+            linker.stream(["Java"], group=0)
+        assert linker({"id": 7, "text": ""}, [title]).id == "7"
         assert linker([], []) == [] and linker("", [title]).mentions == ()
         assert linker("text", []).mentions == () and not server.requests
         with pytest.raises(ValueError, match="prompt_tokens: expected at least"):

@@ -135,6 +135,8 @@ def test_given_mentions_all_come_back(linker):
         (["Paris", 5], None, TypeError, "text 1: expected a string .* found int"),
         (["Paris", None], None, TypeError, "text 1: .* found NoneType"),
         ("a\ud800b", None, ValueError, "text 0: a lone surrogate at character 1"),
+        (Document("\ud800", "a"), None, ValueError, "text 0: id: a lone surrogate"),
+        (Document("1", "a", "\ud800"), None, ValueError, "text 0: title: a lone sur"),
     ],
 )
 def test_wrong_calls_name_the_text(linker, texts, mentions, error, message):

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from insgenel_jax.linker import Linker, sections
-from insgenel_jax.text.document import Document
+from insgenel_jax.linker import Linker, decide, sections
+from insgenel_jax.text.document import Document, Mention
 
 WORDS = st.sampled_from(["Paris", "a", "is", "Java. ", " ", "\n", "unbroken" * 5])
 
@@ -62,3 +62,41 @@ def test_a_long_text_is_linked_as_its_sections_are(linker_path):
     linked = linker(text, spans)
     assert [(m.start, m.end) for m in linked.mentions] == spans
     assert linker.stats["documents"] == len(found) + 2
+
+
+def test_a_long_text_is_explained_and_searched_as_its_sections_are(
+    linker_path, monkeypatch
+):
+    linker = Linker.from_pretrained(linker_path, mention_bias=1000.0)
+    text = "Paris is a city. Java, they say, is not. " * 3 + "Mercury"
+    document = Document("1", text)
+    found = list(sections.cut_document(0, document, None))
+    expected = [
+        word.move(section.start)
+        for section in found
+        for word in linker.explain(section.document)
+    ]
+    candidates = [
+        (m.start + section.start, m.end + section.start)
+        for section in found
+        for m in linker.candidates([section.document])[0]
+    ]
+    lengths = []
+
+    def find_mentions(kb, retriever, index, texts, *rest):
+        lengths.append(sum(map(len, texts)))
+        return searched(kb, retriever, index, texts, *rest)
+
+    searched = decide.find_mentions
+    monkeypatch.setattr(decide, "find_mentions", find_mentions)
+    assert linker.explain(document) == expected
+    assert max(lengths) <= sections.LONGEST and text[expected[-1].start] == "M"
+    _, of_text = linker.candidates([Document("0", "a"), document])
+    assert [(m.start, m.end) for m in of_text] == candidates
+    assert max(lengths) <= sections.TOGETHER < len(text)
+    spans = [(0, 5), (len(text) - 7, len(text))]
+    given = [Mention(*span, None) for span in spans]
+    (of_text,) = linker.candidates(
+        [dataclasses.replace(document, mentions=tuple(given))], given=True
+    )
+    assert [(m.start, m.end) for m in of_text] == spans

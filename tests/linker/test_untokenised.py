@@ -24,8 +24,8 @@ from insgenel_jax.text.linked_text import (
 )
 from insgenel_jax.tokenizer import load_tokenizer, train_bpe
 from insgenel_jax.tokenizer.tokenizer import BOUNDARIES
-from insgenel_jax.training.config import GeneratorData
 from insgenel_jax.training.data.chunks import generator_expand
+from insgenel_jax.training.settings import GeneratorData
 from tests.helpers.linkers import add_entities
 from tests.helpers.marks import TEXTS
 

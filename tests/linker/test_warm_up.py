@@ -7,6 +7,7 @@ import pytest
 
 from insgenel_jax.linker import Linker
 from insgenel_jax.linker.warm_up import make_texts
+from insgenel_jax.text.document import Document
 
 
 @pytest.fixture(scope="module")
@@ -46,3 +47,7 @@ def test_a_fork_is_told_to_open_a_linker_of_its_own(linker, monkeypatch):
     for one in (linker, linker.with_settings(threshold=0.5)):
         with pytest.raises(RuntimeError, match=f"opened in process {parent}, .* fork"):
             one("Paris")
+        with pytest.raises(RuntimeError, match="fork"):
+            one.explain("Paris")
+        with pytest.raises(RuntimeError, match="fork"):
+            one.candidates([Document("1", "Paris")])

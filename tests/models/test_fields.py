@@ -7,7 +7,7 @@ import pytest
 from insgenel_jax.icl.settings import IclSettings
 from insgenel_jax.linker.settings import Settings, explain_settings
 from insgenel_jax.models.fields import expected_type, meanings
-from insgenel_jax.training import config
+from insgenel_jax.training import settings
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_every_setting_has_a_meaning():
         (IclSettings, meanings(IclSettings)),
     ):
         assert {field.name for field in dataclasses.fields(cls)} == told.keys()
-    defaults, told = config.explain_settings()
+    defaults, told = settings.explain_settings()
     assert defaults.keys() == told.keys()
     assert not [name for name in told if not told[name]]
     assert {"task", "model.lora.rank", "data.golds", "loop.steps"} <= told.keys()

@@ -8,7 +8,7 @@ import pytest
 
 from insgenel_jax.artifact import ArtifactError
 from insgenel_jax.training import checkpoint
-from insgenel_jax.training.config import ConfigError
+from insgenel_jax.training.settings import ConfigError
 
 
 def state(step):
@@ -142,9 +142,13 @@ def test_a_workdir_remembers_what_it_was_begun_with(tmp_path):
     told = r"data.batch: 4 -> 8; made_from.tokenizer: 'ab' -> 'cd'; made_from.kb: None"
     with pytest.raises(ConfigError, match=told):
         checkpoint.check_same_config(file, other)
-    halve(file)
-    with pytest.raises(ConfigError, match="training.json: not a readable record"):
-        checkpoint.check_same_config(file, record)
+    for content in (file.read_text()[:9], "[" * 100_000, "\0"):
+        file.write_text(content)
+        with pytest.raises(ConfigError, match="training.json: not a readable record"):
+            checkpoint.check_same_config(file, record)
+    file.write_text('{"loop": {"steps": "2"}}')
+    with pytest.raises(ConfigError, match="loop.steps: '2' -> 3"):
+        checkpoint.check_same_config(file, {"loop": {"steps": 3}})
 
 
 def test_a_finished_run_may_be_given_more_steps(tmp_path):

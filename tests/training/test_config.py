@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from insgenel_jax.training import config
+from insgenel_jax.training import checks, config, settings
 
 GOOD = """
 import ml_collections
@@ -50,6 +50,7 @@ def test_argument_and_overrides_reach_the_settings(file):
         ("loop.steps=many", "loop.steps: expected"),
         ("loop.steps=0", "loop.steps must be at least 1"),
         ("loop.steps", "expected key=value"),
+        ("loop.steps={[]: 1}", "loop.steps: expected"),
         ("loop.epochs=2", "loop.epochs = 2 with loop.steps = .*: expected one of them"),
         ("loop.epochs=-1", "loop.epochs = -1 with"),
         ("optimizer.warmup_share=1", "warmup_share must be at least 0 and below 1"),
@@ -69,7 +70,7 @@ def test_argument_and_overrides_reach_the_settings(file):
     ],
 )
 def test_a_wrong_override_is_an_error_that_says_what_to_do(file, override, message):
-    with pytest.raises(config.ConfigError, match=message):
+    with pytest.raises(settings.ConfigError, match=message):
         config.load(file, [override])
 
 
@@ -83,7 +84,7 @@ def test_a_wrong_override_is_an_error_that_says_what_to_do(file, override, messa
     ],
 )
 def test_settings_of_a_retriever_that_cannot_be(make_config, overrides, message):
-    with pytest.raises(config.ConfigError, match=message):
+    with pytest.raises(settings.ConfigError, match=message):
         make_config("retriever", {f"data.{k}": v for k, v in overrides.items()})
 
 
@@ -103,16 +104,16 @@ def test_settings_of_a_retriever_that_cannot_be(make_config, overrides, message)
 )
 def test_a_config_file_that_fails_is_named_with_its_line(tmp_path, text, message):
     (tmp_path / "bad.py").write_text(text)
-    with pytest.raises(config.ConfigError, match=message):
+    with pytest.raises(settings.ConfigError, match=message):
         config.load(str(tmp_path / "bad.py"))
 
 
 def test_a_missing_file_and_a_missing_key_are_named(tmp_path, file):
-    with pytest.raises(config.ConfigError, match="nothing.py: no such config"):
+    with pytest.raises(settings.ConfigError, match="nothing.py: no such config"):
         config.load(str(tmp_path / "nothing.py"))
     record = dataclasses.asdict(config.load(file))
     del record["optimizer"]["learning_rate"]
-    with pytest.raises(config.ConfigError, match="optimizer.learning_rate: missing"):
+    with pytest.raises(settings.ConfigError, match="optimizer.learning_rate: missing"):
         config.parse(record)
 
 
@@ -138,9 +139,9 @@ def test_a_missing_file_and_a_missing_key_are_named(tmp_path, file):
 def test_paths_that_are_needed_are_named(file, overrides, missing):
     found = config.load(file, overrides)
     if not missing:
-        return config.check_paths(found)
-    with pytest.raises(config.ConfigError) as error:
-        config.check_paths(found)
+        return checks.check_paths(found)
+    with pytest.raises(settings.ConfigError) as error:
+        checks.check_paths(found)
     flags = " ".join(f"--set {name}=PATH" for name in missing)
     assert str(error.value) == f"paths not set: add {flags}"
 
@@ -171,16 +172,16 @@ SHAPE = {"family": "llama", "dim": 8, "layers": 1, "heads": 2, "ffn": 8}
     ],
 )
 def test_a_model_is_from_scratch_or_pretrained(model, message):
-    with pytest.raises(config.ConfigError, match=message):
+    with pytest.raises(settings.ConfigError, match=message):
         config.parse(section(**model))
 
 
 def test_a_pretrained_directory_brings_its_tokenizer():
     found = config.parse(section(pretrained="p", lora={"targets": ["query"]})).model
     assert found.tokenizer == "p" and found.shape == {}
-    assert found.lora == config.Lora(targets=("query",))
+    assert found.lora == settings.Lora(targets=("query",))
     other = config.parse(section(pretrained="p", tokenizer="t", lora=None)).model
     assert other.tokenizer == "t" and other.lora is None
-    config.check_paths(config.parse(section(pretrained="p")))
-    with pytest.raises(config.ConfigError, match="add --set model.pretrained=PATH$"):
-        config.check_paths(config.parse(section()))
+    checks.check_paths(config.parse(section(pretrained="p")))
+    with pytest.raises(settings.ConfigError, match="add --set model.pretrained=PATH$"):
+        checks.check_paths(config.parse(section()))

@@ -22,7 +22,6 @@ from insgenel_jax.models.config import ModelConfig
 from insgenel_jax.sharding import make_mesh
 from insgenel_jax.tokenizer import load_tokenizer, load_wordpiece
 from insgenel_jax.training import checkpoint, loop, metrics, optimizer
-from insgenel_jax.training.config import LoopSettings, OptimizerSettings
 from insgenel_jax.training.data import documents, packing
 from insgenel_jax.training.data.chunks import generator_expand
 from insgenel_jax.training.data.negatives import WithNegatives
@@ -33,6 +32,7 @@ from insgenel_jax.training.data.windows import (
 )
 from insgenel_jax.training.generator import generator_task
 from insgenel_jax.training.retriever import retriever_task
+from insgenel_jax.training.settings import LoopSettings, OptimizerSettings
 from insgenel_jax.training.signals import Preempted
 from insgenel_jax.training.state import TrainState
 from tests.helpers.marks import slow
@@ -372,6 +372,6 @@ def test_the_rate_counts_tokens_since_it_was_asked(monkeypatch):
     rate = metrics.Rate()
     rate.add(100)
     rate.add(100)
-    assert rate.take() == 100
+    assert rate.take() == (100, 1)
     rate.add(50)
-    assert rate.take() == 50
+    assert rate.take() == (50, 1)

@@ -14,7 +14,7 @@ from insgenel_jax import artifact, models, train
 from insgenel_jax.models import hf, lora
 from insgenel_jax.models.config import ModelConfig
 from insgenel_jax.tokenizer import copy_tokenizer, load_tokenizer
-from insgenel_jax.training import config, loop
+from insgenel_jax.training import loop, settings
 from insgenel_jax.training.generator import generator_task
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
@@ -109,13 +109,13 @@ def test_lora_leaves_all_else_as_it_is(prepared, pretrained, tmp_path, dtype):
     base = hf.load_config(pretrained["generator"])
     before = hf.load_params(pretrained["generator"], base)
     before = jax.tree.map(lambda x: x.astype(dtype), before)
-    settings, leaves = lora.load(tmp_path / "lora", before)
-    assert settings == lora.Lora(rank=2)
+    kept, leaves = lora.load(tmp_path / "lora", before)
+    assert kept == lora.Lora(rank=2)
     flat = flatten_dict(leaves, sep="/")
     assert len(flat) == 4
     for name, leaf in flat.items():
         assert leaf.dtype == np.float32 and np.abs(leaf).max() > 0, name
-    merged = flatten_dict(lora.merge(settings, lora.join(before, leaves)), sep="/")
+    merged = flatten_dict(lora.merge(kept, lora.join(before, leaves)), sep="/")
     after = read(tmp_path / "model")
     assert merged.keys() == after.keys()
     for name, leaf in merged.items():
@@ -152,8 +152,8 @@ def test_the_state_holds_what_is_trained(pretrained):
     shape = hf.load_config(pretrained["generator"])
     model = dataclasses.replace(shape, lora=lora.Lora(), param_dtype="bfloat16")
     task = generator_task(model, pretrained=str(pretrained["generator"]))
-    sizes = config.LoopSettings(steps=2, data=2, fsdp=2, tensor=2)
-    plan = loop.make_plan(task, config.OptimizerSettings(1e-3, 1), sizes)
+    sizes = settings.LoopSettings(steps=2, data=2, fsdp=2, tensor=2)
+    plan = loop.make_plan(task, settings.OptimizerSettings(1e-3, 1), sizes)
     state, placed, mesh = plan.abstract, plan.places, plan.mesh
     assert jax.tree.structure(state) == jax.tree.structure(placed)
     names = set(flatten_dict(state.params, sep="/"))

@@ -21,7 +21,7 @@ _PREFIX_NAMES = """
     ur uz vi zh
 """
 _NAMESPACES = frozenset(_NAMESPACE_NAMES.split())
-_PREFIXES = frozenset(_PREFIX_NAMES.split())
+PREFIXES = frozenset(_PREFIX_NAMES.split())
 
 
 def article_title(name: str) -> str:
@@ -32,7 +32,7 @@ def article_title(name: str) -> str:
     title = " ".join(title_key(name).removeprefix(":").split())
     prefix, colon, _ = title.partition(":")
     namespace = prefix.strip().lower().removesuffix(" talk")
-    if colon and (namespace in _NAMESPACES or prefix.strip() in _PREFIXES):
+    if colon and (namespace in _NAMESPACES or prefix.strip() in PREFIXES):
         return ""
     if title.endswith("(disambiguation)"):
         return ""

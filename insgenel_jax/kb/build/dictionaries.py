@@ -40,7 +40,7 @@ _COLUMNS: dict[AliasFormat, tuple[int, int | None]] = {  # least, most
 }
 
 _COUNT = regex.compile("[0-9]{1,12}")
-_PROBABILITY = regex.compile(r"[0-9]*\.?[0-9]+(?:[eE][-+]?[0-9]{1,3})?")
+_PROBABILITY = regex.compile(r"(?:[0-9]*\.)?[0-9]++(?:[eE][-+]?[0-9]{1,3})?")
 _ESCAPE = regex.compile(r"\\u([0-9A-Fa-f]{4})?")
 
 
@@ -62,10 +62,11 @@ NO_DICTIONARIES = DictionaryFiles()
 
 
 class Redirect(NamedTuple):
-    """Where a redirect leads, and the line where it stands."""
+    """Where a redirect leads, and where it stands."""
 
     title: str
-    line: int
+    line: int | None
+    source: str
 
 
 class Alias(NamedTuple):
@@ -83,15 +84,16 @@ def read_redirects(path: str | os.PathLike, rejects: Rejects) -> dict[str, Redir
     Chains are not followed yet; `end_redirects` does that.
     """
     redirects: dict[str, Redirect] = {}
-    for line, columns, raw in _read_columns(path, rejects, 2, 2):
+    for line, columns, raw in read_columns(path, rejects, 2, 2):
         try:
             if "#" in columns[0]:
                 raise ValueError("redirect from a #section")
-            alias, title = map(_parse_title, columns)
+            alias, title = map(parse_title, columns)
         except ValueError as error:
             rejects.add(str(path), line, str(error), raw)
             continue
-        if redirects.setdefault(alias, Redirect(title, line)).title != title:
+        found = Redirect(title, line, str(path))
+        if redirects.setdefault(alias, found).title != title:
             rejects.add(str(path), line, "redirect given before to another title", raw)
     return redirects
 
@@ -99,9 +101,9 @@ def read_redirects(path: str | os.PathLike, rejects: Rejects) -> dict[str, Redir
 def read_titles(path: str | os.PathLike, rejects: Rejects) -> list[str]:
     """The titles of a file, one a line, each once."""
     titles: dict[str, None] = {}
-    for line, (column,), raw in _read_columns(path, rejects, 1, 1):
+    for line, (column,), raw in read_columns(path, rejects, 1, 1):
         try:
-            titles[_parse_title(column)] = None
+            titles[parse_title(column)] = None
         except ValueError as error:
             rejects.add(str(path), line, str(error), raw)
     return list(titles)
@@ -126,7 +128,7 @@ def read_aliases(
     Of a bad candidate only itself is rejected, of the last two formats' lines.
     """
     least, most = _COLUMNS[format]
-    for line, columns, raw in _read_columns(path, rejects, least, most):
+    for line, columns, raw in read_columns(path, rejects, least, most):
         try:
             pairs = _parse_candidates(columns, format)
             problem = name_problem(pairs[0][0]) if pairs else "no candidate"
@@ -137,7 +139,7 @@ def read_aliases(
             continue
         for form, name, count in pairs:
             try:
-                title, count = _parse_title(name), _parse_count(count, format)
+                title, count = parse_title(name), _parse_count(count, format)
             except ValueError as error:
                 rejects.add(str(path), line, str(error), f"{form}\t{name}\t{count}")
             else:
@@ -147,18 +149,16 @@ def read_aliases(
 def end_redirects(
     redirects: Mapping[str, Redirect],
     pages: Container[str],
-    source: str | os.PathLike,
     rejects: Rejects,
 ) -> dict[str, str]:
     """alias -> the title at the end of its chain of redirects.
 
     pages: titles of pages, which end a chain. A redirect from one of them goes to
     `rejects`, and so does one that leads in a circle or over too many others.
-    source: the file of the redirects.
     """
     targets = {alias: redirect.title for alias, redirect in redirects.items()}
     ends: dict[str, str] = {}
-    for alias, (title, line) in redirects.items():
+    for alias, (title, line, source) in redirects.items():
         end = follow_redirects(title, targets, pages)
         if alias in pages:
             reason = "redirect from a title that has a page"
@@ -167,7 +167,7 @@ def end_redirects(
         else:
             ends[alias] = end
             continue
-        rejects.add(str(source), line, reason, f"{alias}\t{title}")
+        rejects.add(source, line, reason, f"{alias}\t{title}")
     return ends
 
 
@@ -188,7 +188,6 @@ def known_redirects(
     redirects: Mapping[str, Redirect],
     ends: Mapping[str, str],
     known: Container[str],
-    source: str | os.PathLike,
     rejects: Rejects,
 ) -> dict[str, str]:
     """Those of `ends` that lead to a title in `known`; the others go to `rejects`."""
@@ -197,9 +196,9 @@ def known_redirects(
         if title in known:
             good[alias] = title
         else:
-            content = f"{alias}\t{redirects[alias].title}"
+            name, line, source = redirects[alias]
             reason = f"unknown title: {title}"
-            rejects.add(str(source), redirects[alias].line, reason, content)
+            rejects.add(source, line, reason, f"{alias}\t{name}")
     return good
 
 
@@ -230,7 +229,7 @@ def count_aliases(
     return counts, used
 
 
-def _read_columns(
+def read_columns(
     path: str | os.PathLike, rejects: Rejects, least: int, most: int | None
 ) -> Iterator[tuple[int, list[str], str]]:
     """(line number, columns without spaces at their ends, line) of a TSV file.
@@ -252,7 +251,7 @@ def _read_columns(
             yield number, columns, raw
 
 
-def _parse_title(name: str) -> str:
+def parse_title(name: str) -> str:
     """An article's title in its one spelling. Raises ValueError with the reason why a
     name is none."""
     title = article_title(name.split("#")[0])

@@ -1,7 +1,8 @@
-"""A knowledge base of one's own: an entity list (JSONL or CSV) in, no Wikipedia needed.
+"""A knowledge base of one's own: a list of entities in, no Wikipedia needed.
 
-Each entity has `title` and, where known, `id`, `description`, `aliases` (in CSV split
-at "|"). Labelled documents can add link counts and link probabilities.
+It is JSONL, CSV or Parquet. Each entity has `title` and, where known, `id`,
+`description`, `aliases` (in CSV split at "|"). Labelled documents can add link counts
+and link probabilities.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import functools
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,13 +26,14 @@ from insgenel_jax.kb.build.names import (
     title_forms,
     unique_titles,
 )
+from insgenel_jax.kb.build.parquet_records import read_parquet
 from insgenel_jax.kb.build.tables import ENTITIES, FORMS, REDIRECTS, build_from_tables
 from insgenel_jax.kb.folding import form_key, title_key, title_variants
 from insgenel_jax.kb.knowledge_base import Case, Entity
 from insgenel_jax.kb.matcher import Matcher
 from insgenel_jax.text.document import Document
 from insgenel_jax.text.formats.documents import read_documents
-from insgenel_jax.text.formats.lines import decode_lines
+from insgenel_jax.text.formats.lines import decode_lines, unpacked_name
 from insgenel_jax.text.formats.rejects import Rejects
 
 
@@ -73,14 +75,15 @@ def build_from_entity_list(
 
 
 def read_entities(path: str | os.PathLike, rejects: Rejects) -> Iterator[ListedEntity]:
-    """The entities of a list: a .csv file with a header, or else JSONL.
+    """The entities of a list: a .csv file with a header, .parquet, or else JSONL.
 
-    A bad entity goes to `rejects` whole; a bad alias goes there alone.
-    Raises InputError for a CSV without a `title` column and FileNotFoundError for a
-    missing file.
+    A bad entity goes to `rejects` whole; a bad alias goes there alone. `line` is the
+    row in a Parquet file. Raises InputError for a CSV or Parquet file without a
+    `title` column and FileNotFoundError for a missing file.
     """
-    name = Path(path).name.removesuffix(".bz2").removesuffix(".gz")
-    records = _csv_records if name.endswith(".csv") else _json_records
+    ending = Path(unpacked_name(path)).suffix
+    readers = {".csv": _csv_records, ".parquet": read_parquet}
+    records = readers.get(ending, _json_records)
     ids: set[str] = set()
     for line, record, raw in records(path, rejects):
         try:
@@ -114,6 +117,7 @@ def build_from_entities(
     case: Case = "any",
     source: str = "entities",
     lines: Sequence[int] = (),
+    is_taken: Callable[[str], bool] = lambda key: False,
 ) -> dict[str, int]:
     """Write a knowledge base of (entity, aliases) pairs; return its counts.
 
@@ -122,9 +126,11 @@ def build_from_entities(
     redirects: another title (an old one, or an id of another list) -> the title.
     form_rules: see `build_from_tables`.
     source, lines: the file of the entities and the line of each, for `rejects`.
+    is_taken: see `unique_titles`.
     """
     entities = list(entities)
-    unique = unique_titles((entity for entity, _ in entities), rejects, source, lines)
+    bare = (entity for entity, _ in entities)
+    unique = unique_titles(bare, rejects, source, lines, is_taken)
     counts = _count_names(entities, unique)
     inlinks: Counter[str] = Counter()
     led: Counter[str] = Counter()  # redirects to a title

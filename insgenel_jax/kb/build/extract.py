@@ -1,7 +1,7 @@
 """A file of Wikipedia pages in; its links, their sentences and leads out.
 
 This is the first pass of `build_from_wikipedia`, a pure function of one file. A page's
-lead is its first paragraph, which describes the entity.
+lead describes its entity.
 """
 
 from __future__ import annotations
@@ -15,13 +15,16 @@ from pathlib import Path
 import pyarrow as pa
 
 from insgenel_jax.kb.build.context import add_sentences, sentence_table
+from insgenel_jax.kb.build.dump.parts import ENDING, read_part
 from insgenel_jax.kb.build.entity_list import form_table
 from insgenel_jax.kb.build.wikiextractor import Page, read_pages
 from insgenel_jax.kb.folding import form_key
 from insgenel_jax.text.document import WORD, Document
 from insgenel_jax.text.formats.rejects import Rejects
 
-PAGES = pa.schema([("title", pa.large_string()), ("lead", pa.large_string())])
+PAGES = pa.schema(
+    [("title", pa.large_string()), ("lead", pa.large_string()), ("id", pa.string())]
+)
 
 _LONGEST_LEAD = 600  # characters
 _FEWEST_WORDS = 10  # of a training document
@@ -55,18 +58,18 @@ def extract_file(
     titles: list[str] = []
     leads: list[str] = []
     targets: set[str] = set()
-    ids: set[str] = set()
+    ids: dict[str, None] = {}
     for page in read_new_pages(file, without, rejects):
-        ids.add(page.id)
+        ids[page.id] = None
         titles.append(page.title)
-        leads.append(shorten(page.paragraphs[0].text) if page.paragraphs else "")
+        leads.append(shorten(page.lead))
         if is_held_back(page.id, dev_share):
             targets.update(title for _, title in _links(page))
         else:
             links.update(_links(page))
             for paragraph in page.paragraphs:
                 add_sentences(paragraph, sentences)
-    pages = pa.table({"title": titles, "lead": leads}, schema=PAGES)
+    pages = pa.table({"title": titles, "lead": leads, "id": list(ids)}, PAGES)
     return Extract(
         form_table(links),
         sentence_table(sentences),
@@ -85,7 +88,8 @@ def read_new_pages(
     The others go to `rejects`.
     """
     ids = set(without)
-    for page in read_pages(file, rejects):
+    read = read_part if file.name.endswith(ENDING) else read_pages
+    for page in read(file, rejects):
         if page.id in ids:
             reason = f"page seen before: id {page.id}"
             rejects.add(str(file), page.line, reason, page.title)

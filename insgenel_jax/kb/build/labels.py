@@ -41,8 +41,10 @@ _QUOTE_AFTER = regex.compile(r"[,.;:!?]?[\"”]|['’]s")
 _SENTENCE_START = regex.compile(r"(?:^|[.!?:;][\"”')]*[ ]|[\"“(])$")
 _WINDOW = 40  # characters read on either side
 
+# The limits of 1000 keep the time linear in a text without an end of the parenthesis.
 _DATES = regex.compile(
-    r"^.{3,120}?\([^()]*(?:\bborn\b|\bdied\b|\d{3,4}[^()]+\d{2,4}\b)[^()]*\)"
+    r"^.{3,120}?\([^()]{0,1000}"
+    r"(?:\bborn\b|\bdied\b|\d{3,4}[^()]{1,1000}\d{2,4}\b)[^()]{0,1000}\)"
 )
 _PRONOUNS = ("he", "his", "him", "He", "His", "she", "her", "She", "Her")
 _FEWEST_PRONOUNS = 0.01  # of the words of an article on a person
@@ -189,7 +191,7 @@ def _own_strings(
     page: Page, text: str, words: Counter[str], owners: dict[str, set[str]]
 ) -> dict[str, bool]:
     """The strings that name the page's own entity, and whether they are unambiguous."""
-    title, lead = page.title, page.paragraphs[0].text if page.paragraphs else ""
+    title, lead = page.title, page.lead
     strings: dict[str, bool] = {}
     for form in title_forms(title):
         if not _is_name(form, True):

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import regex
 
@@ -55,10 +55,12 @@ def unique_titles(
     rejects: Rejects,
     source: str,
     lines: Iterable[int] = (),
+    is_taken: Callable[[str], bool] = lambda key: False,
 ) -> list[Entity]:
     """Make titles unique by `title_key`: a later entity gets " (2)", " (3)" ...
 
-    No entity is left out; each changed title is reported to `rejects`.
+    No entity is left out; each changed title is reported to `rejects`. is_taken:
+    whether an entity that comes before all of these has the title of a key.
     source, lines: the file of the entities and the line of each, for these reports.
     Lines may be left out.
     """
@@ -68,9 +70,11 @@ def unique_titles(
     unique = []
     for entity, line in itertools.zip_longest(entities, lines):
         title, number = entity.title, 2
-        if title_key(title) in used:
-            while title_key(title := f"{entity.title} ({number})") in taken:
+        if title_key(title) in used or is_taken(title_key(title)):
+            title = f"{entity.title} ({number})"
+            while title_key(title) in taken or is_taken(title_key(title)):
                 number += 1
+                title = f"{entity.title} ({number})"
             taken.add(title_key(title))
             rejects.add(source, line, f"title taken: made {title!r}", entity.title)
         used.add(title_key(title))

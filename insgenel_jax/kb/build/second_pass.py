@@ -133,12 +133,12 @@ def label_pages(
     Both have the labels of the same rules, so that losses on them compare. Which
     paragraphs are taken rests on their links alone, whatever the rules.
     abstracts_only: take only the lead of a page. WikiExtractor drops headings, so that
-    the lead can be no more than the first paragraph, which is always part of it.
+    of its pages this is the first paragraph, which is always part of the lead.
     resolve: gives the title at the end of a redirect, and any other title back.
     """
     labelled = Labelled([], [], [], Counter())
     for page in pages:
-        paragraphs = page.paragraphs[:1] if abstracts_only else page.paragraphs
+        paragraphs = page.paragraphs[: page.in_lead if abstracts_only else None]
         chosen = list(filter(is_training_document, paragraphs))
         if not chosen:
             continue

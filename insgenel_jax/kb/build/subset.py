@@ -18,9 +18,11 @@ import pyarrow.compute as pc
 from jaxtyping import Bool, Float, Int, Int32
 
 from insgenel_jax import artifact
+from insgenel_jax.kb.build.overlay import check_plain
 from insgenel_jax.kb.build.surface_forms import WrittenForms, write_candidates
 from insgenel_jax.kb.build.tables import write_rest
 from insgenel_jax.kb.folding import title_key
+from insgenel_jax.kb.form_filter import write_filter
 from insgenel_jax.kb.knowledge_base import (
     KIND,
     VERSION,
@@ -66,6 +68,7 @@ def write_subset(
     A surface form goes where none of its entities is kept; else its numbers of
     documents (linked, seen), and so its link probability, stay as they are.
     """
+    check_plain(kb)
     rows, table = _best_known(kb, entities, keep_text)
     keys = pa.array(map(title_key, table["title"].to_pylist()), pa.large_string())
     new_rows = np.full(len(kb), -1, np.int32)  # of the entities, by old row
@@ -153,6 +156,7 @@ def _write_forms(
     )
     trie = marisa_trie.Trie(names)
     trie.save(str(path / "surface_forms.marisa"))
+    write_filter(path, names, len(names))
     new = np.fromiter(map(trie.key_id, names), np.int64, len(names))
     forms = new[np.searchsorted(old, pairs.forms)]
     order = np.argsort(forms, kind="stable")  # the candidates of a form stay in order

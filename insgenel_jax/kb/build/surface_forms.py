@@ -20,6 +20,7 @@ from jaxtyping import Float32, Int, Int32, Int64
 
 from insgenel_jax.kb.build.name_rules import FormRule, read_name, rule_keys
 from insgenel_jax.kb.folding import title_key
+from insgenel_jax.kb.form_filter import write_filter
 
 _BATCH = 100_000  # names whose forms are held as Python strings at a time
 
@@ -55,10 +56,10 @@ def make_rule_pairs(
     """
     if not rules:
         return None
-    leads = _values(entities["description"])
-    titles = zip(_values(entities["title"]), leads, itertools.count())
-    ends = _values(redirects["entity"])
-    others = ((name, "", next(ends)) for name in _values(redirects["source"]))
+    leads = values(entities["description"])
+    titles = zip(values(entities["title"]), leads, itertools.count())
+    ends = values(redirects["entity"])
+    others = ((name, "", next(ends)) for name in values(redirects["source"]))
     names = itertools.chain(titles, others)
     forms, rows = [pa.array([], pa.large_string())], [np.empty(0, np.int32)]
     while batch := list(itertools.islice(names, _BATCH)):
@@ -84,7 +85,10 @@ def write_forms(
     dropped. Counts are integers, and float32 where there are `rule_pairs`.
     """
     entity = pc.index_in(
-        pa.array(map(title_key, forms["title"].to_pylist()), pa.large_string()), keys
+        pa.array(
+            map(title_key, values(forms["title"])), pa.large_string(), size=len(forms)
+        ),
+        keys,
     )
     known = entity.is_valid()
     entity = entity.drop_null().to_numpy().astype(np.int64)
@@ -97,11 +101,12 @@ def write_forms(
     coded = pa.chunked_array(chunks, pa.large_string()).combine_chunks()
     coded = coded.dictionary_encode()
     names = coded.dictionary
-    trie = marisa_trie.Trie(_values(names))
+    trie = marisa_trie.Trie(values(names))
     trie.save(str(path / "surface_forms.marisa"))
-    ids = np.fromiter(map(trie.key_id, _values(names)), np.int64, len(names))
+    ids = np.fromiter(map(trie.key_id, values(names)), np.int64, len(names))
     form = ids[coded.indices.to_numpy()] if len(names) else np.empty(0, np.int64)
     longest = pc.max(pc.utf8_length(names)).as_py() or 1
+    write_filter(path, values(names), len(names))
     del names, coded, chunks, ids  # gigabytes, where there are millions of entities
 
     pairs, count = _sum_counts(form * len(keys) + entity, count)
@@ -159,7 +164,12 @@ def _share_links(
     return np.where(shared, weights / (total + 1), counts).astype(np.float32)
 
 
-def _values(column: pa.Array | pa.ChunkedArray) -> Iterator[Any]:
+def values(column: pa.Array | pa.ChunkedArray) -> Iterator[Any]:
     """The values of a column as Python objects, a part of it at a time."""
+    return itertools.chain.from_iterable(batches(column))
+
+
+def batches(column: pa.Array | pa.ChunkedArray) -> Iterator[list[Any]]:
+    """The values of a column as Python objects, some of them in each list."""
     for start in range(0, len(column), _BATCH):
-        yield from column.slice(start, _BATCH).to_pylist()
+        yield column.slice(start, _BATCH).to_pylist()

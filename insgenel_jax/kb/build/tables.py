@@ -23,8 +23,10 @@ from insgenel_jax.kb.build.document_counts import DocumentCounts
 from insgenel_jax.kb.build.name_rules import FormRule
 from insgenel_jax.kb.build.surface_forms import (
     WrittenForms,
+    batches,
     make_rule_pairs,
     narrow,
+    values,
     write_forms,
 )
 from insgenel_jax.kb.folding import title_key
@@ -84,7 +86,7 @@ def build_from_tables(
             "(left); look at the input and at what was rejected"
         )
     entities = entities.select(ENTITIES.names).cast(ENTITIES).combine_chunks()
-    keys = pa.array(map(title_key, entities["title"].to_pylist()), pa.large_string())
+    keys = title_keys(entities["title"])
     if len(keys.unique()) < len(keys):
         raise ValueError(f"{path}: two entities of one title; use `unique_titles`")
     with artifact.create(path, KIND, VERSION) as draft:
@@ -171,35 +173,57 @@ def _resolve_redirects(keys: pa.Array, redirects: pa.Table | None) -> pa.Table:
 
     Left out are those whose source is a title and those that lead to no entity.
     """
-    targets: dict[str, str] = {}
-    if redirects is not None:
-        sources = map(title_key, redirects["source"].to_pylist())
-        names = map(title_key, redirects["title"].to_pylist())
-        targets = dict(zip(sources, names, strict=True))
-    rows: dict[str, int] = {}
-    if targets:
-        rows = {key: row for row, key in enumerate(keys.to_pylist())}
-    resolved = []
-    for source in sorted(targets.keys() - rows.keys() - {""}):
-        target = follow_redirects(targets[source], targets, rows)
-        if target in rows:
-            resolved.append((source, rows[target]))
-    return pa.table(
+    if redirects is None:
+        redirects = pa.table({"source": [], "title": []}, REDIRECTS)
+    # of a source that is given twice the last target counts
+    table = pa.table(
         {
-            "source": pa.array([s for s, _ in resolved], pa.large_string()),
-            "entity": pa.array([row for _, row in resolved], pa.int32()),
+            "source": title_keys(redirects["source"]),
+            "title": title_keys(redirects["title"]),
+            "row": np.arange(len(redirects)),
         }
     )
+    table = table.group_by("source", use_threads=False)
+    table = table.aggregate([("title", "last"), ("row", "max")])
+    sources = table["source"].combine_chunks()
+    titles = table["title_last"].combine_chunks()
+    entity = _indices(titles, keys)
+    following = _indices(titles, sources)
+    at = np.arange(len(sources))
+    for _ in range(_LONGEST_CHAIN):
+        goes_on = (entity[at] < 0) & (following[at] >= 0)
+        at = np.where(goes_on, following[at], at)
+    entity = entity[at]
+    kept = (entity >= 0) & (_indices(sources, keys) < 0)
+    kept &= pc.not_equal(sources, "").to_numpy(zero_copy_only=False)
+    resolved = pa.table({"source": sources, "entity": pa.array(entity, pa.int32())})
+    return resolved.filter(pa.array(kept)).sort_by("source")
+
+
+def _indices(values: pa.Array, among: pa.Array) -> Int[np.ndarray, " N"]:
+    """Where each value stands in an array of different ones; -1 where it does not."""
+    return pc.fill_null(pc.index_in(values, among), -1).to_numpy()
+
+
+def title_keys(titles: pa.ChunkedArray) -> pa.Array:
+    """The key of each title."""
+    parts = [
+        pa.array(map(title_key, part), pa.large_string(), size=len(part))
+        for part in batches(titles)
+    ]
+    return pa.chunked_array(parts, pa.large_string()).combine_chunks()
 
 
 def _write_rows(keys: pa.ChunkedArray, trie_file: Path, rows_file: Path) -> None:
     """Write a trie of the keys that are not null, and each key's row by trie id."""
-    rows = [(key, row) for row, key in enumerate(keys.to_pylist()) if key is not None]
-    trie = marisa_trie.Trie(key for key, _ in rows)
+    keys = pa.chunked_array([keys]) if isinstance(keys, pa.Array) else keys
+    given = np.flatnonzero(keys.is_valid().to_numpy())
+    keys = keys.drop_null()
+    trie = marisa_trie.Trie(values(keys))
     trie.save(str(trie_file))
+    ids = np.fromiter(map(trie.key_id, values(keys)), np.int64, len(keys))
     table = np.empty(len(trie), np.int32)
-    for key, row in rows:
-        table[trie.key_id(key)] = row
+    table[ids] = given  # of equal keys the last counts
     np.save(rows_file, table)
 
 

@@ -41,6 +41,15 @@ class Page:
     title: str
     paragraphs: tuple[Document, ...]
     line: int  # of its header
+    description: str | None = None  # where it is known not to be the first paragraph
+    in_lead: int = 1  # paragraphs that are part of the lead, as far as is known
+
+    @property
+    def lead(self) -> str:
+        """What describes the page's entity: the description, or the first paragraph."""
+        if self.description is not None:
+            return self.description
+        return self.paragraphs[0].text if self.paragraphs else ""
 
     def article(self) -> Document:
         """The page as one document, a paragraph a line."""

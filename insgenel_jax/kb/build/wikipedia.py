@@ -16,7 +16,7 @@ import json
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,9 +25,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from insgenel_jax import artifact
-from insgenel_jax.kb.build import training_documents
+from insgenel_jax.kb.build import report, training_documents
 from insgenel_jax.kb.build.article_titles import article_title
 from insgenel_jax.kb.build.context import first_sentences
+from insgenel_jax.kb.build.coverage import kb_rows
 from insgenel_jax.kb.build.dictionaries import (
     NO_DICTIONARIES,
     DictionaryFiles,
@@ -39,11 +40,12 @@ from insgenel_jax.kb.build.dictionaries import (
     read_titles,
     redirect_links,
 )
+from insgenel_jax.kb.build.dump.parts import Dump
 from insgenel_jax.kb.build.entity_list import form_table, redirect_table
 from insgenel_jax.kb.build.extract import extract_file, shorten
 from insgenel_jax.kb.build.labels import PAPER, LabelRule
 from insgenel_jax.kb.build.name_rules import FormRule
-from insgenel_jax.kb.build.names import has_surrogate, title_forms
+from insgenel_jax.kb.build.names import has_surrogate, name_problem, title_forms
 from insgenel_jax.kb.build.processes import ordered_map
 from insgenel_jax.kb.build.second_pass import (
     Part,
@@ -52,7 +54,8 @@ from insgenel_jax.kb.build.second_pass import (
     second_pass,
     write_redirects,
 )
-from insgenel_jax.kb.build.tables import ENTITIES, FORMS, build_from_tables
+from insgenel_jax.kb.build.tables import FORMS, build_from_tables
+from insgenel_jax.kb.build.wikidata import NO_IDS, WikidataIds
 from insgenel_jax.kb.build.wikiextractor import find_files
 from insgenel_jax.kb.folding import form_key
 from insgenel_jax.kb.knowledge_base import Case
@@ -82,23 +85,26 @@ class Given(NamedTuple):
     leads: dict[str, str]  # title -> lead
     redirects: dict[str, Redirect]
     titles: list[str]
+    choices: Mapping[str, Sequence[str]]  # disambiguation page -> titles
+    wikidata: WikidataIds
 
 
 class Tables(NamedTuple):
     """What the knowledge base is made of, and how much each source gave to it."""
 
     entities: pa.Table  # ENTITIES
-    forms: pa.Table  # FORMS
+    sources: dict[str, pa.Table]  # FORMS, of each source of surface forms
     redirects: pa.Table | None  # REDIRECTS
     sentences: pa.Table  # SENTENCES
     counts: dict[str, int]
 
 
 def build_from_wikipedia(
-    source: str | os.PathLike,
+    source: str | os.PathLike | Dump,
     out: str | os.PathLike,
     rejects: Rejects,
     *,
+    wikidata: WikidataIds = NO_IDS,
     leads: str | os.PathLike | None = None,
     case: Case = "any",
     dev_share: float = 0.01,
@@ -109,12 +115,13 @@ def build_from_wikipedia(
     form_rules: Sequence[FormRule] = (),
     tell: Callable[[Path], None] = lambda file: None,
 ) -> dict[str, int]:
-    """Write OUT/kb, OUT/train, OUT/dev.jsonl and OUT/heldout.jsonl; return counts.
+    """Write OUT/kb, OUT/train, dev.jsonl, heldout.jsonl, report.json; return counts.
 
-    source: WikiExtractor's output, a file or a folder. leads: JSONL of {"title",
-    "lead"}; a page's own first paragraph is the description of an entity without one.
-    dev_share: the share of the pages whose paragraphs are held back, in dev.jsonl with
-    labels as in training, in heldout.jsonl with links alone, to score linkers on. Their
+    source: a dump that has been parsed, whose redirects and disambiguation pages give
+    surface forms too; or WikiExtractor's output, a file or a folder. wikidata: external
+    ids. leads: JSONL of {"title", "lead"}; the lead of an entity's own page describes
+    one without. dev_share: the share of the pages whose paragraphs are held back, in
+    dev.jsonl with labels as in training, in heldout.jsonl with links alone. Their
     titles and leads are entities, as are the titles that they link to, but their text
     counts nowhere: no link, no linked or seen form. workers: the number of processes.
     dictionaries: files of redirects, aliases and titles. A link or label of a redirect
@@ -124,8 +131,9 @@ def build_from_wikipedia(
     abstracts_only: only leads become documents. form_rules: see `build_from_tables`.
     tell: called after each of the two readings of a file of `source`.
     """
-    out, files = Path(out), find_files(source)
-    given = _read_given(leads, dictionaries, rejects)
+    out, dump = Path(out), source if isinstance(source, Dump) else None
+    files = find_files(source) if dump is None else dump.files
+    given = _read_given(leads, dictionaries, dump, wikidata, rejects)
     totals, written = Totals(), Written()
     artifact_kind = training_documents.KIND, training_documents.VERSION
     with (
@@ -139,7 +147,7 @@ def build_from_wikipedia(
         counts = build_from_tables(
             out / "kb",
             tables.entities,
-            tables.forms,
+            pa.concat_tables(tables.sources.values()),
             tables.redirects,
             sentences=tables.sentences,
             form_rules=form_rules,
@@ -150,10 +158,21 @@ def build_from_wikipedia(
         )
         number = written.counts["training documents"]
         training_documents.finish(draft, number, out / "kb")
+    return _write_rest(out, tables, counts, written)
+
+
+def _write_rest(
+    out: Path, tables: Tables, counts: dict[str, int], written: Written
+) -> dict[str, int]:
+    """Write the development documents and the report; the counts of all."""
     write_documents(out / "dev.jsonl", written.held_back)
     write_documents(out / "heldout.jsonl", written.linked)
     written.counts["development documents"] = len(written.held_back)
-    return tables.counts | counts | written.counts
+    made = tables.counts | counts | written.counts
+    titles = tables.entities["title"]
+    rows = kb_rows(out / "kb", titles, tables.sources, written.linked)
+    report.write_json(out, made, *rows)
+    return made
 
 
 def read_leads(path: str | os.PathLike, rejects: Rejects) -> dict[str, str]:
@@ -209,14 +228,25 @@ def _first_pass(
 
 
 def _read_given(
-    leads: str | os.PathLike | None, files: DictionaryFiles, rejects: Rejects
+    leads: str | os.PathLike | None,
+    files: DictionaryFiles,
+    dump: Dump | None,
+    wikidata: WikidataIds,
+    rejects: Rejects,
 ) -> Given:
     """Read what is joined with the pages. The aliases are read later, line by line."""
+    given = {} if files.redirects is None else read_redirects(files.redirects, rejects)
+    redirects: dict[str, Redirect] = {}
+    if dump is not None:  # its own come first
+        for alias, title in dump.redirects.items():
+            redirects[alias] = Redirect(title, None, "redirect page of the dump")
     return Given(
         files,
         {} if leads is None else read_leads(leads, rejects),
-        {} if files.redirects is None else read_redirects(files.redirects, rejects),
+        given | redirects,
         [] if files.titles is None else read_titles(files.titles, rejects),
+        {} if dump is None else dump.choices,
+        wikidata,
     )
 
 
@@ -226,36 +256,48 @@ def _make_tables(totals: Totals, given: Given, rejects: Rejects) -> Tables:
     links, pages = _sum_links(totals.links), pa.concat_tables(totals.pages)
     counts = {"pages": len(pages), "links": pc.sum(links["count"]).as_py() or 0}
     page_titles = set(pages["title"].to_pylist())
-    ends: dict[str, str] = {}
-    if files.redirects is not None:
-        ends = end_redirects(redirects, page_titles, files.redirects, rejects)
+    ends = end_redirects(redirects, page_titles, rejects)
+    has_redirects = bool(redirects) or files.redirects is not None
+    if has_redirects:
         links, counts["links to redirects"] = redirect_links(links, ends)
         links = _sum_links([links])
     titles = [title for title in given.titles if title not in ends]
     others = [ends.get(title, title) for title in sorted(totals.held_back_targets)]
-    entities = _entity_table(links, pages, titles + others, given.leads, ends)
+    entities = _entity_table(links, pages, titles + others, given, ends)
     known = set(entities["title"].to_pylist())
-    if files.redirects is not None:
-        ends = known_redirects(redirects, ends, known, files.redirects, rejects)
+    if has_redirects:
+        # The dump's redirects to what has no page and no link are no bad input.
+        lost = [a for a, end in ends.items() if end not in known]
+        lost = [alias for alias in lost if redirects[alias].line is None]
+        for alias in lost:
+            del ends[alias]
+        ends = known_redirects(redirects, ends, known, rejects)
+        if lost:
+            counts["redirects to no entity"] = len(lost)
         counts["names from redirects"] = len(ends)
     if files.titles is not None:
         counts["titles given"] = len(given.titles)
         counts["titles given, of no page"] = len(set(titles) - page_titles)
-    forms = [links, _title_form_table(entities["title"]), _redirect_form_table(ends)]
+    sources = {
+        "titles": _title_form_table(entities["title"]),
+        "redirects": _redirect_form_table(ends),
+        "disambiguation pages": _choice_form_table(given.choices, ends, known),
+        "links": links,
+    }
     if files.aliases is not None:
         aliases, used = count_aliases(files, ends, known, rejects)
         counts["aliases"] = used
-        forms.append(form_table(aliases))
-    table = None if files.redirects is None else redirect_table(ends)
+        sources["aliases"] = form_table(aliases)
+    table = redirect_table(ends) if has_redirects else None
     sentences = first_sentences(totals.sentences, ends)
-    return Tables(entities, pa.concat_tables(forms), table, sentences, counts)
+    return Tables(entities, sources, table, sentences, counts)
 
 
 def _entity_table(
     links: pa.Table,
     pages: pa.Table,
     others: Sequence[str],
-    leads: dict[str, str],
+    given: Given,
     ends: Mapping[str, str],
 ) -> pa.Table:
     """Every page, every link's target and every title in `others`.
@@ -282,15 +324,33 @@ def _entity_table(
         ]
     )
     # Of two pages of one title the first counts: a dict keeps the last pair of a key.
-    own_titles = reversed(pages["title"].to_pylist())
-    own = dict(zip(own_titles, reversed(pages["lead"].to_pylist()), strict=True))
-    names = table["title"].to_pylist()
-    descriptions = [leads.get(name) or own.get(name, "") for name in names]
-    table = table.append_column(
-        "description", pa.array(descriptions, pa.large_string())
+    own = dict(
+        zip(
+            reversed(pages["title"].to_pylist()),
+            zip(
+                reversed(pages["lead"].to_pylist()),
+                reversed(pages["id"].to_pylist()),
+                strict=True,
+            ),
+            strict=True,
+        )
     )
-    table = table.append_column("external_id", pa.nulls(len(names), pa.large_string()))
-    return table.select(ENTITIES.names)
+    names = table["title"].to_pylist()
+    found = [own.get(name, ("", None)) for name in names]
+    descriptions = [
+        given.leads.get(name) or lead
+        for name, (lead, _) in zip(names, found, strict=True)
+    ]
+    ids = given.wikidata.of(names, [page for _, page in found])
+    return pa.table(
+        {
+            "title": table["title"],
+            "description": pa.array(descriptions, pa.large_string()),
+            "external_id": pa.array(ids, pa.large_string()),
+            "inlinks": table["inlinks"],
+            "redirects": table["redirects"],
+        }
+    )
 
 
 def _title_form_table(titles: pa.ChunkedArray) -> pa.Table:
@@ -310,6 +370,20 @@ def _redirect_form_table(redirects: Mapping[str, str]) -> pa.Table:
     return form_table(
         Counter((form_key(alias), title) for alias, title in redirects.items())
     )
+
+
+def _choice_form_table(
+    choices: Mapping[str, Sequence[str]], ends: Mapping[str, str], known: Container[str]
+) -> pa.Table:
+    """The titles of disambiguation pages, without what stands in parentheses, as names
+    of the articles that the pages list, counted once each."""
+    forms: Counter[tuple[str, str]] = Counter()
+    for title, others in choices.items():
+        name = title.split(" (")[0]
+        for other in {ends.get(other, other) for other in others}:
+            if other in known and not name_problem(name):
+                forms[form_key(name), other] = 1
+    return form_table(forms)
 
 
 def _sum_links(tables: list[pa.Table]) -> pa.Table:

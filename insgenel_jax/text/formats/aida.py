@@ -18,7 +18,7 @@ from insgenel_jax.text.formats.lines import Place, decode_lines
 from insgenel_jax.text.formats.names import Names, decode_title, title_of_uri
 from insgenel_jax.text.formats.rejects import Rejects
 
-_START = re.compile(r"-DOCSTART-\s*(?:\((?P<id>.*)\))?\s*")
+_START = re.compile(r"-DOCSTART-\s*(?:\((?P<id>.*)\)\s*)?")
 _NIL = "--NME--"
 _ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})")
 
@@ -28,21 +28,25 @@ class _Growing:
     """A document that is being read."""
 
     id: str
-    text: str = ""
+    parts: list[str] = dataclasses.field(default_factory=list)  # tokens and spaces
+    length: int = 0  # of the parts together
     mentions: list[Mention] = dataclasses.field(default_factory=list)
     open: bool = False  # whether the last token is of the last mention
     new_sentence: bool = False
 
     def add(self, token: str) -> tuple[int, int]:
         """Append a token; its place."""
-        space = "\n" if self.new_sentence else " "
-        start = len(self.text) + (1 if self.text else 0)
-        self.text += (space if self.text else "") + token
+        if self.parts:
+            self.parts.append("\n" if self.new_sentence else " ")
+            self.length += 1
+        start = self.length
+        self.parts.append(token)
+        self.length += len(token)
         self.new_sentence = False
-        return start, len(self.text)
+        return start, self.length
 
     def finish(self) -> Document:
-        return Document(self.id, self.text, None, tuple(self.mentions))
+        return Document(self.id, "".join(self.parts), None, tuple(self.mentions))
 
 
 def read_aida(
@@ -104,7 +108,7 @@ def _read_entity(fields: list[str]) -> str | None:
     if fields[2] == _NIL:
         return None
     title = title_of_uri(fields[3]) if len(fields) > 3 else None
-    if title is None:  # YAGO writes letters as \u00e9
+    if not title:  # YAGO writes letters as \u00e9
         named = _ESCAPE.sub(lambda code: chr(int(code[1], 16)), fields[2])
         units = named.encode("utf-16-le", "surrogatepass")  # pairs make one character
         title = decode_title(units.decode("utf-16-le", "replace"))

@@ -16,6 +16,7 @@ from typing import Literal
 from insgenel_jax.text.document import Document, dumps, loads
 from insgenel_jax.text.formats.aida import read_aida
 from insgenel_jax.text.formats.elevant import read_elevant, write_elevant
+from insgenel_jax.text.formats.html import write_html
 from insgenel_jax.text.formats.lines import (
     Place,
     decode_lines,
@@ -24,11 +25,12 @@ from insgenel_jax.text.formats.lines import (
 )
 from insgenel_jax.text.formats.names import Names, add_ids
 from insgenel_jax.text.formats.nif import read_nif, write_nif
+from insgenel_jax.text.formats.parquet import read_parquet, write_parquet
 from insgenel_jax.text.formats.pubtator import read_pubtator
 from insgenel_jax.text.formats.rejects import Rejects
 
-FormatName = Literal["jsonl", "text", "nif", "elevant", "aida", "pubtator"]
-WrittenName = Literal["jsonl", "nif", "elevant"]  # those that are written, too
+FormatName = Literal["jsonl", "text", "parquet", "nif", "elevant", "aida", "pubtator"]
+WrittenName = Literal["jsonl", "parquet", "nif", "elevant", "html"]  # those written
 
 
 def read_documents(
@@ -49,8 +51,9 @@ def read_documents(
     unknown format.
     """
     how = FORMATS.get(format or find_format(path))
-    if how is None:
-        raise ValueError(f"format: expected one of {(*FORMATS,)}, found {format!r}")
+    if how is None or how.read is None:
+        able = [name for name, how in FORMATS.items() if how.read is not None]
+        raise ValueError(f"format: expected one of {able}, found {format!r}")
     yield from how.read(path, rejects, names or Names(), place)
 
 
@@ -68,22 +71,33 @@ def write_documents(
     cannot be written, as on a full disk; ValueError for an unknown format.
     """
     how = FORMATS.get(format or find_format(path, written=True))
-    if how is None or how.write is None:
-        able = [name for name, how in FORMATS.items() if how.write is not None]
+    if how is None or not how.written:
+        able = [name for name, how in FORMATS.items() if how.written]
         raise ValueError(f"format: expected one of {able}, found {format!r}")
     if names is not None:
         documents = (add_ids(document, names) for document in documents)
-    return write_lines(path, how.write(documents))
+    if how.write_file is not None:
+        return how.write_file(path, documents)
+    assert how.write is not None  # as `written` says
+    count = 0
+
+    def counted() -> Iterator[Document]:
+        nonlocal count
+        for count, document in enumerate(documents, 1):  # noqa: B007 (it is returned)
+            yield document
+
+    write_lines(path, how.write(counted()))
+    return count
 
 
 def find_format(path: str | os.PathLike, *, written: bool = False) -> str:
     """The format that the ending of a file says; "jsonl" where it says none.
 
-    written: only formats that are written count.
+    written: only formats that are written count, else only those that are read.
     """
     name = unpacked_name(path)
     for format, how in FORMATS.items():
-        if name.endswith(how.endings) and (how.write or not written):
+        if name.endswith(how.endings) and (how.written if written else how.read):
             return format
     return "jsonl"
 
@@ -91,7 +105,14 @@ def find_format(path: str | os.PathLike, *, written: bool = False) -> str:
 def _read_jsonl(
     path: str | os.PathLike, rejects: Rejects, names: Names, place: Place | None
 ) -> Iterator[Document]:
-    for number, line in decode_lines(path, rejects, place):
+    yield from parse_jsonl(path, decode_lines(path, rejects, place), rejects)
+
+
+def parse_jsonl(
+    path: str | os.PathLike, lines: Iterable[tuple[int, str]], rejects: Rejects
+) -> Iterator[Document]:
+    """The documents of numbered lines of JSONL. path: what rejects call their file."""
+    for number, line in lines:
         if not line.strip():
             continue
         try:
@@ -111,10 +132,16 @@ def _write_jsonl(documents: Iterable[Document]) -> Iterator[str]:
 def _read_text(
     path: str | os.PathLike, rejects: Rejects, names: Names, place: Place | None
 ) -> Iterator[Document]:
+    yield from parse_text(path, decode_lines(path, rejects, place))
+
+
+def parse_text(
+    path: str | os.PathLike, lines: Iterable[tuple[int, str]], count: int = 0
+) -> Iterator[Document]:
+    """The paragraphs of numbered lines of text; `count` of the file came before."""
     prefix = "" if str(path) == "-" else f"{Path(unpacked_name(path)).stem}:"
     paragraph: list[str] = []
-    count = 0
-    for _, line in decode_lines(path, rejects, place):
+    for _, line in lines:
         if line.strip():
             paragraph.append(line)
         elif paragraph:
@@ -129,23 +156,33 @@ def _read_text(
 class Format:
     """How files of a format are read and written, and how their names end.
 
-    write: documents -> lines; None where we only read the format.
+    write: documents -> lines; None where we only read the format, or where
+    `write_file` writes it, which has no lines. read: None where we only write it.
     """
 
-    read: Callable[
-        [str | os.PathLike, Rejects, Names, Place | None], Iterator[Document]
-    ]
+    read: (
+        Callable[[str | os.PathLike, Rejects, Names, Place | None], Iterator[Document]]
+        | None
+    )
     write: Callable[[Iterable[Document]], Iterator[str]] | None
     endings: tuple[str, ...]
+    write_file: Callable[[str | os.PathLike, Iterable[Document]], int] | None = None
+
+    @property
+    def written(self) -> bool:
+        """Whether we write the format."""
+        return self.write is not None or self.write_file is not None
 
 
 FORMATS: dict[str, Format] = {
     "text": Format(_read_text, None, (".txt", ".text")),
+    "parquet": Format(read_parquet, None, (".parquet",), write_parquet),
     "nif": Format(read_nif, write_nif, (".ttl", ".nif")),
     "elevant": Format(
         read_elevant, write_elevant, (".benchmark.jsonl", ".linked_articles.jsonl")
     ),
     "aida": Format(read_aida, None, (".conll", "AIDA-YAGO2-dataset.tsv")),
     "pubtator": Format(read_pubtator, None, (".pubtator",)),
+    "html": Format(None, write_html, (".html", ".htm")),
     "jsonl": Format(_read_jsonl, _write_jsonl, (".jsonl",)),
 }

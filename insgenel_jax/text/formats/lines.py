@@ -1,12 +1,13 @@
 """A file in; its numbered lines out, unpacked (`.bz2`, `.gz`) and decoded from UTF-8.
 
-And lines in; a file out. The path `-` is standard input, which may be packed with
-gzip, or standard output.
+And lines in; a file out, packed where its name says so. The path `-` is standard input,
+which may be packed with gzip, or standard output.
 """
 
 from __future__ import annotations
 
 import bz2
+import contextlib
 import dataclasses
 import gzip
 import io
@@ -16,12 +17,21 @@ import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any, BinaryIO
 
 from insgenel_jax import aside
-from insgenel_jax.text.formats.rejects import Rejects
+from insgenel_jax.text.formats.rejects import InputError, Rejects
 
-_OPENERS: dict[str, Callable] = {".bz2": bz2.open, ".gz": gzip.open}
-PACKED_ENDINGS = tuple(_OPENERS)
+OPENERS: dict[str, Callable[[Any], BinaryIO]] = {
+    ".bz2": bz2.BZ2File,
+    ".gz": lambda file: gzip.GzipFile(fileobj=file, mode="rb"),
+}
+# without a name and a time in it: the same lines are the same bytes
+PACKERS: dict[str, Callable[[Any], Any]] = {
+    ".bz2": lambda file: bz2.BZ2File(file, "wb"),
+    ".gz": lambda file: gzip.GzipFile("", "wb", fileobj=file, mtime=0),
+}
+PACKED_ENDINGS = tuple(OPENERS)
 _GZIP = b"\x1f\x8b"  # how a file of gzip begins, and no text in UTF-8
 
 
@@ -43,6 +53,8 @@ def read_lines(
     zlib.error is raised.
     """
     if str(path) == "-":
+        if sys.stdin is None:  # a process may be started without
+            raise InputError("-: expected standard input, found it closed")
         yield from _number(_unpack(sys.stdin.buffer), breaks)
         return
     path = Path(path)
@@ -54,7 +66,7 @@ def read_lines(
         )
     with path.open("rb") as file:
         place = place if file.seekable() else None
-        unpack = _OPENERS.get(path.suffix)
+        unpack = OPENERS.get(path.suffix)
         for line in _number(file if unpack is None else unpack(file), breaks):
             if place is not None:
                 place.bytes = file.tell()
@@ -76,17 +88,27 @@ def decode_lines(
     number = 0
     try:
         for number, line in read_lines(path, place, breaks=breaks):
-            try:
-                yield number, line.decode("utf-8-sig" if number == 1 else "utf-8")
-            except UnicodeDecodeError as error:
-                reason = f"not UTF-8: byte {error.start} of the line"
-                # escapes stand for the bytes, so that none of them is lost
-                content = line.decode("utf-8", "surrogateescape")
-                rejects.add(str(path), number, reason, content)
+            decoded = decode_line(path, number, line, rejects)
+            if decoded is not None:
+                yield number, decoded
     except FileNotFoundError:
         raise
     except (EOFError, OSError, zlib.error) as error:
         rejects.add(str(path), number + 1, f"file cut short or damaged: {error}", "")
+
+
+def decode_line(
+    path: str | os.PathLike, number: int, line: bytes, rejects: Rejects
+) -> str | None:
+    """Line `number` of a file, decoded; None where it is not UTF-8 and was rejected."""
+    try:
+        return line.decode("utf-8-sig" if number == 1 else "utf-8")
+    except UnicodeDecodeError as error:
+        reason = f"not UTF-8: byte {error.start} of the line"
+        # escapes stand for the bytes, so that none of them is lost
+        content = line.decode("utf-8", "surrogateescape")
+        rejects.add(str(path), number, reason, content)
+        return None
 
 
 def read_whole(
@@ -142,8 +164,17 @@ def write_lines(path: str | os.PathLike, lines: Iterable[str]) -> int:
 
     Raises OSError that names the file where it cannot be written, as on a full disk.
     """
+    ending = Path(path).suffix
+    return write_whole(path, lambda stream: pack_lines(stream, lines, ending))
+
+
+def write_whole(path: str | os.PathLike, write: Callable[[Any], int]) -> int:
+    """Let `write` fill a file, which appears when it is complete; what it returned.
+
+    Raises OSError that names the file where it cannot be written, as on a full disk.
+    """
     try:
-        return _write_to(path, lines)
+        return _write_to(path, write)
     except BrokenPipeError:
         raise
     except OSError as error:  # that of a write does not say what was written
@@ -153,27 +184,37 @@ def write_lines(path: str | os.PathLike, lines: Iterable[str]) -> int:
         raise OSError(error.errno, error.strerror, name) from error
 
 
-def _write_to(path: str | os.PathLike, lines: Iterable[str]) -> int:
+def _write_to(path: str | os.PathLike, write: Callable[[Any], int]) -> int:
     if str(path) == "-":
-        count = _write(sys.stdout.write, lines)
+        if sys.stdout is None:
+            raise InputError("-: expected standard output, found it closed")
         sys.stdout.flush()
+        count = write(sys.stdout.buffer)
+        sys.stdout.buffer.flush()
         return count
     path = Path(path)
     if path.exists() and not path.is_file():
         # A pipe or /dev/null is written to; a rename would replace it.
-        with path.open("w", encoding="utf-8", newline="\n") as stream:
-            return _write(stream.write, lines)
+        with path.open("wb") as stream:
+            return write(stream)
+    path = Path(os.path.realpath(path))  # a link stays, and leads to the new file
     path.parent.mkdir(parents=True, exist_ok=True)
     with aside.file(path) as temporary:
-        with temporary.open("w", encoding="utf-8", newline="\n") as stream:
-            count = _write(stream.write, lines)
+        with temporary.open("wb") as stream:
+            count = write(stream)
         os.replace(temporary, path)
     return count
 
 
-def _write(write: Callable[[str], object], lines: Iterable[str]) -> int:
+def pack_lines(stream: BinaryIO | io.BytesIO, lines: Iterable[str], ending: str) -> int:
+    """Write lines to a stream and return how many.
+
+    ending: of the file's name; that of a packed file packs them.
+    """
+    pack = PACKERS.get(ending)
     count = 0
-    for line in lines:
-        write(line + "\n")
-        count += 1
+    with contextlib.nullcontext(stream) if pack is None else pack(stream) as packed:
+        for line in lines:
+            packed.write(line.encode() + b"\n")
+            count += 1
     return count

@@ -14,10 +14,11 @@ from insgenel_jax.text.document import Document
 
 _OF_TITLES = re.compile(
     r"https?://(?:(?:en\.)?dbpedia\.org/(?:resource|page)"
-    r"|(?:en|www|en\.m)\.wikipedia\.org/wiki)/(?P<title>[^#]+)"
+    r"|(?:en|www|en\.m)\.wikipedia\.org/wiki)/(?P<title>[^#]*)"
 )
 _OF_WIKIDATA = re.compile(r"https?://www\.wikidata\.org/(?:entity|wiki)/(?P<id>Q\d+)")
 _QID = re.compile(r"Q\d+")
+DBPEDIA = "http://dbpedia.org/resource/"  # begins its URIs of entities
 _SAFE = "!$&'()*+,-./:;=@~"  # what DBpedia leaves as it is, besides letters and digits
 
 
@@ -61,10 +62,11 @@ def decode_title(name: str) -> str:
         return spaced
 
 
-def uri_of_title(title: str) -> str:
+def uri_of_title(title: str, begin: str = DBPEDIA) -> str:
     """The URI of DBpedia for a title, from which `title_of_uri` makes the same title.
 
-    An underscore of the title's own is written %5F.
+    begin: what it begins with, for entities that are not DBpedia's. An underscore of
+    the title's own is written %5F.
     """
     encoded = (
         "_"
@@ -76,7 +78,7 @@ def uri_of_title(title: str) -> str:
         else quote(c, _SAFE)
         for c in title
     )
-    return "http://dbpedia.org/resource/" + "".join(encoded)
+    return begin + "".join(encoded)
 
 
 def id_of_uri(uri: str) -> str | None:

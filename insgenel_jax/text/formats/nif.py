@@ -7,6 +7,7 @@ Wikidata's. Any other URI is NIL, and kept as the mention's id. Offsets are code
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import re
@@ -18,6 +19,7 @@ from urllib.parse import quote
 from insgenel_jax.text.document import Document, Mention, check, check_text
 from insgenel_jax.text.formats.lines import Place, read_whole
 from insgenel_jax.text.formats.names import (
+    DBPEDIA,
     Names,
     id_of_uri,
     title_of_uri,
@@ -53,10 +55,21 @@ def read_nif(
     offsets count bytes or UTF-16 code units goes to `rejects`, as does a file that is
     no Turtle. Raises FileNotFoundError for a missing file.
     """
-    rdflib = _import_rdflib()
+    _import_rdflib()
     text = read_whole(path, rejects, place)
-    if text is None:
-        return
+    if text is not None:
+        yield from parse_nif(text, str(path), rejects, names)
+
+
+def parse_nif(
+    text: str, source: str, rejects: Rejects, names: Names, *, phrases: bool = False
+) -> Iterator[Document]:
+    """Yield the documents of a Turtle text, as `read_nif`. source: its name in rejects.
+
+    phrases: a nif:Phrase without an `itsrdf:taIdentRef`, by which GERBIL marks what is
+    to be linked, is a mention too.
+    """
+    rdflib = _import_rdflib()
     graph = rdflib.Graph()
     try:
         graph.parse(data=text, format="turtle")
@@ -64,30 +77,40 @@ def read_nif(
         line = getattr(error, "lines", None)
         what = " ".join(str(error).split())[:200]
         rejects.add(
-            str(path), None if line is None else line + 1, f"not Turtle: {what}", text
+            source, None if line is None else line + 1, f"not Turtle: {what}", text
         )
         return
+    marked = set(graph.subjects(rdflib.URIRef(ITSRDF + "taIdentRef")))
+    if phrases:
+        marked |= set(graph.subjects(rdflib.RDF.type, rdflib.URIRef(NIF + "Phrase")))
     annotations: dict[Node, set[Node]] = {}
-    for node in graph.subjects(rdflib.URIRef(ITSRDF + "taIdentRef")):
+    for node in marked:
         for context in graph.objects(node, rdflib.URIRef(NIF + "referenceContext")):
             annotations.setdefault(context, set()).add(node)
-    contexts = graph.subjects(rdflib.RDF.type, rdflib.URIRef(NIF + "Context"))
-    for context in dict.fromkeys([*contexts, *annotations]):
+    found = graph.subjects(rdflib.RDF.type, rdflib.URIRef(NIF + "Context"))
+    contexts = dict.fromkeys([*found, *annotations])
+    if len(graph) and not contexts:
+        reason = f"no document: expected a <{NIF}Context>, found none"
+        rejects.add(source, None, reason, text)
+    for context in contexts:
         try:
             nodes = annotations.get(context, set())
             document, bad = _read_context(graph, context, nodes, names)
         except ValueError as error:
             content = [str(context), *_values(graph, context, NIF + "isString")]
             reason = f"not a NIF document: {error}"
-            rejects.add(str(path), None, reason, "\n".join(content))
+            rejects.add(source, None, reason, "\n".join(content))
             continue
         for node, reason in bad:
-            rejects.add(str(path), None, f"not a mention: {reason}", str(node))
+            rejects.add(source, None, f"not a mention: {reason}", str(node))
         yield document
 
 
-def write_nif(documents: Iterable[Document]) -> Iterator[str]:
-    """Yield the Turtle of each document. Candidates of mentions are not written."""
+def write_nif(documents: Iterable[Document], entities: str = DBPEDIA) -> Iterator[str]:
+    """Yield the Turtle of each document. Candidates of mentions are not written.
+
+    entities: what the URIs of entities begin with.
+    """
     rdflib = _import_rdflib()
     taken: set[str] = set()
     for document in documents:
@@ -96,7 +119,7 @@ def write_nif(documents: Iterable[Document]) -> Iterator[str]:
             graph.bind(prefix, uri)
         base = _name_document(document.id, taken)
         taken.add(base)
-        _add_document(graph, document, base)
+        _add_document(graph, document, base, entities)
         yield graph.serialize(format="turtle")
 
 
@@ -175,7 +198,9 @@ def _read_mention(graph: Graph, node: Node, names: Names) -> tuple[Mention, str 
     entity = next(iter(titles), None)
     if entity is None and ids:
         entity = names.title_of(ids[0]) or ids[0]
-    if entity is None and external_id is None and not uris[0].startswith(NOT_IN_WIKI):
+    if not uris:  # a phrase that is to be linked
+        external_id = None
+    elif entity is None and external_id is None and not uris[0].startswith(NOT_IN_WIKI):
         external_id = uris[0]
         entity = names.title_of(external_id)
     confidence = _value(graph, node, ITSRDF + "taConfidence")
@@ -205,7 +230,7 @@ def _name_document(identifier: str, taken: set[str]) -> str:
     return name
 
 
-def _add_document(graph: Graph, document: Document, base: str) -> None:
+def _add_document(graph: Graph, document: Document, base: str, entities: str) -> None:
     from rdflib import RDF, XSD, Literal, URIRef
 
     text = document.text
@@ -235,7 +260,7 @@ def _add_document(graph: Graph, document: Document, base: str) -> None:
         add_span(node, "Phrase", start, end)
         add(node, NIF + "referenceContext", context)
         add(node, NIF + "anchorOf", Literal(text[start:end]))
-        uris, identifier = _refer(mention, text[start:end])
+        uris, identifier = _refer(mention, text[start:end], entities)
         for uri in uris:
             add(node, ITSRDF + "taIdentRef", URIRef(uri))
         if identifier is not None:
@@ -247,15 +272,17 @@ def _add_document(graph: Graph, document: Document, base: str) -> None:
             add(node, ITSRDF + "taConfidence", score)
 
 
-def _refer(mention: Mention, surface: str) -> tuple[list[str], str | None]:
+def _refer(
+    mention: Mention, surface: str, entities: str
+) -> tuple[list[str], str | None]:
     """The URIs that a mention refers to, and its id where none of them says it."""
     entity, external_id = mention.entity, mention.external_id
     if entity is None:
         return [NOT_IN_WIKI + quote(surface, safe="")], external_id
     own = None if external_id is None else uri_of_id(external_id)
     if own is None:
-        return [uri_of_title(entity)], external_id
-    return [uri_of_title(entity), own], None
+        return [uri_of_title(entity, entities)], external_id
+    return [uri_of_title(entity, entities), own], None
 
 
 def _import_rdflib() -> Any:
@@ -266,4 +293,9 @@ def _import_rdflib() -> Any:
             "NIF: expected the library rdflib, found none; "
             'pip install "insgenel_jax[nif]"'
         ) from error
+    # It warns of each bad URI; unless the caller listens to logs, these warnings would
+    # go to the terminal as they are, control characters and all.
+    log = logging.getLogger("rdflib")
+    if not log.handlers:
+        log.addHandler(logging.NullHandler())
     return rdflib

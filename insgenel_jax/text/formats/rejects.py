@@ -6,9 +6,11 @@ An input that is wrong as a whole, or an argument, raises InputError instead.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO, final
 
@@ -61,17 +63,32 @@ class Rejects:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             # Line buffering: an error later in the job loses no entry.
             self._stream = self.path.open("w", encoding="utf-8", buffering=1)
-        record = dict(zip(FIELDS, entry, strict=True))
-        # JSON in ASCII can hold a lone surrogate of the content; UTF-8 cannot.
-        self._stream.write(json.dumps(record) + "\n")
+        with _naming(self.path):
+            self._stream.write(entry_line(entry) + "\n")
 
     def __enter__(self) -> Rejects:
         return self
 
     def __exit__(self, *_) -> None:
-        if self._stream is not None:
-            self._stream.close()
+        if self._stream is not None and self.path is not None:
+            with _naming(self.path):
+                self._stream.close()
             self._stream = None
+
+
+def entry_line(entry: tuple[str, int | None, str, str]) -> str:
+    """An entry as a line of the file of rejects."""
+    # JSON in ASCII can hold a lone surrogate of the content; UTF-8 cannot.
+    return json.dumps(dict(zip(FIELDS, entry, strict=True)))
+
+
+@contextlib.contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Have an OSError name the path: that of a write does not say what was written."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def _remove_older(path: Path) -> None:

@@ -30,7 +30,6 @@ from insgenel_jax.text.linked_text import (
 )
 from insgenel_jax.tokenizer import Tokenizer
 from insgenel_jax.tokenizer.tokenizer import BOUNDARIES_OF_A_LINK
-from insgenel_jax.training.config import GeneratorData
 from insgenel_jax.training.data.decisions import (
     NONE,
     Candidate,
@@ -40,6 +39,7 @@ from insgenel_jax.training.data.decisions import (
 from insgenel_jax.training.data.documents import Expand
 from insgenel_jax.training.data.lengths import chunk_budget
 from insgenel_jax.training.data.noise import description_words, replace_words
+from insgenel_jax.training.settings import GeneratorData
 
 FORMS = 100_000  # surface forms whose titles are remembered
 OTHERS = 15  # other edges of a position that are kept, the likelier ones

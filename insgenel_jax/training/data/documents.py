@@ -1,6 +1,6 @@
 """Training documents in; the stream of their examples out, by way of grain.
 
-Every stage is deterministic given the seed and sharded by process before anything is
+Every stage is deterministic given the seed and sharded by stream before anything is
 packed. Its place can be saved and set back: the iterator goes into the checkpoint.
 """
 
@@ -14,12 +14,12 @@ from pathlib import Path
 
 import absl.flags
 import grain
-import jax
 
 from insgenel_jax import artifact
 from insgenel_jax.kb.build import training_documents
 from insgenel_jax.text.document import Document, loads
-from insgenel_jax.training.config import ConfigError
+from insgenel_jax.training.data.streams import WHOLE, Stream
+from insgenel_jax.training.settings import ConfigError
 
 # grain reads absl's flags, which nobody parses under typer
 if not absl.flags.FLAGS.is_parsed():
@@ -103,21 +103,22 @@ def stream_examples(
     seed: int,
     counts: collections.Counter,
     share: float = 1.0,
+    stream: Stream = WHOLE,
 ) -> grain.IterDataset:
     """Read, shuffle, repeat and shard the training documents; expand each.
 
-    share: of their pages, see `in_share`.
+    share: of their pages, see `in_share`. stream: which part of them is read.
 
-    Raises ConfigError where there are none for this process and, while it is read,
+    Raises ConfigError where there are none for this stream and, while it is read,
     where a whole pass over them gave no example.
     """
     source = open_records(path)
-    own = slice(jax.process_index(), None, jax.process_count())
+    own = slice(stream.number, None, stream.count)
     records = grain.MapDataset.source(source).shuffle(seed=seed)[own]
     if not len(records):
         raise ConfigError(
             f"{path}: {len(source)} training documents, too few for "
-            f"{jax.process_count()} processes"
+            f"{stream.count} streams"
         )
     reading = grain.ReadOptions(num_threads=1, prefetch_buffer_size=16)
     return grain.experimental.FlatMapIterDataset(

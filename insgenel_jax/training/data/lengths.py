@@ -10,9 +10,9 @@ import numpy as np
 
 from insgenel_jax.text.linked_text import encode_prompt
 from insgenel_jax.tokenizer import Tokenizer
-from insgenel_jax.training.config import ConfigError, GeneratorData, RetrieverData
 from insgenel_jax.training.data.decisions import NONE
 from insgenel_jax.training.data.documents import Expand, ExpandRecords, open_records
+from insgenel_jax.training.settings import ConfigError, GeneratorData, RetrieverData
 
 SAMPLED = 256  # documents whose examples are counted
 

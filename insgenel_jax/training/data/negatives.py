@@ -24,13 +24,15 @@ import grain
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.experimental import multihost_utils
+from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int
 
+from insgenel_jax import sharding
 from insgenel_jax.models.config import ModelConfig
 from insgenel_jax.retrieval.encoder import embed, fixed_batches
 from insgenel_jax.retrieval.retriever import of_role
-from insgenel_jax.training.config import RetrieverData
+from insgenel_jax.training.data.streams import WHOLE, Stream
+from insgenel_jax.training.settings import RetrieverData
 
 QUERIES = 256  # windows searched at a time
 
@@ -40,8 +42,8 @@ class WithNegatives(grain.DatasetIterator):
 
     windows [B W] and entities [M E] are token ids, with M = golds + negatives; no
     entity stands there twice, and rows at the end may be empty. gold and negatives are
-    bool [B M]. Each of many processes has its own M entities; its gold and negatives
-    then have the columns of all processes. steps: of the whole training, beyond which
+    bool [B M]. Each of many streams has its own M entities; its gold and negatives
+    then have the columns of all streams. steps: of the whole training, beyond which
     nothing is mined.
     """
 
@@ -56,9 +58,10 @@ class WithNegatives(grain.DatasetIterator):
         counts: collections.Counter,
         *,
         steps: int | None = None,
+        stream: Stream = WHOLE,
     ):
         super().__init__(windows)
-        self._steps = steps
+        self._steps, self._stream = steps, stream
         self._entities, self._config = entities, config
         self._settings, self._seed, self._counts = settings, seed, counts
         self._pad = pad
@@ -70,7 +73,7 @@ class WithNegatives(grain.DatasetIterator):
         batch = next(self._parent)
         mined = self._mined.pop(0) if self._mined else [[] for _ in batch["golds"]]
         hard = [a + b for a, b in zip(mined, batch["confusable"], strict=True)]
-        rng = np.random.default_rng((self._seed, jax.process_index(), self._step))
+        rng = np.random.default_rng((self._seed, self._stream.number, self._step))
         self._step += 1
         chosen = choose_entities(
             batch["golds"], hard, len(self._entities), self._settings, rng
@@ -85,8 +88,8 @@ class WithNegatives(grain.DatasetIterator):
         return {
             "windows": batch["windows"],
             "entities": tokens,
-            "gold": _own_columns(chosen.gold),
-            "negatives": _own_columns(chosen.negatives),
+            "gold": _own_columns(chosen.gold, self._stream),
+            "negatives": _own_columns(chosen.negatives, self._stream),
             "ids": batch["ids"],
         }
 
@@ -102,18 +105,22 @@ class WithNegatives(grain.DatasetIterator):
         self._step = state["step"]
         self._mined = list(state["mined"])
 
+    def mines(self, step: int) -> bool:
+        """Whether a round of mining begins at this step."""
+        mined, rounds = self._settings.mined_per_window, self._settings.refresh_steps
+        return bool(mined) and step % rounds == 0 and not self._mined
+
     def refresh(self, step: int, params: dict) -> None:
         """Mine hard negatives for the coming round, if one begins at this step.
 
-        The windows to come are read ahead, and the data is set back to where it was.
+        params: whole on this host, as `sharding.gather` leaves them. The windows to
+        come are read ahead, and the data is set back to where it was.
         """
         wanted, rounds = self._settings.mined_per_window, self._settings.refresh_steps
-        if not wanted or step % rounds or self._mined:
+        if not self.mines(step):
             return
         if self._steps is not None:
             rounds = min(rounds, self._steps - step)
-        if jax.process_count() > 1:
-            params = multihost_utils.process_allgather(params)
         place = self._parent.get_state()
         coming = [next(self._parent) for _ in range(rounds)]
         self._parent.set_state(place)
@@ -121,7 +128,9 @@ class WithNegatives(grain.DatasetIterator):
         pool = self._pool(step, named)
         k = min(wanted + max(map(len, named)), len(pool))
         windows = np.concatenate([batch["windows"] for batch in coming])
-        rows = iter(pool[self._search(params, windows, pool, k)].tolist())
+        with sharding.locally() as mesh:
+            nearest = self._search(params, windows, pool, k, mesh)
+        rows = iter(pool[nearest].tolist())
         self._mined = [
             [
                 [e for e in row if e not in golds][:wanted]
@@ -140,7 +149,7 @@ class WithNegatives(grain.DatasetIterator):
         if not limit or limit >= count:
             return np.arange(count)
         named = np.unique(np.concatenate(golds).astype(np.int64))
-        rng = np.random.default_rng((self._seed, jax.process_index(), step))
+        rng = np.random.default_rng((self._seed, self._stream.number, step))
         others = np.setdiff1d(np.arange(count), named, assume_unique=True)
         drawn = rng.choice(others, max(limit - len(named), 0), replace=False)
         return np.sort(np.concatenate([named, drawn]))
@@ -151,12 +160,13 @@ class WithNegatives(grain.DatasetIterator):
         windows: Int[np.ndarray, "N W"],
         pool: Int[np.ndarray, " P"],
         k: int,
+        mesh: Mesh | None,
     ) -> Int[np.ndarray, "N K"]:
         """The k nearest of the pool for each window, as places in the pool."""
         vectors = jnp.asarray(
-            self._embed(of_role(params, "entity"), self._entities[pool])
+            self._embed(of_role(params, "entity"), self._entities[pool], mesh)
         )
-        queries = self._embed(of_role(params, "mention"), windows)
+        queries = self._embed(of_role(params, "mention"), windows, mesh)
         nearest = [
             np.asarray(_nearest(queries[start : start + QUERIES], vectors, k))
             for start in range(0, len(queries), QUERIES)
@@ -164,10 +174,10 @@ class WithNegatives(grain.DatasetIterator):
         return np.concatenate(nearest)
 
     def _embed(
-        self, params: dict, tokens: Int[np.ndarray, "N T"]
+        self, params: dict, tokens: Int[np.ndarray, "N T"], mesh: Mesh | None
     ) -> Float[np.ndarray, "N D"]:
         batches = fixed_batches(*tokens.shape)
-        return embed(self._config, params, tokens, self._pad, batches)
+        return embed(self._config, params, tokens, self._pad, batches, mesh)
 
 
 @functools.partial(jax.jit, static_argnums=2)
@@ -191,12 +201,12 @@ class Chosen(NamedTuple):
     dropped: int
 
 
-def check_room(settings: RetrieverData, entities: int) -> None:
+def check_room(settings: RetrieverData, entities: int, streams: int = 1) -> None:
     """Raise ValueError where the hard negatives of a batch may be too many.
 
-    entities: how many the knowledge base has.
+    entities: how many the knowledge base has. streams: that a batch is shared by.
     """
-    windows = settings.batch // jax.process_count()
+    windows = settings.batch // streams
     each = settings.mined_per_window + settings.confusable_per_window
     needed = min(windows * each, entities)
     if needed > settings.negatives:
@@ -243,8 +253,10 @@ def choose_entities(
     return Chosen(ids, gold, negatives & ~gold, dropped)
 
 
-def _own_columns(own: Bool[np.ndarray, "B M"]) -> Bool[np.ndarray, "B PM"]:
-    """This process's columns among those of all P processes, the others False."""
-    wide = np.zeros((own.shape[0], jax.process_count(), own.shape[1]), bool)
-    wide[:, jax.process_index()] = own
+def _own_columns(
+    own: Bool[np.ndarray, "B M"], stream: Stream
+) -> Bool[np.ndarray, "B SM"]:
+    """A stream's columns among those of all S streams, the others False."""
+    wide = np.zeros((own.shape[0], stream.count, own.shape[1]), bool)
+    wide[:, stream.number] = own
     return wide.reshape(own.shape[0], -1)

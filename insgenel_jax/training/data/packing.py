@@ -11,9 +11,9 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
-from insgenel_jax.training.config import GeneratorData
 from insgenel_jax.training.data.chunks import NO_EDGE
 from insgenel_jax.training.data.decisions import FORCED, NONE, OPEN, SKIP, SPAN, TITLE
+from insgenel_jax.training.settings import GeneratorData
 
 
 def pack(
@@ -21,10 +21,12 @@ def pack(
     settings: GeneratorData,
     seed: int,
     counts: collections.Counter,
+    streams: int = 1,
 ) -> grain.IterDataset:
     """Pack examples first-fit into rows of max_length; stack `batch` rows.
 
-    Without `settings.packed`, each row has one example.
+    streams: how many streams these rows are shared by. Without `settings.packed`, each
+    row has one example.
 
     A batch has tokens, targets, kinds, segments, positions int32 [B T], others int32
     [B T O], weights float32 [B T] and biases float32 [B T 1+O], see chunks.py for the
@@ -32,7 +34,7 @@ def pack(
     padding. ids: the examples in each row, a list of names. Positions with weight at
     which no logits are formed (beyond `scored`) are counted.
     """
-    rows = settings.batch // jax.process_count()
+    rows = settings.batch // streams
     if settings.packed:
         packed = grain.experimental.FirstFitPackIterDataset(
             dataset,
@@ -66,8 +68,9 @@ def _pad(example: dict, length: int) -> dict:
 def pack_all(examples: Sequence[dict], settings: GeneratorData) -> list[dict]:
     """All of these examples, packed; the last batch is filled up with empty rows."""
     dataset = grain.MapDataset.source(list(examples)).to_iter_dataset()
-    batches = list(pack(dataset, settings, 0, collections.Counter()))
-    rows = settings.batch // jax.process_count()
+    processes = jax.process_count()  # each of which packs them all
+    batches = list(pack(dataset, settings, 0, collections.Counter(), processes))
+    rows = settings.batch // processes
     for batch in batches[-1:]:
         for name in batch.keys() - {"ids"}:
             missing = rows - len(batch[name])

@@ -13,7 +13,6 @@ from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 import grain
-import jax
 import numpy as np
 from jaxtyping import Int
 
@@ -22,8 +21,8 @@ from insgenel_jax.retrieval.encoder import tokenize_entities, tokenize_windows
 from insgenel_jax.text.chunking import windows
 from insgenel_jax.text.document import Document
 from insgenel_jax.tokenizer import WordPiece
-from insgenel_jax.training.config import RetrieverData
 from insgenel_jax.training.data.documents import Expand
+from insgenel_jax.training.settings import RetrieverData
 
 ROWS = 4096  # entities tokenised together
 
@@ -99,10 +98,13 @@ def find_confusable(
 
 
 def window_batches(
-    dataset: grain.IterDataset, settings: RetrieverData
+    dataset: grain.IterDataset, settings: RetrieverData, streams: int = 1
 ) -> grain.IterDataset:
-    """Stack windows: windows int32 [B W]; golds, confusable, ids: a list per row."""
-    rows = settings.batch // jax.process_count()
+    """Stack windows: windows int32 [B W]; golds, confusable, ids: a list per row.
+
+    streams: how many streams the rows of a batch are shared by.
+    """
+    rows = settings.batch // streams
     batches = dataset.batch(rows, batch_fn=stack_windows)
     return grain.experimental.ThreadPrefetchIterDataset(batches, prefetch_buffer_size=4)
 

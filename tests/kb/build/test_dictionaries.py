@@ -39,8 +39,8 @@ def test_redirects_are_read_and_bad_lines_rejected(tmp_path):
     path.write_bytes(bz2.compress(b"\r\n".join(lines)))
     rejects = Rejects()
     assert read_redirects(path, rejects) == {
-        "Big Apple": Redirect("New York City", 1),
-        "NYC": Redirect("Big Apple", 11),
+        "Big Apple": Redirect("New York City", 1, str(path)),
+        "NYC": Redirect("Big Apple", 11, str(path)),
     }
     assert reasons(rejects) == [
         (2, "empty line"),
@@ -57,17 +57,17 @@ def test_redirects_are_read_and_bad_lines_rejected(tmp_path):
 
 def test_redirects_are_followed_to_their_ends():
     redirects = {
-        "A": Redirect("B", 1),
-        "B": Redirect("C", 2),
-        "P": Redirect("Q", 3),
-        "O": Redirect("P", 4),
-        "X": Redirect("Y", 5),
-        "Y": Redirect("X", 6),
-        "Z": Redirect("Z", 7),
-        "W": Redirect("X", 8),
+        "A": Redirect("B", 1, "r"),
+        "B": Redirect("C", 2, "r"),
+        "P": Redirect("Q", 3, "r"),
+        "O": Redirect("P", 4, "r"),
+        "X": Redirect("Y", 5, "r"),
+        "Y": Redirect("X", 6, "r"),
+        "Z": Redirect("Z", 7, "r"),
+        "W": Redirect("X", 8, "r"),
     }
     rejects = Rejects()
-    ends = end_redirects(redirects, {"C", "P"}, "r", rejects)
+    ends = end_redirects(redirects, {"C", "P"}, rejects)
     assert ends == {"A": "C", "B": "C", "O": "P"}
     page = "redirect from a title that has a page"
     circle = "redirect in a circle, or over too many others"
@@ -75,8 +75,8 @@ def test_redirects_are_followed_to_their_ends():
         (3, page),
         *((line, circle) for line in (5, 6, 7, 8)),
     ]
-    long = {str(i): Redirect(str(i + 1), i) for i in range(20)}
-    ends = end_redirects(long, set(), "r", rejects)
+    long = {str(i): Redirect(str(i + 1), i, "r") for i in range(20)}
+    ends = end_redirects(long, set(), rejects)
     # the redirect itself, then ten more at most
     assert ends == {str(i): "20" for i in range(9, 20)}
 
@@ -151,6 +151,14 @@ def test_aliases(tmp_path, format, lines, expected, bad):
     assert found == [Alias(*(*row, i)[:4]) for i, row in enumerate(expected, 1)]
     lines_rejected = [line for _, line, _, _ in rejects.entries]
     assert lines_rejected == list(range(len(lines) + 1, len(lines) + len(bad) + 1))
+
+
+def test_a_long_number_takes_no_longer_than_another_column(tmp_path):
+    """Once the time was the square of its length: here some minutes."""
+    path, rejects = tmp_path / "a.tsv", Rejects()
+    path.write_text("a\tA\t" + "1" * 400_000 + "x\n")
+    assert list(read_aliases(path, rejects, "probabilities")) == []
+    assert reasons(rejects) == [(1, "bad probability")]
 
 
 def test_titles(tmp_path):

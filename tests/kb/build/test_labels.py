@@ -196,6 +196,8 @@ PERSONS = {  # title, lead, text -> the part that is labelled
     "relative": ("Ann Lovel", LEAD, "Bo Lovel was there. Then Lovel left.", None),
     "death": ("Death of Ann Lovel", LEAD, "Then Lovel left.", None),
     "first name": ("Ann Lovel", LEAD, "Then Ann left.", None),
+    # once the time was at least the square of its length: here hours
+    "endless": ("Ann Lovel", "Ann Lovel (" + "1234 she " * 50_000, "Lovel left.", None),
 }
 
 

@@ -51,7 +51,9 @@ def kb(tmp_path_factory):
 
 def forms_of(kb):
     """Every surface form with its number."""
-    return {kb._form_trie.restore_key(i): i for i in range(len(kb._form_trie))}
+    return {
+        kb._base.form_trie.restore_key(i): i for i in range(len(kb._base.form_trie))
+    }
 
 
 def pairs_of(kb, form):

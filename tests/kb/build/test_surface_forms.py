@@ -92,7 +92,7 @@ def test_pairs_against_brute_force_in_batches(tmp_path, monkeypatch):
     assert {(form, title) for form, _ in expected for title in names(kb, form)} == (
         expected
     )
-    assert len(kb._candidates) == len(expected)
+    assert len(kb._base.entities) == len(expected)
 
 
 def test_settings_of_older_knowledge_bases_open(tmp_path):

@@ -69,3 +69,12 @@ def test_escaped_pairs_of_surrogates_are_one_character(tmp_path):
     content = "-DOCSTART- (1)\na\tB\ta\tX\\ud83d\\ude00\nb\tB\tb\tY\\ud83d\n"
     (document,), _ = read(tmp_path / "a.conll", content)
     assert [m.entity for m in document.mentions] == ["X\U0001f600", "Y\ufffd"]
+
+
+def test_long_documents_and_long_lines_take_no_longer_than_others(tmp_path):
+    """The time was once the square of the length: here some minutes."""
+    tokens = "word\n" * 300_000
+    (document,), _ = read(tmp_path / "long.conll", f"-DOCSTART- (1)\n{tokens}")
+    assert len(document.text) == len(tokens) - 1
+    spaces = "-DOCSTART-" + " " * 300_000 + "x"
+    assert [line for line, _ in read(tmp_path / "line.conll", spaces)[1]] == [1]

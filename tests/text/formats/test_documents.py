@@ -43,6 +43,16 @@ def test_a_file_appears_only_when_complete(tmp_path):
     assert len(list(tmp_path.iterdir())) == 1
 
 
+def test_a_link_stays_and_leads_to_what_is_new(tmp_path):
+    (tmp_path / "disk").mkdir()
+    link = tmp_path / "documents.jsonl"
+    link.symlink_to(tmp_path / "disk" / "new.jsonl")
+    for count in (1, 2):  # first it leads nowhere
+        write_documents(link, DOCUMENTS[:count])
+        assert link.is_symlink() and link.resolve().read_text().count("\n") == count
+    assert len(list((tmp_path / "disk").iterdir())) == 1
+
+
 BAD_LINES = {
     b'{"id": "x", "text": "a": 1}': "not JSON",
     b'{"id": "x"}': "not a document",

@@ -11,7 +11,7 @@ import pytest
 
 from insgenel_jax.text.document import Document, dumps
 from insgenel_jax.text.formats.documents import read_documents
-from insgenel_jax.text.formats.lines import Place, read_lines
+from insgenel_jax.text.formats.lines import Place, read_lines, write_lines
 from insgenel_jax.text.formats.rejects import Rejects
 
 
@@ -69,3 +69,18 @@ def test_bytes_that_are_no_utf_8_are_kept(tmp_path):
         assert list(read_documents(path, rejects)) == []
     content = json.loads(kept.read_text())["content"]
     assert content.encode("utf-8", "surrogateescape") == line
+
+
+@pytest.mark.parametrize("ending", [".gz", ".bz2", ""])
+def test_lines_are_packed_where_the_name_says_so(tmp_path, ending):
+    path = tmp_path / f"a{ending}"
+    contents = []
+    for _ in range(2):
+        assert write_lines(path, ["One", "\u6771\u4eac", ""]) == 3
+        contents.append(path.read_bytes())
+    assert [line for _, line in read_lines(path)] == [
+        b"One",
+        "\u6771\u4eac".encode(),
+        b"",
+    ]
+    assert contents[0] == contents[1] and (contents[0][:3] == b"One") == (not ending)

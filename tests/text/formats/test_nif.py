@@ -1,5 +1,7 @@
 """NIF: round trips, what rdflib sees in ours, other tools' files, and wrong ones."""
 
+import logging
+
 import pytest
 import rdflib
 from hypothesis import given, settings
@@ -56,7 +58,7 @@ def documents(draw):
     mentions = [
         Mention(
             *span,
-            draw(st.none() | TEXTS.filter(bool)),
+            draw(st.none() | TEXTS),
             draw(ids),
             draw(st.none() | st.floats(0, 1)),
         )
@@ -168,6 +170,7 @@ def test_other_offsets_are_refused_with_the_reason(tmp_path, text, begin, end, u
             "isString: expected",
         ),
         (HEAD + "<urn:a>\n a .", "not Turtle: at line 4"),
+        (HEAD + "<urn:a> a nif:Phrase .", "no document: expected a <http"),
         (b"\xff\xfe\x00", "not UTF-8: byte 0"),
     ],
 )
@@ -177,6 +180,15 @@ def test_bad_files(tmp_path, file, reason):
     documents, (found,) = read(path)
     assert reason in found
     assert all(document.mentions == () for document in documents)
+
+
+def test_a_bad_uri_does_not_steer_the_terminal(tmp_path, monkeypatch, capsys):
+    """rdflib warns of it, and Python prints warnings that nobody listens to."""
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])  # pytest listens
+    path = tmp_path / "a.ttl"
+    path.write_text(turtle(TEXT, 10, 13).replace("Bob_Dole", "Bob \x1b[2J"))
+    assert read(path)[0][0].mentions[0].entity == "Bob \x1b[2J"
+    assert capsys.readouterr().err == ""
 
 
 def test_ids_of_titles_are_written(tmp_path):

@@ -47,6 +47,7 @@ def test_all_of_the_input_is_kept(tmp_path):
     path = tmp_path / "rejects.jsonl"
     with Rejects(path) as rejects:
         rejects.add("-", 1, "odd", "x" * 10_000 + "y")
+        assert path.read_text().endswith("}\n")  # at once: a kill loses none
     assert json.loads(path.read_text())["content"] == "x" * 10_000 + "y"
 
 

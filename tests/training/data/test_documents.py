@@ -7,24 +7,27 @@ import pytest
 
 from insgenel_jax import artifact
 from insgenel_jax.kb.build import training_documents
-from insgenel_jax.training.config import ConfigError
 from insgenel_jax.training.data import documents, packing
 from insgenel_jax.training.data.chunks import generator_expand
+from insgenel_jax.training.data.streams import Stream
+from insgenel_jax.training.settings import ConfigError
 
 
 def no_example(document, counts):
     return []
 
 
-def test_processes_share_the_documents(make_config, monkeypatch):
-    def ids(process, processes):
-        monkeypatch.setattr(documents.jax, "process_index", lambda: process)
-        monkeypatch.setattr(documents.jax, "process_count", lambda: processes)
+def test_streams_share_the_documents(make_config):
+    def ids(number, count):
         config = make_config("generator")
         dataset = documents.stream_examples(
-            config.data.documents, lambda d, _: [{"id": d.id}], 0, collections.Counter()
+            config.data.documents,
+            lambda d, _: [{"id": d.id}],
+            0,
+            collections.Counter(),
+            stream=Stream(number, count),
         )
-        examples = itertools.islice(iter(dataset), 60 // processes)
+        examples = itertools.islice(iter(dataset), 60 // count)
         return [example["id"] for example in examples]
 
     whole, first, second = ids(0, 1), ids(0, 2), ids(1, 2)
@@ -69,7 +72,7 @@ def test_examples_anywhere_in_a_pass_are_enough(make_config):
     assert next(dataset) and counts["documents"] == 60
 
 
-def test_no_documents_at_all_are_an_error(tmp_path, monkeypatch, make_config):
+def test_no_documents_at_all_are_an_error(tmp_path, make_config):
     kind, version = training_documents.KIND, training_documents.VERSION
     with artifact.create(tmp_path / "none", kind, version) as draft:
         training_documents.write_shards(draft.path, [])
@@ -78,10 +81,10 @@ def test_no_documents_at_all_are_an_error(tmp_path, monkeypatch, make_config):
             str(tmp_path / "none"), no_example, 0, collections.Counter()
         )
     path = make_config("generator").data.documents
-    monkeypatch.setattr(documents.jax, "process_count", lambda: 61)
-    monkeypatch.setattr(documents.jax, "process_index", lambda: 60)
     with pytest.raises(ConfigError, match="60 training documents, too few for 61"):
-        documents.stream_examples(path, no_example, 0, collections.Counter())
+        documents.stream_examples(
+            path, no_example, 0, collections.Counter(), stream=Stream(60, 61)
+        )
 
 
 def test_training_documents_of_another_kind_are_refused(prepared):

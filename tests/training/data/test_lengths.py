@@ -14,11 +14,11 @@ from insgenel_jax.text.linked_text import (
     encode_titles,
 )
 from insgenel_jax.tokenizer import load_wordpiece
-from insgenel_jax.training.config import ConfigError
 from insgenel_jax.training.data import lengths
 from insgenel_jax.training.data.chunks import generator_expand
 from insgenel_jax.training.data.documents import in_share
 from insgenel_jax.training.data.windows import retriever_expand
+from insgenel_jax.training.settings import ConfigError
 
 
 @pytest.mark.parametrize("measured", [10, 256])

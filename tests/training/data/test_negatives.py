@@ -11,6 +11,7 @@ import pytest
 from insgenel_jax.models.config import ModelConfig
 from insgenel_jax.retrieval.encoder import encode
 from insgenel_jax.training.data import negatives
+from insgenel_jax.training.data.streams import Stream
 from insgenel_jax.training.retriever import retriever_task
 
 MODEL = ModelConfig(
@@ -114,23 +115,27 @@ def test_a_gold_over_the_limit_is_no_negative_of_its_window(make_config):
     assert against[:, seven].tolist() == [True, True, False]
 
 
-@pytest.mark.parametrize(("pool", "processes"), [(0, 1), (150, 1), (0, 2)])
-def test_every_window_of_a_large_batch_has_its_own(
-    make_config, monkeypatch, pool, processes
-):
+@pytest.mark.parametrize(("pool", "streams"), [(0, 1), (150, 1), (0, 2)])
+def test_every_window_of_a_large_batch_has_its_own(make_config, pool, streams):
     """All 256 windows from the first step on; none beyond the last step."""
-    rows = 256 // processes
+    rows = 256 // streams
     changes = {"batch": 256, "golds": rows, "negatives": 3 * rows + 5}
     changes |= {"mined_per_window": 3, "mining_pool": pool, "refresh_steps": 2}
     settings = make_config(
         "retriever", {f"data.{name}": value for name, value in changes.items()}
     ).data
-    monkeypatch.setattr(negatives.jax, "process_count", lambda: processes)
-    monkeypatch.setattr(negatives.multihost_utils, "process_allgather", lambda p: p)
     entities = np.random.default_rng(1).integers(4, 50, (900, 6)).astype(np.int32)
     data, counts = Windows(rows, entities), collections.Counter()
     data = negatives.WithNegatives(
-        data, entities, MODEL, settings, 0, 7, counts, steps=3
+        data,
+        entities,
+        MODEL,
+        settings,
+        0,
+        7,
+        counts,
+        steps=3,
+        stream=Stream(0, streams),
     )
     params = retriever_task(MODEL, 0).init(jax.random.key(0), None)
     windows = Windows(rows, entities)
@@ -139,7 +144,7 @@ def test_every_window_of_a_large_batch_has_its_own(
         (mined, *coming) = data.get_state()["mined"]
         assert len(coming) == (1, 0, 0)[step]
         batch, golds = next(data), next(windows)["golds"]
-        columns = batch["negatives"].shape[1] // processes
+        columns = batch["negatives"].shape[1] // streams
         found = {row.tobytes(): m for m, row in enumerate(batch["entities"])}
         for b, (hard, gold) in enumerate(zip(mined, golds, strict=True)):
             assert len(set(hard)) == 3 and not set(hard) & set(gold)
@@ -158,13 +163,12 @@ def test_a_pool_holds_the_golds_and_no_more_than_it_may(data, make_config):
     assert pool.tolist() != data._pool(8, GOLDS).tolist()
 
 
-def test_hard_negatives_without_room_are_an_error_in_words(make_config, monkeypatch):
+def test_hard_negatives_without_room_are_an_error_in_words(make_config):
     settings = make_config("retriever", {"data.mined_per_window": 3}).data
     with pytest.raises(ValueError, match=r"data.negatives = 8: .* batch, 12 .*; raise"):
         negatives.check_room(settings, 40)
     negatives.check_room(settings, 8)  # there are not as many entities
-    monkeypatch.setattr(negatives.jax, "process_count", lambda: 2)
-    negatives.check_room(settings, 40)
+    negatives.check_room(settings, 40, streams=2)
 
 
 def test_rows_without_an_entity_are_neither(data):
@@ -212,10 +216,8 @@ def test_the_state_holds_the_round(data, make_config):
             np.testing.assert_array_equal(again[name], batch[name])
 
 
-def test_processes_have_columns_of_their_own(monkeypatch):
-    monkeypatch.setattr(negatives.jax, "process_index", lambda: 1)
-    monkeypatch.setattr(negatives.jax, "process_count", lambda: 2)
-    wide = negatives._own_columns(np.ones((2, 3), bool))
+def test_streams_have_columns_of_their_own():
+    wide = negatives._own_columns(np.ones((2, 3), bool), Stream(1, 2))
     np.testing.assert_array_equal(wide, [[0, 0, 0, 1, 1, 1]] * 2)
 
 
