@@ -18,7 +18,9 @@ from typing import Literal
 import jax
 from jax.experimental import multihost_utils
 
-LOST = 87  # exit status: another process ended; the same command goes on
+# exit status: another process ended; the same command goes on. JAX aborts (134)
+# where it notices first
+LOST = 87
 WRONG = 2  # exit status: something to fix, as of every command
 HEARTBEAT = 30  # seconds of silence after which a process counts as dead
 GRACE = 60  # seconds that JAX itself waits longer than we do, before it aborts

@@ -93,7 +93,9 @@ def unswallowed_interrupts() -> Iterator[None]:
         if not isinstance(dropped.exc_value, KeyboardInterrupt):
             before(dropped)
             return
-        send = threading.Timer(AGAIN, signal.raise_signal, [signal.SIGINT])
+        # to the main thread, so that a wait there ends
+        main = threading.main_thread().ident
+        send = threading.Timer(AGAIN, signal.pthread_kill, [main, signal.SIGINT])
         send.daemon = True
         send.start()
 

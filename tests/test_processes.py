@@ -133,9 +133,13 @@ def test_one_of_two_is_killed_and_both_end(prepared, tmp_path):
         time.sleep(0.1)
     started[1].kill()
     assert started[1].wait() == -signal.SIGKILL
-    assert started[0].wait(120) == processes.LOST
-    told = (tmp_path / "w.0").read_text()
-    assert "process 0 of 2: another process ended" in told
+    # 87 as a rule; where a connection was just being made, JAX notices first and aborts
+    status = started[0].wait(120)
+    said = {
+        processes.LOST: "process 0 of 2: another process ended",
+        -signal.SIGABRT: "another task died",
+    }
+    assert said[status] in (tmp_path / "w.0").read_text()
     # the same command goes on; nothing was lost but what no checkpoint has
     again = start(prepared, workdir, 2, values)
     reached = max(losses(workdir))

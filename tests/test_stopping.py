@@ -77,7 +77,9 @@ def test_an_interrupt_in_a_callback_comes_again():
         with pytest.raises(KeyboardInterrupt), unswallowed_interrupts():
             gc.callbacks.append(interrupt)
             gc.collect()
+            began = time.monotonic()
             time.sleep(10)
     finally:
         signal.signal(signal.SIGINT, before)
     assert sys.unraisablehook is hook
+    assert time.monotonic() - began < 5  # the wait was broken off

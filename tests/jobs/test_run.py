@@ -54,6 +54,7 @@ def files(folder):
     return {path.name: path.read_bytes() for path in paths}
 
 
+@pytest.mark.slow
 def test_parts_in_order_are_the_whole_output(here, linker_path):
     """Links of every document as if it were linked alone; the summary; the progress."""
     seen = []

@@ -12,6 +12,7 @@ from insgenel_jax.linker import Linker, assemble
 from insgenel_jax.retrieval.build import index_entities
 from insgenel_jax.retrieval.retriever import Retriever
 from insgenel_jax.text.formats.rejects import Rejects
+from tests.helpers.marks import slow
 
 OWN = {
     "Apollo": "A lamp of Acme.",  # the title of another entity, which may be removed
@@ -64,7 +65,7 @@ def make_linker(root, parts, kb_path, base_index=None):
     return root / "linker"
 
 
-@pytest.fixture(scope="module", params=["added", "removed too"])
+@pytest.fixture(scope="module", params=[slow("added"), "removed too"])
 def linkers(request, parts):
     """The linker over base and overlay, and that over one list."""
     models, listed, root = parts

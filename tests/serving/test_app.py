@@ -76,6 +76,7 @@ def test_threshold_candidates_and_links_passed_over(running, linker):
     ]
 
 
+@pytest.mark.slow
 def test_decoders_and_systems_agree_with_the_linker(running, linker):
     for decoder in ("step", "speculative"):
         other = linker.with_settings(decoder=decoder)
@@ -166,6 +167,7 @@ def test_limits(linker):
         assert small.link(text="x" * 100)["documents"]
 
 
+@pytest.mark.slow
 def test_ready_once_compiled_and_metrics(linker, monkeypatch):
     monkeypatch.setattr("insgenel_jax.serving.service.make_texts", lambda _: [TEXT])
     with serving(linker, warm=True) as running:

@@ -1,5 +1,7 @@
 """AIDA-CoNLL: the text and the mentions of its tokens; lines that are wrong."""
 
+import pytest
+
 from insgenel_jax.text.document import Document, Mention
 from insgenel_jax.text.formats.documents import read_documents
 from insgenel_jax.text.formats.names import Names
@@ -71,6 +73,7 @@ def test_escaped_pairs_of_surrogates_are_one_character(tmp_path):
     assert [m.entity for m in document.mentions] == ["X\U0001f600", "Y\ufffd"]
 
 
+@pytest.mark.slow
 def test_long_documents_and_long_lines_take_no_longer_than_others(tmp_path):
     """The time was once the square of the length: here some minutes."""
     tokens = "word\n" * 300_000
