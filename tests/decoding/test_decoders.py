@@ -21,7 +21,7 @@ from tests.helpers.small_models import LENGTH, small_model, whole
 
 @pytest.fixture(scope="module")
 def generator(tokenizer):
-    return small_model(tokenizer.size, 4.0)
+    return small_model(tokenizer.size, 8.0)
 
 
 def test_marginal_is_not_greedy(tokenizer):
@@ -36,8 +36,15 @@ def test_marginal_is_not_greedy(tokenizer):
     assert differ > 2
 
 
-# (weights times 8 make attention so sharp that it multiplies rounding a hundredfold)
-@pytest.mark.parametrize(("family", "scales"), [("llama", (2, 4)), slow("opt", (2, 4))])
+# How far log-probabilities may differ. At scale 8 attention scores reach 350, where two
+# float32 numbers are 3e-5 apart; a score off by that puts exp(score) off by that share.
+# So float32 itself says no more there: on these chunks `step` is up to 1.3e-4 away from
+# float64, and its batches of 1 and 64 are 1.9e-4 apart; the other decoders are nearer
+# to float64 (test_precision.py).
+DIFFER = {2: 1e-5, 4: 1e-5, 8: 2e-4}
+
+
+@pytest.mark.parametrize(("family", "scales"), [("llama", (2, 8)), slow("opt", (2, 4))])
 def test_all_decoders_give_the_same_answer(tokenizer, family, scales):
     """On 512 random chunks of each family, where no decision's margin is below 1e-4."""
     rng = np.random.default_rng(3)
@@ -53,8 +60,9 @@ def test_all_decoders_give_the_same_answer(tokenizer, family, scales):
                     ties += 1
                     continue
                 assert a.edges == b.edges
-                np.testing.assert_allclose(a.log_probs, b.log_probs, atol=1e-5)
-                assert a.margin == pytest.approx(b.margin, abs=1e-4)
+                np.testing.assert_allclose(a.log_probs, b.log_probs, atol=DIFFER[scale])
+                margins = max(1e-4, 5 * DIFFER[scale])
+                assert a.margin == pytest.approx(b.margin, abs=margins)
                 assert b.calls <= a.calls
                 links += len(read_links(chunk.table, b.edges, b.log_probs))
     assert ties < 4
@@ -119,11 +127,10 @@ def test_a_call_reads_back_once_and_gives_its_cache_on(
 
 
 @pytest.mark.parametrize("decoder", [step, beam])
-def test_a_loop_reads_back_once(tokenizer, monkeypatch, decoder):
+def test_a_loop_reads_back_once(generator, tokenizer, monkeypatch, decoder):
     reads, get = [], jax.device_get
     ((chunk, *_),) = cases(tokenizer, np.random.default_rng(8), 1)
     monkeypatch.setattr(jax, "device_get", lambda x: reads.append(x) or get(x))
-    generator = small_model(tokenizer.size, 8.0)
     (path,) = decoder.decode(*generator, [chunk], batch=1, options=Options())
     assert path.calls > len(reads) == 1
 
