@@ -19,11 +19,12 @@ import jax
 from jax.sharding import Mesh
 
 from insgenel_jax import models
-from insgenel_jax.decoding import speculative, tree
+from insgenel_jax.decoding import forward, speculative, tree
 from insgenel_jax.decoding.chunk import Chunk
 from insgenel_jax.decoding.continuous import Usage
 from insgenel_jax.decoding.forward import Model
 from insgenel_jax.decoding.options import Options
+from insgenel_jax.decoding.packing import PAGE, Request, Seat, pack
 from insgenel_jax.decoding.path import DecodedPath
 from insgenel_jax.generator import Generator
 from insgenel_jax.linker.chunks import DocumentChunk
@@ -228,6 +229,42 @@ def decoder_model(
         if mesh
         else contextlib.nullcontext,
     )
+
+
+def lower_call(
+    config: ModelConfig,
+    mesh: Mesh,
+    params: Any,
+    cache: dict,
+    *,
+    rows: int,
+    tokens: int,
+    slots: int,
+    edges: int,
+) -> jax.stages.Lowered:
+    """A call of `tree` over a mesh, lowered from shapes, in a single pack.
+
+    params, cache: shapes with shardings; the cache has rows * slots slots in one row.
+    Each row has so many new tokens at the end of so many slots, and scores edges.
+    """
+    each = slots // PAGE
+    asked = [
+        (
+            Seat(0, list(range(row * each, (row + 1) * each))),
+            Request(
+                length=slots - tokens,
+                tokens=[0] * tokens,
+                depths=range(tokens),
+                ends=[tokens] * tokens,
+                at=[0] * edges,
+                token_ids=[0] * edges,
+            ),
+        )
+        for row in range(rows)
+    ]
+    inputs = pack(asked, 1, rows * slots).inputs
+    model = decoder_model(config, mesh)
+    return forward.run_whole.lower(model, params, cache, inputs, vocabulary=False)
 
 
 def check_finite(chunk: DocumentChunk, path: DecodedPath) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 from insgenel_jax.models import cache as caches
@@ -38,6 +39,22 @@ def split_layers(params: dict) -> dict:
             own.append(stacked[i][number])
         stacked[i] = None
     return rest | {"layers": tuple(form.unflatten(own) for own in layers)}
+
+
+def join_layers(params: dict) -> dict:
+    """Parameters with their layers stacked, as training and files have them.
+
+    Layers that are apart are copied to the host; 8 bits become floats of the same
+    values.
+    """
+    if not are_apart(params):
+        return params
+
+    layers = [
+        jax.tree.map(np.asarray, dequantise(layer, "float32"))
+        for layer in params["layers"]
+    ]
+    return params | {"layers": jax.tree.map(lambda *own: np.stack(own), *layers)}
 
 
 def are_apart(params: dict) -> bool:

@@ -87,6 +87,16 @@ def test_seats_are_taken_again_at_once(generator, chunks):
     assert 0 < usage.host_share < 1
 
 
+def test_the_instruction_is_run_once(generator, chunks):
+    """Two whole pages of it, for all rows that the device ever runs."""
+    alone = [decode(tree, generator, [chunk], 1)[0].tokens for chunk in chunks]
+    usage = Usage()
+    decode(tree, generator, chunks, 4, usage=usage)
+    rows = sum(tokens > 0 for tokens in alone)
+    assert rows > 15
+    assert sum(alone) - usage["tokens"] == 2 * PAGE * (rows - 1)
+
+
 @pytest.mark.slow
 def test_pages_are_used_again(generator, chunks, monkeypatch):
     caches = []
