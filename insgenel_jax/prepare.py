@@ -83,6 +83,13 @@ FormRules = Annotated[
 Workers = Annotated[
     int, typer.Option(min=1, help="Processes.", show_default="all cores")
 ]
+Cluster = Annotated[
+    str | None,
+    typer.Option(
+        help="Address of a Ray cluster that works instead, on files that its nodes "
+        "share; auto, or local for one of this machine."
+    ),
+]
 Vocabulary = Annotated[int, typer.Option(min=300, help="Tokens of each tokenizer.")]
 
 
@@ -157,6 +164,7 @@ def wikipedia(
     case: CaseOption = "any",
     dev_share: DevShare = 0.01,
     workers: Workers = CORES,
+    cluster: Cluster = None,
 ) -> None:
     """Pages of Wikipedia with their links."""
     begin = time.perf_counter()
@@ -170,7 +178,8 @@ def wikipedia(
     words = [redirect_word, disambiguation_template, namespace]
     with _writing(out, [input, *files], (*HELD_BACK, *report.FILES)) as rejects:
         ids = read_wikidata_ids(page_props, wikidata_ids, rejects)
-        source = _parse_dump(input, out / "pages", words, ids, workers, rejects)
+        hands = cluster or workers
+        source = _parse_dump(input, out / "pages", words, ids, hands, rejects)
         with _files_read(source) as tell:
             counts = build_from_wikipedia(
                 source,
@@ -180,7 +189,7 @@ def wikipedia(
                 leads=leads,
                 case=case,
                 dev_share=dev_share,
-                workers=workers,
+                workers=hands,
                 dictionaries=DictionaryFiles(redirects, aliases, titles, alias_format),
                 label_rules=labels,
                 abstracts_only=abstracts_only,
@@ -450,7 +459,7 @@ def _parse_dump(
     folder: Path,
     words: Sequence[Sequence[str] | None],
     ids: WikidataIds,
-    workers: int,
+    workers: int | str,
     rejects: Rejects,
 ) -> Path | Dump:
     """The parsed dump of a source in XML, its parts in `folder`; any other source.

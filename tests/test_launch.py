@@ -1,5 +1,6 @@
 """The launch scripts: valid shell, a valid JobSet, one command, 85 queued again."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -107,6 +108,15 @@ def test_the_jobset_is_one():
         job["spec"]["template"]["spec"]["containers"][0]["arguments"] = []
         with pytest.raises(kubernetes_validate.ValidationError):
             kubernetes_validate.validate(job, VERSION, strict=True)
+
+
+def test_the_ray_cluster_is_one():
+    ray = pytest.importorskip("ray")
+    schema = Path(ray.__file__).parent / "autoscaler" / "ray-schema.json"
+    cluster = yaml.safe_load((LAUNCH / "ray_cluster.yaml").read_text())
+    jsonschema.validate(cluster, json.loads(schema.read_text()))
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(cluster | {"worker": []}, json.loads(schema.read_text()))
 
 
 def test_the_slice_has_as_many_hosts_and_chips_as_it_says():

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from insgenel_jax.cluster import connect
 from insgenel_jax.jobs.job import Job
 from insgenel_jax.jobs.processes import portable
 from insgenel_jax.jobs.workers import (
@@ -27,7 +27,6 @@ from insgenel_jax.jobs.workers import (
     Task,
     Worker,
 )
-from insgenel_jax.text.formats.rejects import InputError
 
 ACCELERATORS = ("GPU", "TPU")
 
@@ -73,30 +72,9 @@ def open_cluster(
 ) -> Iterator[tuple[Hands, int]]:
     """Hands of actors, and how many; one for each accelerator, unless `count` is given.
 
-    address: of a cluster that runs ("auto" finds the one of this machine), or "local"
-    for one that is started for this job. Without accelerators there is an actor for
-    each core. Raises InputError where Ray is missing or no cluster answers.
+    address: as of `connect`. Without accelerators there is an actor for each core.
     """
-    try:
-        import ray
-    except ImportError as error:
-        raise InputError(
-            '--cluster needs Ray; pip install "insgenel_jax[cluster]"'
-        ) from error
-    began = not ray.is_initialized()
-    if began:
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported
-        try:
-            options: dict[str, Any] = {"logging_level": logging.WARNING}
-            if address == "local":
-                options["include_dashboard"] = False
-            ray.init(address, log_to_driver=False, **options)
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            raise InputError(
-                f"--cluster {address}: expected the address of a cluster of Ray that "
-                f'runs, found none ({error}); "ray start --head" starts one'
-            ) from error
-    try:
+    with connect(address) as ray:
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         wants, threads, count = share_out(nodes, count)
         remote = ray.remote(Actor).options(max_restarts=0, **wants)
@@ -106,9 +84,6 @@ def open_cluster(
             yield Hands(crew.measure, crew.link), count
         finally:
             crew.end()
-    finally:
-        if began:
-            ray.shutdown()
 
 
 def share_out(

@@ -25,7 +25,9 @@ from insgenel_jax.text.formats.lines import pack_lines
 from insgenel_jax.text.formats.parquet import write_rows
 from insgenel_jax.text.formats.rejects import Rejects, entry_line
 
-GROUP = 256  # documents that are linked together; fewer where they are long
+# Documents that are linked together, fewer where they are long: the more there are, the
+# more of them are alike in length, and share batches.
+GROUP = 1024
 RECORD = ".json"
 # of `Linker.stats`: those that add up over shards
 STATS = ("mentions", "decided", "links", "chunks", "calls", "tokens")

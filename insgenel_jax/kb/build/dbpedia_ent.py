@@ -32,7 +32,7 @@ from insgenel_jax.kb.build.letter_case import (
     restore,
 )
 from insgenel_jax.kb.build.names import name_problem
-from insgenel_jax.kb.build.processes import ordered_map
+from insgenel_jax.kb.build.processes import Workers, ordered_map
 from insgenel_jax.kb.build.wikiextractor import find_files
 from insgenel_jax.kb.build.wikipedia import read_leads
 from insgenel_jax.text.formats.rejects import InputError, Rejects
@@ -58,7 +58,7 @@ def write_dictionaries(
     rejects: Rejects,
     *,
     leads: str | os.PathLike | None = None,
-    workers: int = 1,
+    workers: Workers = 1,
 ) -> dict[str, int | float]:
     """Write OUT/redirects.tsv (alias, title), OUT/titles.tsv and OUT/targets.tsv.
 
@@ -106,7 +106,7 @@ def write_dictionaries(
 
 
 def read_wheel(
-    path: str | os.PathLike, rejects: Rejects, workers: int = 1
+    path: str | os.PathLike, rejects: Rejects, workers: Workers = 1
 ) -> tuple[set[str], dict[str, str]]:
     """The names, and alias -> target, as `ascii_key`s; the first of an alias counts.
 
@@ -205,7 +205,7 @@ def _read_name(value: object) -> str:
 
 
 def _count_texts(
-    names: Iterable[str], files: list[Path], workers: int, rejects: Rejects
+    names: Iterable[str], files: list[Path], workers: Workers, rejects: Rejects
 ) -> TextCounts:
     """How all files spell things. Other processes map the file of the names' trie."""
     texts = TextCounts()

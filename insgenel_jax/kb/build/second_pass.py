@@ -34,7 +34,7 @@ from insgenel_jax.kb.build.labels import (
     find_meanings,
     label_paragraph,
 )
-from insgenel_jax.kb.build.processes import ordered_map
+from insgenel_jax.kb.build.processes import Workers, ordered_map
 from insgenel_jax.kb.build.wikiextractor import Page
 from insgenel_jax.kb.knowledge_base import Case
 from insgenel_jax.kb.matcher import Matcher
@@ -98,7 +98,7 @@ def write_redirects(redirects: pa.Table | None, folder: Path) -> str | None:
 def second_pass(
     parts: Sequence[Part],
     reading: Reading,
-    workers: int,
+    workers: Workers,
     written: Written,
     train: Path,
     tell: Callable[[Path], None],

@@ -46,7 +46,7 @@ from insgenel_jax.kb.build.extract import extract_file, shorten
 from insgenel_jax.kb.build.labels import PAPER, LabelRule
 from insgenel_jax.kb.build.name_rules import FormRule
 from insgenel_jax.kb.build.names import has_surrogate, name_problem, title_forms
-from insgenel_jax.kb.build.processes import ordered_map
+from insgenel_jax.kb.build.processes import Workers, ordered_map
 from insgenel_jax.kb.build.second_pass import (
     Part,
     Reading,
@@ -108,7 +108,7 @@ def build_from_wikipedia(
     leads: str | os.PathLike | None = None,
     case: Case = "any",
     dev_share: float = 0.01,
-    workers: int = 1,
+    workers: Workers = 1,
     dictionaries: DictionaryFiles = NO_DICTIONARIES,
     label_rules: Sequence[LabelRule] = PAPER,
     abstracts_only: bool = False,
@@ -123,7 +123,7 @@ def build_from_wikipedia(
     one without. dev_share: the share of the pages whose paragraphs are held back, in
     dev.jsonl with labels as in training, in heldout.jsonl with links alone. Their
     titles and leads are entities, as are the titles that they link to, but their text
-    counts nowhere: no link, no linked or seen form. workers: the number of processes.
+    counts nowhere: no link, no linked or seen form. workers: see `processes.Workers`.
     dictionaries: files of redirects, aliases and titles. A link or label of a redirect
     counts for the title at its end, and the redirect's own name becomes a surface form.
     A title that has no page in `source` becomes an entity. label_rules: which labels
@@ -202,7 +202,7 @@ def _first_pass(
     totals: Totals,
     rejects: Rejects,
     dev_share: float,
-    workers: int,
+    workers: Workers,
     tell: Callable[[Path], None],
 ) -> None:
     """Put the links and leads of all files into `totals`."""

@@ -31,7 +31,7 @@ from insgenel_jax.kb.build.dump import export, lead, wikitext
 from insgenel_jax.kb.build.dump.pieces import Piece, cut_file, read_header, read_piece
 from insgenel_jax.kb.build.dump.site import NO_WORDS, Site, Words, read_site
 from insgenel_jax.kb.build.names import name_problem
-from insgenel_jax.kb.build.processes import ordered_map
+from insgenel_jax.kb.build.processes import Workers, ordered_map
 from insgenel_jax.kb.build.tables import follow_redirects
 from insgenel_jax.kb.build.wikiextractor import Page
 from insgenel_jax.kb.folding import title_key
@@ -82,7 +82,7 @@ def parse_dump(
     *,
     words: Words = NO_WORDS,
     disambiguation: np.ndarray | None = None,
-    workers: int = 1,
+    workers: Workers = 1,
     tell: Callable[[Part], None] = lambda part: None,
 ) -> Dump:
     """Parse the files of a dump into `folder`, but for the parts that are there.

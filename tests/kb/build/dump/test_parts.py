@@ -246,3 +246,32 @@ def test_processes_make_the_same_parts(tmp_path, monkeypatch):
     assert one._replace(files=[]) == two._replace(files=[])
     for mine, other in zip(one.files, two.files, strict=True):
         assert mine.read_bytes() == other.read_bytes()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")  # Ray starts by it
+def test_the_nodes_of_a_cluster_make_the_same_knowledge_base(tmp_path, monkeypatch):
+    monkeypatch.setattr(pieces, "PIECE", 300)
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    cluster_utils = pytest.importorskip("ray.cluster_utils")
+    dump = write_dump(tmp_path / "w.xml")
+
+    def build(out, workers):
+        parsed = parse(dump, out / "pages", workers=workers)
+        build_from_wikipedia(parsed, out, Rejects(), dev_share=0, workers=workers)
+        return {
+            file.relative_to(out): file.read_bytes()
+            for file in out.rglob("*")
+            if file.is_file()
+        }
+
+    node = {"num_cpus": 1, "object_store_memory": 100_000_000}
+    cluster = cluster_utils.Cluster(initialize_head=True, head_node_args=node)
+    try:
+        cluster.add_node(**node)
+        there = build(tmp_path / "cluster", cluster.address)
+    finally:
+        cluster.shutdown()
+    here = build(tmp_path / "here", 1)
+    assert len(here) > 10
+    assert there == here
