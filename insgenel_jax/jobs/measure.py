@@ -33,17 +33,20 @@ def measure_batch(
     given: link the mentions that they have. each: documents of the job for each
     process; where they take less than LONG, the linker's own batch is kept. Batches are
     doubled while that is faster, or else halved; a batch for which the device has no
-    memory ends the doubling.
+    memory ends the doubling. Where some cannot be linked, the linker's own is kept.
     """
     own = linker.settings.batch
     first = documents[:FIRST]
     if not first:
         return Measured(None, {})
-    rates = {own: _rate(linker, first, given, own)}
-    if each / rates[own] < LONG:
+    try:
+        rates = {own: _rate(linker, first, given, own)}
+        if each / rates[own] < LONG:
+            return Measured(None, {})
+        sample = documents[: max(int(rates[own] * TAKES), FIRST)]
+        rates[own] = _rate(linker, sample, given, own)
+    except Exception:  # noqa: BLE001 (a shard finds the document, and goes on)
         return Measured(None, {})
-    sample = documents[: max(int(rates[own] * TAKES), FIRST)]
-    rates[own] = _rate(linker, sample, given, own)
     best = own
     for factor in (2.0, 0.5):
         if best != own:

@@ -10,14 +10,13 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from insgenel_jax.jobs import store
-from insgenel_jax.jobs.shards import Shard
+from insgenel_jax.jobs.shards import Shard, hash_rows
 from insgenel_jax.text.document import Document
 from insgenel_jax.text.formats.documents import find_format, parse_jsonl, parse_text
-from insgenel_jax.text.formats.lines import OPENERS, decode_line
+from insgenel_jax.text.formats.lines import DAMAGE, OPENERS, decode_line, is_damage
 from insgenel_jax.text.formats.parquet import ParquetError, open_parquet, read_rows
 from insgenel_jax.text.formats.rejects import InputError, Rejects
 
-STEP = 1 << 20  # bytes that are skipped at a time
 CHANGED = (
     "{}: expected the file that the job began with, found another ({}); put it back, "
     "or begin a new job in another folder"
@@ -43,16 +42,28 @@ class Reader:
             self._stream = self._closing.enter_context(store.open_unpacked(path))
             self._path = path
         if PurePosixPath(path).suffix in OPENERS:
-            while (left := start - self._stream.tell()) > 0:
-                if not self._stream.read(min(left, STEP)):
-                    break
-        else:
-            self._stream.seek(start)
+            return self._read_packed(start, end)
+        self._stream.seek(start)
         parts = io.BytesIO()
         while (left := end - start - parts.tell()) > 0:
             if not (content := self._stream.read(left)):
                 break
             parts.write(content)
+        return parts.getvalue()
+
+    def _read_packed(self, start: int, end: int) -> bytes:
+        """Line by line, as the file was cut: asked for more at a time, zlib gives up
+        lines before a damage that it gave then. Where it is damaged before `end`, what
+        comes before that: it is not the file that was cut."""
+        parts = io.BytesIO()
+        try:
+            while self._stream.tell() < end and (line := self._stream.readline()):
+                if self._stream.tell() > start:
+                    parts.write(line)
+        except DAMAGE as error:
+            if not is_damage(error):
+                raise
+            self.close()
         return parts.getvalue()
 
     def close(self) -> None:
@@ -103,4 +114,7 @@ def _read_rows(path: str, shard: Shard, rejects: Rejects) -> Iterator[Document]:
             opened = open_parquet(file)
         except ParquetError as error:
             raise InputError(CHANGED.format(path, error)) from error
+        if hash_rows(opened, file, shard.start, shard.end, {}) != shard.sha256:
+            where = f"rows {shard.start + 1} to {shard.end} differ"
+            raise InputError(CHANGED.format(path, where))
         yield from read_rows(opened, path, shard.start, shard.end, rejects)

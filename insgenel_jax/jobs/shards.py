@@ -3,19 +3,22 @@
 A shard is a range of bytes (of rows, in Parquet) that begins and ends between two
 documents. Cutting reads each file once, and counts the lines and documents before each
 shard, so that rejects name true lines and texts get the ids they would have without
-shards. The sha256 of its bytes shows later whether the file is still the same.
+shards. The sha256 of its bytes (in Parquet, of its groups of rows) shows later whether
+the file is still the same.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
-import zlib
 from collections.abc import Iterator, Sequence
+from typing import BinaryIO
+
+import pyarrow.parquet as pq
 
 from insgenel_jax.jobs import store
 from insgenel_jax.text.formats.documents import find_format
-from insgenel_jax.text.formats.lines import decode_line
+from insgenel_jax.text.formats.lines import DAMAGE, decode_line, is_damage
 from insgenel_jax.text.formats.parquet import ParquetError, open_parquet
 from insgenel_jax.text.formats.rejects import Rejects
 
@@ -71,14 +74,54 @@ def _cut_rows(
 ) -> Iterator[Shard]:
     with store.open_path(file).open("rb") as stream:
         try:
-            rows = open_parquet(stream).metadata.num_rows
+            opened = open_parquet(stream)
         except ParquetError as error:
             yield Shard(0, number, 0, 0, 0, 0, 0, "", str(error))
             return
-    rows = rows if limit is None else min(rows, limit)
-    for start in range(0, rows, most):
-        end = min(start + most, rows)
-        yield Shard(0, number, start, end, start, start, end - start, "")
+        rows = opened.metadata.num_rows
+        rows = rows if limit is None else min(rows, limit)
+        hashed: dict[int, bytes] = {}
+        for start in range(0, rows, most):
+            end = min(start + most, rows)
+            found = hash_rows(opened, stream, start, end, hashed)
+            yield Shard(0, number, start, end, start, start, end - start, found)
+
+
+def hash_rows(
+    opened: pq.ParquetFile,
+    stream: BinaryIO,
+    start: int,
+    end: int,
+    hashed: dict[int, bytes],
+) -> str:
+    """The sha256 of the groups of rows that hold the rows [start, end), as packed.
+
+    hashed: that of the last group, which is kept here for the next call.
+    """
+    digest, first = hashlib.sha256(), 0
+    for number in range(opened.metadata.num_row_groups):
+        group = opened.metadata.row_group(number)
+        after = first + group.num_rows
+        if first < end and after > start:
+            if number not in hashed:
+                hashed.clear()
+                hashed[number] = _hash_group(group, stream)
+            digest.update(hashed[number])
+        first = after
+    return digest.hexdigest()
+
+
+def _hash_group(group: pq.RowGroupMetaData, stream: BinaryIO) -> bytes:
+    digest = hashlib.sha256()
+    for number in range(group.num_columns):
+        column = group.column(number)
+        start = column.dictionary_page_offset or column.data_page_offset
+        stream.seek(min(start, column.data_page_offset))
+        left = column.total_compressed_size
+        while left > 0 and (content := stream.read(min(left, 1 << 20))):
+            digest.update(content)
+            left -= len(content)
+    return digest.digest()
 
 
 def _cut_lines(
@@ -129,7 +172,9 @@ def _lines_until_damage(file: str) -> Iterator[bytes | Exception]:
     with store.open_unpacked(file) as stream:
         try:
             yield from stream
-        except (EOFError, OSError, zlib.error) as error:
+        except DAMAGE as error:
+            if not is_damage(error):
+                raise
             yield error
 
 

@@ -143,11 +143,11 @@ async def page() -> Response:
     )
 
 
-@router.get("/{name}", include_in_schema=False)
-async def file(name: str) -> Response:
+@router.get("/page.css", include_in_schema=False)
+@router.get("/page.js", include_in_schema=False)
+async def file(request: Request) -> Response:
     """The script and the style of the page."""
-    if name not in FILES:
-        raise HTTPException(404)
+    name = request.url.path.rpartition("/")[2]
     return Response((PAGE / name).read_bytes(), media_type=FILES[name])
 
 
@@ -256,7 +256,9 @@ def _on_invalid(request: Request, error: Any) -> Response:
 
 
 def _on_http(request: Request, error: Any) -> Response:
-    return _problem(error.status_code, str(error.detail))
+    response = _problem(error.status_code, str(error.detail))
+    response.headers.update(error.headers or {})  # Allow
+    return response
 
 
 def _on_bug(request: Request, error: Any) -> Response:

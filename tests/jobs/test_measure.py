@@ -59,6 +59,19 @@ def test_memory_ends_the_doubling(monkeypatch):
         run(monkeypatch, broken)
 
 
+@pytest.mark.parametrize("error", [KeyError(), JaxRuntimeError("Out of memory")])
+def test_a_document_that_cannot_be_linked_ends_no_job(monkeypatch, error):
+    """Its shard rejects it, or takes a smaller batch."""
+
+    def link(linker, documents, given):
+        raise error
+
+    monkeypatch.setattr(measure, "link_documents", link)
+    linker = Linker.__new__(Linker)
+    linker.settings = Settings(batch=16)
+    assert measure_batch(linker, DOCUMENTS, False, 1e9) == Measured(None, {})
+
+
 def test_short_jobs_are_not_measured(monkeypatch):
     measured, took = run(monkeypatch, lambda batch: 0.5, each=LONG * 2)
     assert measured.batch is None and took > 2 * FIRST * 0.5

@@ -1,9 +1,13 @@
 """Shards against reading the whole file: the same documents, ids and rejects."""
 
 import bz2
+import contextlib
 import dataclasses
+import errno
 import gzip
+import hashlib
 import random
+import zlib
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -12,6 +16,7 @@ import pytest
 from insgenel_jax.jobs import shards
 from insgenel_jax.jobs.read import Reader, read_shard
 from insgenel_jax.jobs.shards import cut_files
+from insgenel_jax.text.formats import parquet
 from insgenel_jax.text.formats.documents import read_documents
 from insgenel_jax.text.formats.rejects import InputError, Rejects
 from tests.helpers.fuzz import hostile_line
@@ -93,6 +98,65 @@ def test_a_file_cut_short_gives_what_is_whole_and_a_reject(tmp_path, ending):
     assert rejects[-1][2].startswith("file cut short or damaged")
 
 
+def test_a_file_damaged_inside_gives_what_comes_before(tmp_path):
+    """How much of it gzip unpacks depends on how much is asked for at a time."""
+    path = tmp_path / "a.jsonl.gz"
+    chance = random.Random(0)
+    words = ["Paris", "Java", "Mercury", "is", "in", "the"]
+    lines = [" ".join(chance.choices(words, k=30)).encode() for _ in range(1400)]
+    for count in range(1000, 1400, 20):
+        packer = zlib.compressobj(wbits=31)
+        packed = packer.compress(b"\n".join(lines[:count]))
+        path.write_bytes(packed + packer.flush(zlib.Z_FULL_FLUSH) + b"\xff" * 9)
+        (shard,) = cut_files([str(path)], None, 10_000, None)
+        assert "invalid block type" in shard.damage and shard.documents > count // 2
+        reader = Reader()
+        content = reader.read(str(path), 0, shard.end)
+        assert hashlib.sha256(content).hexdigest() == shard.sha256
+        reader.close()
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EIO, "I/O"), ConnectionError("gone")])
+def test_a_disk_that_fails_is_no_damaged_file(tmp_path, monkeypatch, error):
+    """Or what could not be read just then would be left out for good."""
+
+    def fail(*_, **__):
+        raise error
+
+    lines, rows = str(tmp_path / "a.jsonl"), str(tmp_path / "a.parquet")
+    pq.write_table(pa.table({"text": ["a"]}), rows)
+    (shard,) = cut_files([rows], None, 10, None)
+    monkeypatch.setattr(parquet, "_batches", fail)
+    with pytest.raises(type(error)):
+        list(read_shard(rows, None, shard, Rejects(None), Reader()))
+    monkeypatch.setattr(parquet.pq, "ParquetFile", fail)
+    stream = contextlib.nullcontext(map(fail, "a"))
+    monkeypatch.setattr(shards.store, "open_unpacked", lambda path: stream)
+    for path in (rows, lines):
+        with pytest.raises(type(error)):
+            cut_files([path], None, 10, None)
+
+
+def test_rows_that_changed_are_refused(tmp_path):
+    """Of the same number, in a file of the same size."""
+    path = tmp_path / "a.parquet"
+    rows = [["a", "b"], ["a", "c"]]
+    contents = []
+    for texts in rows:
+        pq.write_table(
+            pa.table({"text": texts}), path, row_group_size=1, write_statistics=False
+        )
+        contents.append(path.read_bytes())
+    assert len(contents[0]) == len(contents[1])
+    path.write_bytes(contents[0])
+    first, second = cut_files([str(path)], None, 1, None)
+    path.write_bytes(contents[1])
+    (document,) = read_shard(str(path), None, first, Rejects(None), Reader())
+    assert document.text == "a"
+    with pytest.raises(InputError, match="expected the file that the job began with"):
+        list(read_shard(str(path), None, second, Rejects(None), Reader()))
+
+
 @pytest.mark.parametrize("kind", [".jsonl", ".jsonl.gz"])
 def test_a_file_that_changed_is_refused(tmp_path, kind):
     path = tmp_path / f"a{kind}"
@@ -102,6 +166,10 @@ def test_a_file_that_changed_is_refused(tmp_path, kind):
     path.write_bytes(pack(b'{"id": 1, "text": "a"}\n{"id": 2, "text": "c"}\n'))
     reader = Reader()
     assert list(read_shard(str(path), None, first, Rejects(None), reader))
+    with pytest.raises(InputError, match="expected the file that the job began with"):
+        list(read_shard(str(path), None, second, Rejects(None), reader))
+    reader.close()
+    path.write_bytes(path.read_bytes()[:-12])
     with pytest.raises(InputError, match="expected the file that the job began with"):
         list(read_shard(str(path), None, second, Rejects(None), reader))
     reader.close()

@@ -233,6 +233,23 @@ def test_the_page_may_load_nothing_from_elsewhere(running):
     assert running.client.get("/..%2f..%2fsetup.py").status_code == 404
 
 
+def test_methods(running):
+    """HEAD is GET without the body; a refused method is told which are allowed."""
+    for path in ("/", "/page.js", "/health", "/entities?q=Paris"):
+        head, got = running.client.head(path), running.client.get(path)
+        assert (head.status_code, head.content) == (200, b"")
+        assert head.headers["content-type"] == got.headers["content-type"]
+        assert head.headers["content-length"] == str(len(got.content))
+    for method, path, allowed in (
+        ("PUT", "/page.css", "GET"),
+        ("GET", "/link", "POST"),
+        ("HEAD", "/nif", "POST"),
+        ("POST", "/about", "GET"),
+    ):
+        answer = running.client.request(method, path)
+        assert (answer.status_code, answer.headers.get("allow")) == (405, allowed)
+
+
 def test_about(running):
     about = running.client.get("/about").json()
     assert about["systems"] == ["insgenel"] and about["name"] == "tiny"

@@ -32,6 +32,7 @@ PACKERS: dict[str, Callable[[Any], Any]] = {
     ".gz": lambda file: gzip.GzipFile("", "wb", fileobj=file, mtime=0),
 }
 PACKED_ENDINGS = tuple(OPENERS)
+DAMAGE = (EOFError, OSError, zlib.error)  # what a damaged file raises, see `is_damage`
 _GZIP = b"\x1f\x8b"  # how a file of gzip begins, and no text in UTF-8
 
 
@@ -109,6 +110,15 @@ def decode_line(
         content = line.decode("utf-8", "surrogateescape")
         rejects.add(str(path), number, reason, content)
         return None
+
+
+def is_damage(error: Exception) -> bool:
+    """Whether one of DAMAGE is the file's, and for good.
+
+    What a disk or a network could not read is there, and may be read another time.
+    """
+    is_passing = isinstance(error, ConnectionError | TimeoutError)
+    return not is_passing and getattr(error, "errno", None) is None
 
 
 def read_whole(

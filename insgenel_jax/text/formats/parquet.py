@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from insgenel_jax.text.document import Document, document_from_json, document_to_json
-from insgenel_jax.text.formats.lines import Place, write_whole
+from insgenel_jax.text.formats.lines import Place, is_damage, write_whole
 from insgenel_jax.text.formats.names import Names
 from insgenel_jax.text.formats.rejects import Rejects
 
@@ -62,6 +62,8 @@ def open_parquet(file: BinaryIO) -> pq.ParquetFile:
     try:
         opened = pq.ParquetFile(file)
     except (pa.ArrowException, OSError) as error:
+        if not is_damage(error):
+            raise
         raise ParquetError(f"not Parquet, or damaged: {_one_line(error)}") from error
     if "text" not in opened.schema_arrow.names:
         found = ", ".join(opened.schema_arrow.names)
@@ -115,6 +117,8 @@ def read_rows(
                     reason = f"not a document: {_one_line(wrong)}"
                     rejects.add(str(path), row, reason, content)
     except (pa.ArrowException, OSError) as error:
+        if not is_damage(error):
+            raise
         reason = f"cannot be read: rows {row + 1} to {end}, {_one_line(error)}"
         rejects.add(str(path), row + 1, reason, "")
 
