@@ -36,6 +36,14 @@ def test_marginal_is_not_greedy(tokenizer):
     assert differ > 2
 
 
+# How far log-probabilities may differ. At scale 8 attention scores reach 350, where two
+# float32 numbers are 3e-5 apart; a score off by that puts exp(score) off by that share.
+# So float32 itself says no more there: on these chunks `step` is up to 1.3e-4 away from
+# float64, and its batches of 1 and 64 are 1.9e-4 apart; the other decoders are nearer
+# to float64 (test_precision.py).
+DIFFER = {2: 1e-5, 4: 1e-5, 8: 2e-4}
+
+
 @pytest.mark.parametrize(
     ("family", "scales", "seeds"),
     [("llama", (2, 8), 1), slow("llama", (2, 8), 4), slow("opt", (2, 4), 4)],
@@ -55,8 +63,9 @@ def test_all_decoders_give_the_same_answer(tokenizer, family, scales, seeds):
                     ties += 1
                     continue
                 assert a.edges == b.edges
-                np.testing.assert_allclose(a.log_probs, b.log_probs, atol=1e-5)
-                assert a.margin == pytest.approx(b.margin, abs=1e-4)
+                np.testing.assert_allclose(a.log_probs, b.log_probs, atol=DIFFER[scale])
+                margins = max(1e-4, 5 * DIFFER[scale])
+                assert a.margin == pytest.approx(b.margin, abs=margins)
                 assert b.calls <= a.calls
                 links += len(read_links(chunk.table, b.edges, b.log_probs))
     assert ties < 4
@@ -78,9 +87,10 @@ def test_each_option_has_its_decoder(generator, tokenizer):
             for options in (Options(), dataclasses.replace(other, **own))
         ]
         assert found[0] == found[1]
-        assert decoder.shape(chunks[0], Options()) == decoder.shape(
-            chunks[0], dataclasses.replace(other, **own)
-        )
+        if decoder in (step, beam):
+            assert decoder.shape(chunks[0], Options()) == decoder.shape(
+                chunks[0], dataclasses.replace(other, **own)
+            )
 
 
 def test_calls_and_tokens_are_counted(generator, tokenizer):
@@ -185,7 +195,7 @@ def test_a_block_over_the_limits_takes_several_calls(
     options = Options(selection=selection, **({kept: True} if kept else {}))
     expected = tree.decode(*generator, chunks, batch=32, options=options)
     monkeypatch.setattr(tree, "NODES", 4)
-    monkeypatch.setattr(tree, "EDGES", (64, 3))
+    monkeypatch.setattr(tree, "EDGES", 3)
     found = tree.decode(*generator, chunks, batch=32, options=options)
     for a, b in zip(expected, found, strict=True):
         if a.margin > 1e-4:
