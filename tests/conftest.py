@@ -24,6 +24,7 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
+import jax
 import jaxtyping
 import pytest
 
@@ -49,6 +50,20 @@ def pytest_collection_finish() -> None:
     """Leave modules and tests, a million objects, out of garbage collections."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _few_programs():
+    """Forget compiled programs before there are too many for a process.
+
+    Each takes some of the 65,530 memory maps that Linux allows; without more, XLA ends
+    with a segmentation fault.
+    """
+    yield
+    maps = Path("/proc/self/maps")
+    if maps.exists() and maps.read_bytes().count(b"\n") > 20_000:
+        jax.clear_caches()
+        gc.collect()
 
 
 DATA = Path(os.environ.get("INSGENEL_DATA", Path(__file__).parents[2] / "shared/data"))
