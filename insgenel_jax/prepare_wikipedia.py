@@ -15,7 +15,7 @@ import rich
 import typer
 
 from insgenel_jax import cli, paths
-from insgenel_jax.kb.build import report
+from insgenel_jax.kb.build import processes, report
 from insgenel_jax.kb.build.dictionaries import AliasFormat, DictionaryFiles
 from insgenel_jax.kb.build.dump import parts
 from insgenel_jax.kb.build.dump.parts import Dump, Part
@@ -185,7 +185,7 @@ def parse_dump(
     folder: Path,
     words: Sequence[Sequence[str] | None],
     ids: WikidataIds,
-    workers: int | str,
+    workers: processes.Workers,
     rejects: Rejects,
 ) -> Path | Dump:
     """The parsed dump of a source in XML, its parts in `folder`; any other source.

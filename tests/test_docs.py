@@ -27,7 +27,7 @@ RUN = {
     "install.md": "Warsaw",
     "first_link.md": "Warsaw",
     "serve.md": "Warsaw",
-    "evaluate.md": "micro F1",
+    "evaluate.md": "report: report.html",
     "million_documents.md": "2 documents",
     "own_entities.md": "entities",
     "knowledge_base.md": "redirect pages",

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import dataclasses
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
+from jax.experimental.compilation_cache import compilation_cache
 from jax.sharding import Mesh
 
 from insgenel_jax.training.chips import Chip, find_chip
@@ -95,7 +97,7 @@ def make_report(
     shape = " x ".join(f"{name} {size}" for name, size in mesh.shape.items())
     about = program, shape, find_chip(mesh.devices.flat[0]), mesh.size, flops
     try:
-        with jax.set_mesh(mesh):
+        with jax.set_mesh(mesh), _without_kept_programs():
             compiled = compile_it()
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
@@ -114,6 +116,19 @@ def make_report(
         count_collectives(text),
         tuple(sorted(set(_KERNEL.findall(text)))),
     )
+
+
+@contextlib.contextmanager
+def _without_kept_programs() -> Iterator[None]:
+    """Compile anew: JAX keeps programs for a slice, and cannot read them back."""
+    before = jax.config.jax_enable_compilation_cache
+    jax.config.update("jax_enable_compilation_cache", False)
+    compilation_cache.reset_cache()  # which has remembered whether it is used
+    try:
+        yield
+    finally:
+        jax.config.update("jax_enable_compilation_cache", before)
+        compilation_cache.reset_cache()
 
 
 def count_collectives(program: str) -> dict[str, int]:

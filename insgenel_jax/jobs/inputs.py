@@ -11,7 +11,7 @@ import fsspec
 
 from insgenel_jax.jobs import store
 from insgenel_jax.text.formats.documents import FORMATS, find_format
-from insgenel_jax.text.formats.lines import unpacked_name
+from insgenel_jax.text.formats.lines import OTHER_PACKED, unpacked_name
 from insgenel_jax.text.formats.rejects import InputError
 
 READ = ("jsonl", "text", "parquet")  # the formats that can be cut into shards
@@ -38,7 +38,7 @@ def find_files(inputs: Sequence[str], format: str | None) -> list[str]:
         find = _find_remote if store.is_remote(path) else _find_local
         found, in_folder = find(path)
         if in_folder and format is None:
-            found = [f for f in found if unpacked_name(f).endswith(_endings())]
+            found = [f for f in found if _plain_name(f).endswith(_endings())]
         if not found:
             raise InputError(
                 f"{path}: expected files of documents ({', '.join(_endings())}, also "
@@ -46,6 +46,11 @@ def find_files(inputs: Sequence[str], format: str | None) -> list[str]:
             )
         files |= dict.fromkeys(found)
     for file in files:
+        if file.endswith(OTHER_PACKED):
+            raise InputError(
+                f"{file}: expected a plain file, .gz or .bz2, found "
+                f"{PurePosixPath(file).suffix}; unpack it, or pack it anew"
+            )
         name = format or find_format(file)
         if name not in READ:
             raise InputError(
@@ -57,6 +62,12 @@ def find_files(inputs: Sequence[str], format: str | None) -> list[str]:
 
 def _endings() -> tuple[str, ...]:
     return tuple(ending for name in READ for ending in FORMATS[name].endings)
+
+
+def _plain_name(file: str) -> str:
+    """The name of a file without the endings of any packing."""
+    name = unpacked_name(file)
+    return name.removesuffix(next((e for e in OTHER_PACKED if name.endswith(e)), ""))
 
 
 def _is_wild(path: str) -> bool:

@@ -14,6 +14,7 @@ from typing import Any
 
 from insgenel_jax.jobs import store
 from insgenel_jax.jobs.shards import Shard
+from insgenel_jax.text.formats.lines import OTHER_PACKED, PACKED_ENDINGS
 from insgenel_jax.text.formats.rejects import InputError
 
 VERSION = 1
@@ -173,9 +174,10 @@ def part_ending(output: str, format: str | None) -> str:
     Raises InputError for a format that parts cannot have.
     """
     name = PurePosixPath(output).name
-    packed = next((e for e in (".gz", ".bz2") if name.endswith(e)), "")
+    packed = next((e for e in (*PACKED_ENDINGS, *OTHER_PACKED) if name.endswith(e)), "")
     kind = format or ("parquet" if name.endswith(".parquet") else "jsonl")
-    if kind not in ("jsonl", "parquet") or (packed and kind == "parquet"):
+    unknown = kind not in ("jsonl", "parquet") or packed in OTHER_PACKED
+    if unknown or (packed and kind == "parquet"):
         raise InputError(
             f"{output}: expected parts in jsonl (also .gz or .bz2) or parquet, found "
             f"{kind}{packed}; say --output-format"

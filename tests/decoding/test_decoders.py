@@ -39,8 +39,8 @@ def test_marginal_is_not_greedy(tokenizer):
 # How far log-probabilities may differ. At scale 8 attention scores reach 350, where two
 # float32 numbers are 3e-5 apart; a score off by that puts exp(score) off by that share.
 # So float32 itself says no more there: on these chunks `step` is up to 1.3e-4 away from
-# float64, and its batches of 1 and 64 are 1.9e-4 apart; the other decoders are nearer
-# to float64 (test_precision.py).
+# a forward in float64, and its batches of 1 and 64 are 1.9e-4 apart
+# (test_precision.py).
 DIFFER = {2: 1e-5, 4: 1e-5, 8: 2e-4}
 
 

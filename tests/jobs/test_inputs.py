@@ -7,6 +7,7 @@ import pytest
 
 from insgenel_jax.jobs import claim, store
 from insgenel_jax.jobs.inputs import find_files, is_several
+from insgenel_jax.jobs.job import part_ending
 from insgenel_jax.text.formats.rejects import InputError
 
 
@@ -45,6 +46,18 @@ def test_folders_globs_and_files(tmp_path, monkeypatch):
     for wrong in ("no", "*.no", "c/*.jsonl"):
         with pytest.raises(InputError, match="expected files of documents"):
             find_files([wrong], None)
+
+
+def test_packings_that_are_not_read_are_not_passed_over(tmp_path):
+    """In a folder they would be left out, and as lines they would all be rejected."""
+    fill(tmp_path)
+    other = tmp_path / "c" / "g.jsonl.zst"
+    other.touch()
+    for path in (tmp_path, other):
+        with pytest.raises(InputError, match="g.jsonl.zst: expected .* found .zst"):
+            find_files([str(path)], None)
+    with pytest.raises(InputError, match="x.jsonl.zst: expected parts"):
+        part_ending("x.jsonl.zst", None)
 
 
 def test_buckets(bucket):

@@ -20,6 +20,7 @@ from insgenel_jax.text.formats.rejects import InputError, Rejects
 COLUMNS = ("id", "title", "description", "aliases")
 _NAMES = ("id", "title", "aliases")  # the columns in which no line break is allowed
 _LONGEST_RECORD = 100  # lines
+csv.field_size_limit(1 << 30)  # else 128 kB, which a description may be longer than
 
 Lines = Iterator[tuple[int, str]]  # line number, line
 Ahead = deque[tuple[int, str]]  # lines that were read and that no record has taken yet

@@ -32,6 +32,7 @@ PACKERS: dict[str, Callable[[Any], Any]] = {
     ".gz": lambda file: gzip.GzipFile("", "wb", fileobj=file, mtime=0),
 }
 PACKED_ENDINGS = tuple(OPENERS)
+OTHER_PACKED = (".zst", ".xz", ".lz4", ".br", ".zip", ".7z")  # which we do not unpack
 DAMAGE = (EOFError, OSError, zlib.error)  # what a damaged file raises, see `is_damage`
 _GZIP = b"\x1f\x8b"  # how a file of gzip begins, and no text in UTF-8
 

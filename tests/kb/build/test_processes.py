@@ -14,6 +14,7 @@ def _slow(count):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")  # Ray starts by it
 def test_a_cluster_that_does_not_answer_and_an_error_on_one():
     with pytest.raises(InputError, match="--cluster localhost:1: expected the address"):
         next(ordered_map(_slow, [1], "localhost:1"))
