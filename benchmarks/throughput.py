@@ -1,7 +1,7 @@
 """Documents a second of the whole linker, beside other versions of this code.
 
     python benchmarks/throughput.py --linker DIR [--documents FILE] [--count 128]
-        [--batch 16 --batch 1] [--before DIR ...] [--other KEY=VALUE ...]
+        [--batch 16 --batch 1] [--before DIR[=LINKER] ...] [--other KEY=VALUE ...]
         [--repeats 3] [--set KEY=VALUE ...] [--json OUT]
 
     python benchmarks/throughput.py --linker DIR --other int8=true
@@ -9,7 +9,8 @@
 (The second command says how often 8 bits change a link.)
 Each version, this one and those at the folders `--before` (git worktrees), runs in a
 process of its own, which opens the linker with the setting `decoder = "tree"`, links
-the documents once to compile, and then `repeats` times. The versions take turns, one at
+the documents once to compile, and then `repeats` times. LINKER: for a version that
+cannot open this one's linker, its own of the same parts (`same_candidates.py`). The versions take turns, one at
 a time; figures are medians, ratios are of medians of one run. *CPU* are seconds of the
 processor: beside other work on the machine they say more than seconds of the clock.
 *rows live* is the share of the seats of the device's calls that had a row, *tokens
@@ -48,7 +49,7 @@ def main(
     ),
     count: int = 128,
     batch: Annotated[list[int] | None, typer.Option()] = None,
-    before: Annotated[list[Path] | None, typer.Option(help="other versions")] = None,
+    before: Annotated[list[str] | None, typer.Option(help="other versions")] = None,
     other: Annotated[
         list[str] | None, typer.Option(help="a setting, for one more row of this")
     ] = None,
@@ -60,15 +61,17 @@ def main(
     lines = documents.read_text(encoding="utf-8").splitlines()[:count]
     texts = [jsonlib.loads(line)["text"] for line in lines]
     here = HERE.parents[1]
-    ways = {"this": (here, {})}
-    ways |= {folder.name: (folder, {}) for folder in before or []}
-    ways |= {item: (here, dict([parse(item)])) for item in other or []}
+    ways = {"this": (here, linker, {})}
+    for item in before or []:
+        folder, _, own = item.partition("=")
+        ways[Path(folder).name] = (Path(folder), own or linker, {})
+    ways |= {item: (here, linker, dict([parse(item)])) for item in other or []}
     console, rows = Console(width=120), []
     for size in batch or [16, 1]:
-        order = {"linker": linker, "batch": size, "texts": texts}
+        order = {"batch": size, "texts": texts}
         order["settings"] = dict(map(parse, set or []))
         with console.status(f"batch {size}: compiling"):
-            workers = [Worker(folder, order, own) for folder, own in ways.values()]
+            workers = [Worker(order, *way) for way in ways.values()]
         outcomes: list[list[dict]] = [[] for _ in workers]
         with console.status(f"batch {size}: measuring"):
             for _ in range(repeats):
@@ -85,7 +88,9 @@ def main(
 class Worker:
     """One version of the code, in a process that links when it is told to."""
 
-    def __init__(self, folder: Path, order: dict[str, Any], own: dict) -> None:
+    def __init__(
+        self, order: dict[str, Any], folder: Path, linker: str, own: dict
+    ) -> None:
         python_path = {"PYTHONPATH": str(folder.resolve())}
         self.process = subprocess.Popen(
             [sys.executable, str(HERE), "--work"],
@@ -95,7 +100,7 @@ class Worker:
             cwd=folder,
             env=os.environ | python_path,
         )
-        order = order | {"linker": as_path(order["linker"])}
+        order = order | {"linker": as_path(linker)}
         order["settings"] = order["settings"] | own
         self.send(jsonlib.dumps(order))
         self.receive()  # it has compiled
@@ -197,7 +202,7 @@ def work() -> None:
     weights = sum(x.size for x in jax.tree.leaves(linker.generator.params["layers"]))
     print("{}", flush=True)
     for _ in sys.stdin:
-        linker.stats.clear()
+        before = dict(linker.stats)
         if hasattr(linker, "usage"):
             linker.usage.clear()
         began, cpu = time.perf_counter(), time.process_time()
@@ -205,9 +210,9 @@ def work() -> None:
         outcome: dict[str, Any] = {
             "seconds": time.perf_counter() - began,
             "cpu": time.process_time() - cpu,
-            "calls": linker.stats["calls"],
-            "tokens": linker.stats["tokens"],
-            "roof": 2 * weights * linker.stats["tokens"] / rate,
+            "calls": linker.stats["calls"] - before["calls"],
+            "tokens": (tokens := linker.stats["tokens"] - before["tokens"]),
+            "roof": 2 * weights * tokens / rate,
             "resident": resident(),
             "first_resident": first_resident,
             "most_resident": most_resident(),
