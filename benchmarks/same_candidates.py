@@ -4,9 +4,9 @@ of this code whose knowledge bases differ link with the same candidates.
     python benchmarks/same_candidates.py --kb DIR --documents FILE --out FILE
         [--case capitalised] [--min-link-probability 0.03] [--max-candidates 20]
 
-Of each surface form found in the documents, the list has the entities that it names most
-often, with the form among their aliases. `insgenel prepare entities` makes a knowledge
-base of it, in which all candidates weigh the same.
+Of each surface form found in the documents, the list has the entities that it names
+most often, with the form among their aliases. `insgenel prepare entities` makes a
+knowledge base of it, in which all candidates weigh the same.
 """
 
 from __future__ import annotations

@@ -10,17 +10,18 @@
 Each version, this one and those at the folders `--before` (git worktrees), runs in a
 process of its own, which opens the linker with the setting `decoder = "tree"`, links
 the documents once to compile, and then `repeats` times. LINKER: for a version that
-cannot open this one's linker, its own of the same parts (`same_candidates.py`). The versions take turns, one at
-a time; figures are medians, ratios are of medians of one run. *CPU* are seconds of the
-processor: beside other work on the machine they say more than seconds of the clock.
-*rows live* is the share of the seats of the device's calls that had a row, *tokens
-live* the share of the tokens run that are no padding, *host* the share of the time in
-which the device had nothing to do. *roof* is the time that the linear maps of the
-tokens alone would take at the peak of this machine, measured with a large product of
-matrices in float32. *links shared*: of the links that this version or the other finds,
-those that both find. *MB at most* is the most memory that the process ever took: when
-it had linked the documents once, and after all repeats; it is flat where the two are
-alike. It prints a table, writes JSON, and compares the links.
+cannot open this one's linker, its own of the same parts (`same_candidates.py`). The
+versions take turns, one at a time; figures are medians, ratios are of medians of one
+run. *CPU* are seconds of the processor: beside other work on the machine they say more
+than seconds of the clock. *rows live* is the share of the seats of the device's calls
+that had a row, *tokens live* the share of the tokens run that are no padding, *host*
+the share of the time in which the device had nothing to do. *roof* is the time that the
+linear maps of the tokens alone would take at the peak of this machine, measured with a
+large product of matrices in float32. *links shared*: of the links that this version or
+the other finds, those that both find. *MB at most* is the most memory that the process
+ever took: when it had linked the documents once, and after all repeats; it is flat
+where the two are alike.
+It prints a table, writes JSON, and compares the links.
 """
 
 from __future__ import annotations
