@@ -24,7 +24,7 @@ SLOTS = 512  # the smallest number of slots of a pack's cache, and
 WINDOW = 128  # of those that a call's queries see; then as `padded_length` has it
 EDGES = 256  # the smallest number of edges that a call scores; then 4 times as many
 MOVES = 64  # the smallest number of slots that a call moves; then 4 times as many
-FINE = 256  # from this many tokens on a call has steps of an eighth of a power of two
+TOKENS = 16  # the smallest number of tokens of a pack
 
 
 @dataclasses.dataclass
@@ -107,11 +107,10 @@ class Packed(NamedTuple):
 
 
 def packed_length(tokens: int) -> int:
-    """The static number of tokens of a pack: `padded_length`, then in finer steps."""
-    if tokens <= FINE:
-        return padded_length(tokens)
-    step = next_power(tokens, FINE) // 8
-    return -(-tokens // step) * step
+    """The static number of tokens of a pack, in steps of 8 or, from 128 on, of an
+    eighth of a power of two."""
+    step = max(next_power(tokens, TOKENS) // 8, 8)
+    return max(-(-tokens // step) * step, TOKENS)
 
 
 def pages_of(slots: int) -> int:
