@@ -39,7 +39,7 @@ from insgenel_jax.decoding.path import read_links
 from insgenel_jax.decoding.table import Table
 from insgenel_jax.generator import Generator
 from insgenel_jax.linker import Linker
-from insgenel_jax.linker.batches import decoder_model
+from insgenel_jax.linker.batches import CONTINUOUS, decoder_model
 from insgenel_jax.linker.chunks import DocumentChunk
 from insgenel_jax.linker.settings import DECODERS
 from insgenel_jax.models.config import ModelConfig
@@ -192,12 +192,14 @@ def _measure(config, params, chunks, documents, decoder, batch, repeats):
     """-> a row of the table; the links of each chunk, as (start, end, entity)."""
     module, options = DECODERS[decoder], Options()
     model = decoder_model(config)
-    shapes = [module.shape(chunk, options) for chunk in chunks]
-    order = sorted(range(len(chunks)), key=lambda i: (shapes[i], i))
-    groups = []
-    for _, alike in itertools.groupby(order, key=shapes.__getitem__):
-        alike = list(alike)
-        groups += [alike[i : i + batch] for i in range(0, len(alike), batch)]
+    groups = [list(range(len(chunks)))]
+    if module not in CONTINUOUS:
+        shapes = [module.shape(chunk, options) for chunk in chunks]
+        order = sorted(range(len(chunks)), key=lambda i: (shapes[i], i))
+        groups = []
+        for _, alike in itertools.groupby(order, key=shapes.__getitem__):
+            alike = list(alike)
+            groups += [alike[i : i + batch] for i in range(0, len(alike), batch)]
     seconds, paths = [], {}
     for _ in range(1 + repeats):
         began = time.perf_counter()

@@ -74,7 +74,8 @@ def save_generator(
         for role in ("bos", "eos", "pad")
     }
     with artifact.create(path, KIND, VERSION) as draft:
-        hf.save_model(draft.path, generator.config, generator.params, special=special)
+        params = models.apart.join_layers(generator.params)
+        hf.save_model(draft.path, generator.config, params, special=special)
         copy_tokenizer(tokenizer, draft.path)
         write_generator_settings(generator, draft.path)
         if card:

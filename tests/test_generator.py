@@ -7,8 +7,9 @@ import jax
 import numpy as np
 import pytest
 
-from insgenel_jax import artifact
+from insgenel_jax import artifact, models
 from insgenel_jax.generator import load_generator, load_language_model, save_generator
+from insgenel_jax.linker import Linker
 
 
 @pytest.fixture
@@ -29,6 +30,21 @@ def test_what_is_saved_comes_back(path, tmp_path):
     record = json.loads((copy / "config.json").read_text())
     for role in ("bos", "eos", "pad"):
         assert record[f"{role}_token_id"] == getattr(generator.tokenizer, role)
+
+
+@pytest.mark.parametrize("int8", [False, True])
+def test_the_generator_of_a_linker_is_saved(linker_path, path, tmp_path, int8):
+    """Its layers are apart; the file has them as they were, 8 bits as floats."""
+    linker = Linker.from_pretrained(linker_path, int8=int8)
+    assert models.apart.are_apart(linker.generator.params)
+    save_generator(linker.generator, tmp_path / "copy", tokenizer=path)
+    found, given = load_generator(tmp_path / "copy"), load_generator(path)
+    if int8:
+        own = models.apart.split_layers(dict(given.params))
+        given = models.apart.join_layers(models.int8.quantise(own))
+    else:
+        given = given.params
+    jax.tree.map(np.testing.assert_array_equal, found.params, given)
 
 
 def test_directories_of_older_releases_open(path):

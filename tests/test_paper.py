@@ -85,7 +85,7 @@ def test_the_releases_linking(system):
 
 def test_presets_leave_nothing_to_the_linker():
     """But what changes speed or precision alone."""
-    free = {"batch", "batch_tokens", "dtype"}
+    free = {"batch", "batch_tokens", "dtype", "layers", "int8"}
     odd = {
         field.name: value
         for field in dataclasses.fields(Settings)

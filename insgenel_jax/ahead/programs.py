@@ -6,12 +6,12 @@ import dataclasses
 from collections.abc import Sequence
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
 from insgenel_jax import models, sharding
 from insgenel_jax.ahead.report import Report, make_report
+from insgenel_jax.linker.batches import lower_call
 from insgenel_jax.models.config import ModelConfig
 from insgenel_jax.models.flops import count_flops
 from insgenel_jax.retrieval import encoder
@@ -94,32 +94,17 @@ def compile_linking(
     slots: int = 1024,
     edges: int = 512,
 ) -> Report:
-    """Compile a call of the generator as decoders make it, split over `tensor` alone.
+    """Compile the call of the generator that linking makes, split over `tensor` alone.
 
-    tokens: new ones of each row, each with a mask of its own over the `slots` of the
-    row's KV cache. edges: tokens of each row whose logits are formed.
+    batch: rows. tokens: new ones of each row, over the `slots` of the row's KV cache.
+    edges: tokens of each row whose logits are formed.
     """
     devices = list(jax.devices() if devices is None else devices)
     mesh = tensor_mesh(devices)
     params = place(models.abstract_params(config), models.param_shardings(config, mesh))
-    cache = jax.eval_shape(lambda: models.init_cache(config, batch, slots))
-    at = sharding.replicated(mesh)
-    places = models.cache_shardings(cache, mesh)
-
-    def call(params, cache, tokens, positions, seen, rows, ids):
-        hidden, cache = models.build(config).apply(
-            {"params": params}, tokens, positions, seen, cache
-        )
-        behind = jnp.take_along_axis(hidden, rows[..., None], axis=1)  # [B E D]
-        logits = models.unembed(config, params, behind, ids[..., None])[..., 0]
-        return jax.lax.with_sharding_constraint(cache, places), logits
-
-    shapes = [(tokens,), (tokens,), (tokens, slots), (edges,), (edges,)]
-    dtypes = [np.int32, np.int32, bool, np.int32, np.int32]
-    inputs = [
-        Shape((batch, *shape), dtype, sharding=at)
-        for shape, dtype in zip(shapes, dtypes, strict=True)
-    ]
+    cache = jax.eval_shape(lambda: models.init_cache(config, 1, batch * slots))
+    cache = place(cache, models.cache_shardings(cache, mesh))
+    del cache["length"]  # rows are packed into one, each with slots of its own
     flops = count_flops(config, batch * tokens, slots).forward
     flops += 2 * batch * edges * (config.embed_dim or config.dim)
     return make_report(
@@ -127,11 +112,16 @@ def compile_linking(
         f"{slots} slots",
         mesh,
         flops,
-        lambda: (
-            jax.jit(call, donate_argnums=1)
-            .lower(params, place(cache, places), *inputs)
-            .compile()
-        ),
+        lambda: lower_call(
+            config,
+            mesh,
+            params,
+            cache,
+            rows=batch,
+            tokens=tokens,
+            slots=slots,
+            edges=edges,
+        ).compile(),
     )
 
 

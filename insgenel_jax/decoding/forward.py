@@ -1,14 +1,15 @@
-"""One model call: new tokens under a tree mask in, logits of chosen edges out.
+"""One model call: new tokens of many rows in, logits of chosen edges out.
 
 The decoders that loop on the host, `tree` and `speculative`, ask the model through
-`call`. It runs one jitted program, `run`, and reads its result back once. The shapes
-are static and come from few series, so that few programs compile, and the KV cache is
+`send` and `read`: what the host does between the two, it does while the device works.
+The rows' tokens are packed without padding between them (see packing). The shapes are
+static and come from few series, so that few programs compile, and the KV cache is
 donated from each call to the next.
 """
 
 from __future__ import annotations
 
-import dataclasses
+import contextlib
 import functools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -18,46 +19,44 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from insgenel_jax.tokenizer.padding import next_power, padded_length
+from insgenel_jax.decoding.packing import (
+    PAGE,
+    QUERIES,
+    Inputs,
+    Pool,
+    Request,
+    Seat,
+    pack,
+    pages_of,
+    pool_slots,
+)
 
-MOVES = 32  # cache slots that a call can move, for each row
-EDGES = (512, 4096)  # edges that a call scores, for each row; then powers of two
-SLOTS = 256  # the smallest number of cache slots, for each row
+TOGETHER = 16  # tokens whose logits of the whole vocabulary are formed at once
 
 
 class Model(NamedTuple):
     """The generator as functions of its parameters.
 
-    forward(params, tokens [B T], positions [B T], mask [B T S], cache) -> (hidden
-    [B T D], cache). unembed(params, hidden [*B D], token_ids [*B C] or None) -> logits
-    [*B C], or [*B V] of the whole vocabulary. init_cache(batch, slots) -> an empty KV
-    cache; its "length" [B] counts the slots in use and is set by the decoder.
+    forward(params, tokens [B T], positions [B T], mask, cache) -> (hidden [B T D],
+    cache). unembed(params, hidden [*B D], token_ids [*B C] or None) -> logits [*B C],
+    or [*B V] of the whole vocabulary. init_cache(batch, slots) -> an empty KV cache;
+    its "length" [B] counts the slots in use and is set by the decoder.
     move_slots(cache, source [B P], target [B P]) -> the cache with slots copied.
+
+    The mask is [B T S], or, for packed rows, what tiles(pages, tokens, seen, place,
+    page) makes of the fields of models.tiles.Tiles; then the cache has "slots" [B T] to
+    write to, in place of "length". apart: `forward` is several programs and must not be
+    traced into one; "layers" of the parameters are for it alone. within(): a context
+    for packed calls, of a mesh; what the host does between them is outside of it.
     """
 
     forward: Callable
     unembed: Callable
     init_cache: Callable
     move_slots: Callable
-
-
-@dataclasses.dataclass
-class Request:
-    """What one row asks of a call.
-
-    length: cache slots in use. moved: slots whose contents are copied to the slots just
-    before `length`, in order. tokens: the new ones; token i has the position
-    length + depths[i] and is seen by the tokens i <= j < ends[i]. at, token_ids: the
-    edges to score; edge e is the token token_ids[e] after the new token at[e].
-    """
-
-    length: int
-    tokens: Sequence[int]
-    depths: Sequence[int]
-    ends: Sequence[int]
-    at: Sequence[int]
-    token_ids: Sequence[int] | Int[np.ndarray, " E"]
-    moved: Sequence[int] = ()
+    tiles: Callable | None = None
+    apart: bool = False
+    within: Callable = contextlib.nullcontext
 
 
 class Answer(NamedTuple):
@@ -71,89 +70,71 @@ class Answer(NamedTuple):
     normalisers: Float[np.ndarray, " E"]
 
 
-@dataclasses.dataclass
 class Cache:
-    """The KV cache of a batch. It grows as its rows do."""
+    """The KV caches of D packs: pools of pages that grow as rows need them."""
 
-    batch: int
-    slots: int = 0
-    arrays: dict | None = None
-
-
-class _Inputs(NamedTuple):
-    """The requests of a batch as padded arrays."""
-
-    moves: Int[Array | np.ndarray, "2 B P"]  # source and target slots
-    lengths: Int[Array | np.ndarray, " B"]  # rows that are padding: all slots
-    tokens: Int[Array | np.ndarray, "B T"]
-    depths: Int[Array | np.ndarray, "B T"]
-    ends: Int[Array | np.ndarray, "B T"]
-    at: Int[Array | np.ndarray, "B E"]
-    token_ids: Int[Array | np.ndarray, "B E"]
+    def __init__(self, packs: int) -> None:
+        self.pools = [Pool() for _ in range(packs)]
+        self.slots = 0
+        self.arrays: dict | None = None
 
 
-def call(
+class Sent(NamedTuple):
+    """A call under way: its arrays on the device, and where each row's edges stand.
+
+    tokens: that it runs, with padding.
+    """
+
+    logits: Float[Array, "D E"]
+    normalisers: Float[Array, "D N"]
+    at: Int[np.ndarray, "D E"]
+    edges: list[tuple[int, slice]]
+    tokens: int
+
+
+def send(
     model: Model,
     params,
     cache: Cache,
-    requests: Sequence[Request | None],
+    asked: Sequence[tuple[Seat, Request]],
     *,
     vocabulary: bool = False,
-) -> list[Answer]:
-    """Run the new tokens of a batch and score its edges.
+) -> Sent:
+    """Begin a call that runs the new tokens of rows and scores their edges.
 
-    `requests[i]` belongs to batch row i. None and missing rows are padding. The keys
-    and values of the new tokens are in the cache afterwards. vocabulary: compute the
-    normalisers, too.
+    Seats get the pages that they need. The keys and values of the new tokens are in the
+    cache afterwards. vocabulary: compute the normalisers, too.
     """
-    live = [request for request in requests if request is not None]
-    _grow(model, cache, max(r.length + len(r.tokens) for r in live))
-    inputs = _pad(requests, cache.batch, cache.slots)
-    cache.arrays, logits, normalisers = run(
-        model, params, cache.arrays, inputs, slots=cache.slots, vocabulary=vocabulary
-    )
-    logits, normalisers = jax.device_get((logits, normalisers))
-    counts = [0 if request is None else len(request.at) for request in requests]
+    for seat, request in asked:
+        needed = pages_of(request.length + len(request.tokens))
+        pool = cache.pools[seat.pack]
+        seat.pages += [pool.take() for _ in range(needed - len(seat.pages))]
+    packs = len(cache.pools)
+    slots = pool_slots(max(pool.made for pool in cache.pools))
+    inputs, edges = pack(asked, packs, max(slots, cache.slots))
+    with model.within():
+        if slots > cache.slots:
+            cache.arrays = _copy(model, cache.arrays, packs, slots)
+            cache.slots = slots
+        cache.arrays, logits, normalisers = run(
+            model, params, cache.arrays, inputs, vocabulary=vocabulary
+        )
+    return Sent(logits, normalisers, inputs.at, edges, inputs.tokens.size)
+
+
+def read(sent: Sent) -> list[Answer]:
+    """Wait for a call: an answer for each of its requests, in order."""
+    logits, normalisers = jax.device_get((sent.logits, sent.normalisers))
     return [
-        Answer(logits[row, :n], normalisers[row, inputs.at[row, :n]])
-        for row, n in enumerate(counts)
+        Answer(logits[d, edges], normalisers[d, sent.at[d, edges]])
+        for d, edges in sent.edges
     ]
 
 
-def _pad(requests: Sequence[Request | None], batch: int, slots: int) -> _Inputs:
-    live = [request for request in requests if request is not None]
-    T = padded_length(max(len(r.tokens) for r in live))
-    most = max(len(r.at) for r in live)
-    E = next((e for e in EDGES if e >= most), None) or next_power(most, EDGES[-1])
-    # a write after the last slot is dropped
-    lengths = np.full(batch, slots, np.int32)
-    moves = np.full((2, batch, MOVES), slots, np.int32)
-    tokens, depths, ends = np.zeros((3, batch, T), np.int32)
-    at, token_ids = np.zeros((2, batch, E), np.int32)
-    for row, r in enumerate(requests):
-        if r is None:
-            continue
-        lengths[row] = r.length
-        moves[0, row, : len(r.moved)] = r.moved
-        moves[1, row, : len(r.moved)] = np.arange(r.length - len(r.moved), r.length)
-        tokens[row, : len(r.tokens)] = r.tokens
-        depths[row, : len(r.depths)] = r.depths
-        ends[row, : len(r.ends)] = r.ends
-        at[row, : len(r.at)] = r.at
-        token_ids[row, : len(r.token_ids)] = r.token_ids
-    return _Inputs(moves, lengths, tokens, depths, ends, at, token_ids)
-
-
-def _grow(model: Model, cache: Cache, needed: int) -> None:
-    """Give the cache slots for `needed` tokens a row, and keep what it holds."""
-    if needed > cache.slots:
-        cache.slots = next_power(needed, SLOTS)
-        cache.arrays = _copy(model, cache.arrays, cache.batch, cache.slots)
-
-
-@functools.partial(jax.jit, static_argnames=("model", "batch", "slots"))
-def _copy(model: Model, old: dict | None, batch: int, slots: int) -> dict:
-    new = model.init_cache(batch, slots)
+@functools.partial(jax.jit, static_argnames=("model", "packs", "slots"))
+def _copy(model: Model, old: dict | None, packs: int, slots: int) -> dict:
+    new = model.init_cache(packs, slots)
+    new = {name: new[name] for name in sorted(new.keys() - {"length"})}
     if old is None:
         return new
     return jax.tree.map(
@@ -163,42 +144,76 @@ def _copy(model: Model, old: dict | None, batch: int, slots: int) -> dict:
     )
 
 
-@functools.partial(
-    jax.jit,
-    static_argnames=("model", "slots", "vocabulary"),
-    donate_argnames=("cache",),
-)
 def run(
-    model: Model, params, cache, inputs: _Inputs, *, slots: int, vocabulary: bool
-) -> tuple[dict, Float[Array, "B E"], Float[Array, "B T"]]:
-    """The jitted part of a call: cache, logits, normalisers (zeros unless wanted)."""
-    lengths = inputs.lengths
+    model: Model, params, cache: dict, inputs: Inputs, *, vocabulary: bool
+) -> tuple[dict, Float[Array, "D E"], Float[Array, "D N"]]:
+    """The part of a call on the device: cache, logits, normalisers (zeros unless
+    wanted). The cache given is used up."""
+    if not model.apart:
+        return run_whole(model, params, cache, inputs, vocabulary=vocabulary)
+    cache, mask = settle_apart(model, cache, inputs)
+    hidden, cache = model.forward(params, inputs.tokens, inputs.positions, mask, cache)
+    del cache["slots"]
+    rest = {name: tree for name, tree in params.items() if name != "layers"}
+    return cache, *score_apart(model, rest, hidden, inputs, vocabulary=vocabulary)
+
+
+@functools.partial(
+    jax.jit, static_argnames=("model", "vocabulary"), donate_argnames=("cache",)
+)
+def run_whole(
+    model: Model, params, cache: dict, inputs: Inputs, *, vocabulary: bool
+) -> tuple[dict, Float[Array, "D E"], Float[Array, "D N"]]:
+    """`run` as one program."""
+    cache, mask = settle(model, cache, inputs)
+    hidden, cache = model.forward(params, inputs.tokens, inputs.positions, mask, cache)
+    kept = {name: cache[name] for name in sorted(cache.keys() - {"slots"})}
+    return kept, *score(model, params, hidden, inputs, vocabulary=vocabulary)
+
+
+def settle(model: Model, cache: dict, inputs: Inputs) -> tuple[dict, object]:
+    """The cache with slots moved, ready for the new tokens, and their mask."""
     with jax.named_scope("settle"):
-        cache = {**model.move_slots(cache, *inputs.moves), "length": lengths}
-    mask = tree_mask(lengths, inputs.ends, slots)
-    # Rows of padding start after the last slot, where the model has no position: an
-    # out-of-range position embedding is NaN.
-    positions = jnp.where(lengths < slots, lengths, 0)[:, None] + inputs.depths
-    hidden, cache = model.forward(params, inputs.tokens, positions, mask, cache)
+        cache = {**model.move_slots(cache, *inputs.moves), "slots": inputs.slots}
+        first, begin = inputs.first[..., None], inputs.begin[..., None]
+        last = jnp.maximum(inputs.count[..., None] - 1, 0)
+        queries = first + jnp.minimum(begin + jnp.arange(QUERIES), last)
+        mask = model.tiles(inputs.pages, queries, tree_mask(inputs), inputs.place, PAGE)
+    return cache, mask
+
+
+def score(
+    model: Model,
+    params,
+    hidden: Float[Array, "D N X"],
+    inputs: Inputs,
+    *,
+    vocabulary: bool,
+) -> tuple[Float[Array, "D E"], Float[Array, "D N"]]:
+    """Logits of the edges, and normalisers (zeros unless wanted)."""
     with jax.named_scope("score"):
-        behind = jnp.take_along_axis(hidden, inputs.at[..., None], axis=1)  # [B E D]
+        behind = jnp.take_along_axis(hidden, inputs.at[..., None], axis=1)  # [D E X]
         logits = model.unembed(params, behind, inputs.token_ids[..., None])[..., 0]
         normalisers = jnp.zeros(inputs.tokens.shape)
         if vocabulary:
             normalisers = jax.lax.map(
                 lambda h: jax.nn.logsumexp(model.unembed(params, h, None), axis=-1),
-                jnp.moveaxis(hidden, 1, 0),  # a token of each row at a time
+                jnp.moveaxis(hidden, 1, 0),  # a token of each pack
+                batch_size=TOGETHER,
             ).T
-    return cache, logits, normalisers
+    return logits, normalisers
 
 
-def tree_mask(
-    lengths: Int[Array, " B"], ends: Int[Array, "B T"], slots: int
-) -> Bool[Array, "B T S"]:
-    """The mask of tree attention over the slots in use and the new tokens.
+settle_apart = jax.jit(settle, static_argnames="model", donate_argnames="cache")
+score_apart = jax.jit(score, static_argnames=("model", "vocabulary"))
 
-    A new token sees every slot in use, and the new token i iff i <= j < ends[i], where
-    j is its own number: its ancestors and itself, for tokens in pre-order.
+
+def tree_mask(inputs: Inputs) -> Bool[Array, "D G Q W"]:
+    """The mask of tree attention, for each tile over the slots of its row.
+
+    A new token sees every slot in use, and the new token i of its row iff
+    i <= j < ends[i], where j is its own number there: its ancestors and itself, for
+    tokens in pre-order.
 
     length 2, ends 5 3 3 5 5:     1 1 1 . . . .
     (0 above 1 and 3,             1 1 1 1 . . .
@@ -206,8 +221,11 @@ def tree_mask(
                                   1 1 1 . . 1 .
                                   1 1 1 . . 1 1
     """
-    T = ends.shape[1]
-    i = jnp.arange(slots) - lengths[:, None]  # [B S] the new token in each slot
-    end = jnp.take_along_axis(ends, jnp.clip(i, 0, T - 1), axis=1)
-    i, end, j = i[:, None], end[:, None], jnp.arange(T)[None, :, None]
+    slots = inputs.pages.shape[2] * PAGE
+    i = jnp.arange(slots) - inputs.length[..., None]  # [D G W] the new token in a slot
+    last = jnp.maximum(inputs.count[..., None] - 1, 0)
+    token = inputs.first[..., None] + jnp.clip(i, 0, last)
+    end = jax.vmap(lambda ends, at: ends[at])(inputs.ends, token)
+    i, end = i[:, :, None], end[:, :, None]
+    j = (inputs.begin[..., None] + jnp.arange(QUERIES))[..., None]  # [D G Q 1]
     return (i < 0) | ((i <= j) & (j < end))

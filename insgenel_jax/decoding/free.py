@@ -16,11 +16,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from insgenel_jax.decoding.forward import SLOTS, Model
+from insgenel_jax.decoding.forward import Model
 from insgenel_jax.decoding.padded import clip_order, pad_rows
 from insgenel_jax.tokenizer.padding import next_power
 
 PIECE = 256  # tokens of each prompt that one call runs
+SLOTS = 256  # the smallest number of cache slots, for each row
 STEPS = 32  # new tokens between two looks at the stop condition
 
 

@@ -10,17 +10,19 @@ with the KV cache kept.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from insgenel_jax.decoding.chunk import Chunk
-from insgenel_jax.decoding.forward import SLOTS, Cache, Model, Request, call
+from insgenel_jax.decoding.continuous import Rows, decode_rows
+from insgenel_jax.decoding.forward import Answer, Model
 from insgenel_jax.decoding.options import Options
+from insgenel_jax.decoding.packing import Request
 from insgenel_jax.decoding.path import DecodedPath, follow, log_softmax
 from insgenel_jax.decoding.table import CLOSE, COPY, END, Table
-from insgenel_jax.tokenizer.padding import next_power
 
 HONOURS: frozenset[str] = frozenset()
 OPEN_AT = 0.5  # link probability from which a mention is drafted
@@ -44,36 +46,41 @@ class _Row:
     drafted: list[int] = dataclasses.field(default_factory=list)
 
 
-def shape(chunk: Chunk, options: Options) -> tuple[int]:
-    """The cache slots that decoding a chunk may take."""
-    return (next_power(len(chunk.prompt) + chunk.table.longest, SLOTS),)
-
-
 def decode(
-    model: Model, params, chunks: Sequence[Chunk], *, batch: int, options: Options
+    model: Model,
+    params,
+    chunks: Iterable[Chunk],
+    *,
+    batch: int,
+    options: Options,
+    **seats: Any,
 ) -> list[DecodedPath]:
-    """Decode at most `batch` chunks greedily, each by its table. (*paper*, 3.3.)
+    """Decode chunks greedily, each by its table, at most `batch` at once.
 
-    Raises ValueError for a mention that may take any title.
+    (*paper*, 3.3.) seats: see `continuous.decode_rows`. Raises ValueError for a mention
+    that may take any title.
     """
-    for chunk in chunks:
-        chunk.table.refuse_all_titles("speculative")
-    rows = [
-        _Row(chunk.table, draft(chunk.table), list(chunk.prompt), DecodedPath.begin())
-        for chunk in chunks
-    ]
-    for row in rows:
-        _take(row, [])
-    cache = Cache(batch)
-    while any(row.table.degree(row.state) for row in rows):
-        requests = [_ask(row) for row in rows]
-        answers = call(model, params, cache, requests)
-        for row, request, answer in zip(rows, requests, answers, strict=True):
-            if request is not None:
-                row.path.calls += 1
-                row.path.tokens += len(request.tokens)
-                _accept(row, answer.logits)
-    return [row.path for row in rows]
+    rows = Rows(
+        begin=_begin,
+        ask=_ask,
+        take_in=_take_in,
+        bound=lambda chunk: len(chunk.prompt) + chunk.table.longest,
+    )
+    return decode_rows(model, params, chunks, rows, batch=batch, **seats)
+
+
+def _begin(chunk: Chunk) -> _Row:
+    chunk.table.refuse_all_titles("speculative")
+    path = DecodedPath.begin()
+    row = _Row(chunk.table, draft(chunk.table), list(chunk.prompt), path)
+    _take(row, [])
+    return row
+
+
+def _take_in(row: _Row, request: Request, answer: Answer) -> None:
+    row.path.calls += 1
+    row.path.tokens += len(request.tokens)
+    _accept(row, answer.logits)
 
 
 def draft(table: Table) -> Int[np.ndarray, " S"]:

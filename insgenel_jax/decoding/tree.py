@@ -9,7 +9,9 @@ the next call, and nothing after the last decision is run.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import functools
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -17,22 +19,16 @@ from jaxtyping import Float
 from insgenel_jax.decoding import selection
 from insgenel_jax.decoding.blocks import Block, Piece, find_block, pieces
 from insgenel_jax.decoding.chunk import Chunk
-from insgenel_jax.decoding.forward import (
-    EDGES,
-    MOVES,
-    SLOTS,
-    Answer,
-    Cache,
-    Model,
-    Request,
-    call,
-)
+from insgenel_jax.decoding.continuous import Rows, decode_rows
+from insgenel_jax.decoding.forward import Answer, Model
 from insgenel_jax.decoding.options import Options
+from insgenel_jax.decoding.packing import Request
 from insgenel_jax.decoding.path import DecodedPath, ScoredEdges, follow
 from insgenel_jax.decoding.table import Table
-from insgenel_jax.tokenizer.padding import next_power
 
 HONOURS = frozenset({"selection", "unlinked", "vocabulary", "titles_scored"})
+EDGES = 4096  # edges that one call scores, of one row
+MOVES = 32  # tokens of a chosen path that are kept in the cache; others are run again
 NODES = 128  # tokens of a tree that one call runs; larger trees take several calls
 
 
@@ -71,42 +67,44 @@ class _Row:
     scoring: _Scoring | None = None
 
 
-def shape(chunk: Chunk, options: Options) -> tuple[int]:
-    """The cache slots that decoding a chunk may take."""
-    return (next_power(len(chunk.prompt) + chunk.table.longest + NODES, SLOTS),)
-
-
 def decode(
-    model: Model, params, chunks: Sequence[Chunk], *, batch: int, options: Options
+    model: Model,
+    params,
+    chunks: Iterable[Chunk],
+    *,
+    batch: int,
+    options: Options,
+    **seats: Any,
 ) -> list[DecodedPath]:
-    """Decode at most `batch` chunks, each by its table. (*paper*, 3.3.)
+    """Decode chunks, each by its table, at most `batch` at once. (*paper*, 3.3.)
 
     With the option `vocabulary` every token of a link is run. With it, `unlinked` or
-    `titles_scored`, blocks are run whole, however large. Raises ValueError for a
-    mention that may take any title.
+    `titles_scored`, blocks are run whole, however large. seats: see
+    `continuous.decode_rows`. Raises ValueError for a mention that may take any title.
     """
-    for chunk in chunks:
-        chunk.table.refuse_all_titles("tree")
-    rows = [
-        _Row(
-            chunk.table,
-            list(chunk.prompt),
-            DecodedPath.begin(vocabulary=options.vocabulary),
-        )
-        for chunk in chunks
-    ]
-    for row in rows:
-        _follow(row, options)
-    cache = Cache(batch)
-    while any(row.table.degree(row.state) for row in rows):
-        requests = [_ask(row, options) for row in rows]
-        answers = call(model, params, cache, requests, vocabulary=options.vocabulary)
-        for row, request, answer in zip(rows, requests, answers, strict=True):
-            if request is not None:
-                row.path.calls += 1
-                row.path.tokens += len(request.tokens)
-                _take_in(row, answer, options)
-    return [row.path for row in rows]
+    rows = Rows(
+        begin=functools.partial(_begin, options=options),
+        ask=functools.partial(_ask, options=options),
+        take_in=functools.partial(_take_in, options=options),
+        bound=lambda chunk: len(chunk.prompt) + chunk.table.longest + NODES,
+    )
+    return decode_rows(
+        model,
+        params,
+        chunks,
+        rows,
+        batch=batch,
+        vocabulary=options.vocabulary,
+        **seats,
+    )
+
+
+def _begin(chunk: Chunk, options: Options) -> _Row:
+    chunk.table.refuse_all_titles("tree")
+    path = DecodedPath.begin(vocabulary=options.vocabulary)
+    row = _Row(chunk.table, list(chunk.prompt), path)
+    _follow(row, options)
+    return row
 
 
 def _follow(row: _Row, options: Options) -> None:
@@ -143,7 +141,7 @@ def _ask(row: _Row, options: Options) -> Request | None:
 
 def _begin_block(table: Table, state: int, options: Options) -> _Scoring:
     block = _next_block(table, state, options)
-    first, *left = pieces(block, NODES, EDGES[-1])
+    first, *left = pieces(block, NODES, EDGES)
     n = len(block.edge)
     return _Scoring(block, first, left, np.zeros(n), np.zeros(n), np.zeros(n))
 
@@ -162,8 +160,10 @@ def _next_block(table: Table, state: int, options: Options) -> Block:
     return block
 
 
-def _take_in(row: _Row, answer: Answer, options: Options) -> None:
+def _take_in(row: _Row, request: Request, answer: Answer, options: Options) -> None:
     """Note the logits of a piece. With the block's last piece, choose and move on."""
+    row.path.calls += 1
+    row.path.tokens += len(request.tokens)
     scoring = row.scoring
     scored = scoring.piece.scored
     bias = row.table.bias[scoring.block.edge[scored]]

@@ -119,11 +119,12 @@ def make_chunks(
     left_out: LeftOut,
     *,
     keep_empty: bool = False,
+    first: int = 0,
 ) -> list[DocumentChunk]:
     """Cut texts into chunks that have something to decide.
 
     keep_empty: keep those without a candidate mention too, for parts of names that may
-    be found in them later.
+    be found in them later. first: the number of the first text's document.
     """
     maker.title_tokens.forget()
     maker.title_tokens.encode(
@@ -134,7 +135,7 @@ def make_chunks(
     )
     return [
         chunk
-        for number, (text, found) in enumerate(zip(texts, mentions, strict=True))
+        for number, (text, found) in enumerate(zip(texts, mentions, strict=True), first)
         for chunk in chunk_document(maker, number, text, found, left_out, keep_empty)
     ]
 

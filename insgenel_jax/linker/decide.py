@@ -11,9 +11,10 @@ from __future__ import annotations
 import collections
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
+from insgenel_jax.decoding.continuous import Usage
 from insgenel_jax.decoding.options import Options
 from insgenel_jax.decoding.path import DecodedPath
 from insgenel_jax.decoding.title_trie import TitleTrie
@@ -37,6 +38,7 @@ from insgenel_jax.retrieval.scope import Retrieved
 from insgenel_jax.text.document import Document, Mention
 
 Span = tuple[int, int]
+AHEAD = 16  # documents whose chunks are made together, at least
 
 
 class Decided(NamedTuple):
@@ -64,9 +66,9 @@ class Parts:
     """The open parts of a linker, the settings to decide by, and what is counted.
 
     titles: on the device; None unless `settings` ask for all titles. calibrator: None
-    scores a link by the product over its edges. known: see `Linker`. left_out, stats:
-    what is left out, candidate mentions, and the generator's calls and tokens are added
-    to them.
+    scores a link by the product over its edges. known: see `Linker`. left_out, stats,
+    usage: what is left out, candidate mentions, the generator's calls and tokens, and
+    how busy it keeps the device are added to them.
     """
 
     generator: Generator
@@ -80,6 +82,7 @@ class Parts:
     known: Known | None
     left_out: LeftOut
     stats: collections.Counter[str]
+    usage: Usage
 
 
 def decide(
@@ -93,8 +96,15 @@ def decide(
     given: the mentions to decide, in place of those that the dictionary finds.
     vocabulary: score over the whole vocabulary too.
     """
-    chunks = find_chunks(parts, documents, given)
-    paths = decode(parts, chunks, vocabulary)
+    chunks: list[DocumentChunk] = []
+
+    def coming() -> Iterator[DocumentChunk]:
+        together = max(parts.settings.batch, AHEAD)
+        for chunk in find_each_chunk(parts, documents, given, together):
+            chunks.append(chunk)
+            yield chunk
+
+    paths = decode(parts, coming(), vocabulary)
     if parts.settings.name_parts != "off" and given is None:
         decided = list(map(Decided, chunks, paths))
         changed = _add_name_parts(parts, documents, decided)
@@ -110,21 +120,39 @@ def find_chunks(
     given: Sequence[Sequence[Span]] | None,
 ) -> list[DocumentChunk]:
     """The chunks of documents, with their candidate mentions or the given ones."""
+    return list(find_each_chunk(parts, documents, given, max(len(documents), 1)))
+
+
+def find_each_chunk(
+    parts: Parts,
+    documents: Sequence[Document],
+    given: Sequence[Sequence[Span]] | None,
+    together: int,
+) -> Iterator[DocumentChunk]:
+    """As `find_chunks`, but `together` documents at a time, when they are asked for."""
     settings = parts.settings
-    texts = [document.text for document in documents]
     known = None if parts.known is None else parts.known.retrieved
-    mentions = find_mentions(
-        parts.kb, parts.retriever, parts.index, texts, given, settings, known
-    )
-    parts.stats["mentions"] += sum(found.count for found in mentions)
     keep_empty = settings.name_parts != "off" and given is None
-    return make_chunks(
-        parts.chunk_maker, texts, mentions, parts.left_out, keep_empty=keep_empty
-    )
+    for first in range(0, len(documents), together):
+        group = slice(first, first + together)
+        texts = [document.text for document in documents[group]]
+        spans = None if given is None else given[group]
+        mentions = find_mentions(
+            parts.kb, parts.retriever, parts.index, texts, spans, settings, known
+        )
+        parts.stats["mentions"] += sum(found.count for found in mentions)
+        yield from make_chunks(
+            parts.chunk_maker,
+            texts,
+            mentions,
+            parts.left_out,
+            keep_empty=keep_empty,
+            first=first,
+        )
 
 
 def decode(
-    parts: Parts, chunks: Sequence[DocumentChunk], vocabulary: bool = False
+    parts: Parts, chunks: Iterable[DocumentChunk], vocabulary: bool = False
 ) -> list[DecodedPath]:
     """The path that the generator decides for each chunk."""
     settings = parts.settings
@@ -148,6 +176,7 @@ def decode(
         options,
         batch=settings.batch,
         batch_tokens=settings.batch_tokens,
+        usage=parts.usage,
     )
     for path in paths:
         parts.stats["calls"] += path.calls

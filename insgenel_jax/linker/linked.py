@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -72,7 +73,9 @@ def score_documents(
         spans = None if given is None else [section.given or [] for section in group]
         decided = decide(parts, *as_read(parts.settings, texts, spans), vocabulary)
         count(parts, decided)
+        began = time.perf_counter()
         links = score_decided(parts, texts, decided, unlinked)
+        parts.usage["host"] += round((time.perf_counter() - began) * 1e6)
         for section, found in zip(group, links, strict=True):
             scored[section.number] += section.place(found)
     parts.stats["documents"] += len(documents)

@@ -20,6 +20,7 @@ import jax
 from jax.sharding import Mesh
 
 from insgenel_jax import sharding
+from insgenel_jax.decoding.continuous import Usage
 from insgenel_jax.decoding.mentions import CandidateMention
 from insgenel_jax.decoding.path import DecodedPath
 from insgenel_jax.decoding.title_trie import TitleTrie
@@ -94,6 +95,9 @@ class Linker:
     because the tokenizer has no tokens for their titles ("untokenised") or because no
     chunk holds the title after some mention ("overlong").
 
+    `usage` counts how busy the `tree` and `speculative` decoders keep the device, and
+    the host's share of the time: see decoding.continuous.Usage.
+
     `known`: where it is a `decide.Known`, a chunk that was decoded before is not
     decoded again, nor a text searched again, nor by a linker that `with_settings`
     gives. Tuning sets it.
@@ -126,6 +130,7 @@ class Linker:
         self.known: Known | None = None
         self.title_tokens = TitleTokens(kb, generator.tokenizer)
         self.stats: collections.Counter[str] = collections.Counter()
+        self.usage = Usage()
         self._left_out = LeftOut()
         self._process = os.getpid()
 
@@ -167,11 +172,13 @@ class Linker:
         meant = expand_preset(system | overrides)
         settings = make_settings(stored | meant, "with_settings")
         check_effect(overrides, settings)
-        if settings.dtype != self.settings.dtype:
-            raise ValueError(
-                f"dtype: the generator is open in {self.settings.dtype}, found "
-                f"{settings.dtype!r}; open the linker again"
-            )
+        for name in ("dtype", "layers", "int8"):
+            opened, wanted = getattr(self.settings, name), getattr(settings, name)
+            if opened != wanted:
+                raise ValueError(
+                    f"{name}: the generator is open with {opened!r}, found {wanted!r}; "
+                    "open the linker again"
+                )
         settings = settle(self.calibration, settings, meant)
         other = type(self)(
             self.generator,
@@ -237,12 +244,12 @@ class Linker:
         texts: like those to come; by default they are made of titles of the knowledge
         base, from short ones to such as fill a chunk. Counts nothing in `stats`.
         """
-        before, left_out = self.stats.copy(), self._left_out
-        self._left_out = LeftOut()
+        before, left_out, usage = self.stats.copy(), self._left_out, self.usage
+        self._left_out, self.usage = LeftOut(), Usage()
         for text in make_texts(self) if texts is None else texts:
             for count in {1, self.settings.batch}:
                 self([text] * count)
-        self.stats, self._left_out = before, left_out
+        self.stats, self._left_out, self.usage = before, left_out, usage
 
     def stream(
         self, documents: Iterable[Text], group: int = 256, *, given: bool = False
@@ -445,4 +452,5 @@ class Linker:
             known=self.known,
             left_out=self._left_out,
             stats=self.stats,
+            usage=self.usage,
         )

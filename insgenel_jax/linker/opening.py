@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from jax.sharding import Mesh
 
-from insgenel_jax import artifact
+from insgenel_jax import artifact, models
 from insgenel_jax.decoding.title_trie import TitleTrie
 from insgenel_jax.generator import Generator, load_generator
 from insgenel_jax.kb.knowledge_base import KnowledgeBase
@@ -67,7 +68,28 @@ def open_parts(
     if settings.system == "insgenel-r":
         retriever, index = open_retrieval(path)
     generator = load_generator(path / "generator", mesh, settings.dtype)
+    generator = arrange_weights(generator, settings)
     titles = None
     if settings.titles == "all":
         titles = open_titles(path, manifest.made_from, kb, generator, verify=verify)
     return Opened(generator, kb, retriever, index, settings, titles, calibration)
+
+
+def arrange_weights(generator: Generator, settings: Settings) -> Generator:
+    """The generator with its weights as the settings want them; it is used up.
+
+    Raises ValueError where they want 8 bits and layers that are not apart.
+    """
+    apart = settings.layers == "apart"
+    apart |= settings.layers == "auto" and generator.mesh is None
+    if not apart and settings.int8:
+        raise ValueError(
+            f'int8: expected layers apart, found layers = "{settings.layers}"'
+            f"{' on a mesh' if generator.mesh else ''}; set int8 = False"
+        )
+    if not apart:
+        return generator
+    params = models.apart.split_layers(generator.params)
+    if settings.int8:
+        params = models.int8.quantise(params)
+    return dataclasses.replace(generator, params=params)

@@ -90,7 +90,12 @@ class Settings:
     chunk_tokens: source tokens of a chunk; None takes what the generator was trained
     with. batch: chunks that are decoded together. batch_tokens: the most slots of the
     KV cache that they may take together. dtype: what the generator computes in and
-    keeps its weights and its KV cache in.
+    keeps its weights and its KV cache in. layers: "apart" keeps the weights of each
+    layer as arrays of their own, so that no call copies them, and runs the layers one
+    by one; "stacked" runs them in a loop of one program, as a generator that is spread
+    over a mesh needs; "auto" takes "apart" but for a mesh. int8: keep the linear maps
+    of the layers in 8 bits, with a scale for each output channel, in a quarter of the
+    memory of float32; what is computed is computed in `dtype`. It needs layers apart.
     """
 
     system: str = "insgenel-r"
@@ -123,6 +128,8 @@ class Settings:
     batch: int = 16
     batch_tokens: int = 32_768
     dtype: str = "float32"
+    layers: str = "auto"
+    int8: bool = False
 
     def __post_init__(self) -> None:
         hints = typing.get_type_hints(type(self))
@@ -211,6 +218,7 @@ CHOICES = {
     "early_stopping": EARLY_STOPPING,
     "titles": ("candidates", "all"),
     "dtype": DTYPES,
+    "layers": ("auto", "apart", "stacked"),
     "selection": ("greedy", "marginal"),
 }
 # the settings that count something, of which there must be at least one
@@ -236,7 +244,7 @@ NEUTRAL = {
 # These do not change the features of a link. (The decoders but beam search, which
 # `Settings.searches` tells, give the same answer; titles is for given mentions.)
 _NO_FEATURES = ("threshold", "consider_unlinked", "decoder", "titles", "batch")
-_NO_FEATURES += ("batch_tokens", "dtype", "other_candidates")
+_NO_FEATURES += ("batch_tokens", "dtype", "layers", "int8", "other_candidates")
 _RETRIEVAL = ("top_k", "scope", "retrieval", "retriever_weight")
 
 # Preset name -> the settings that it stands for, all but those that change the speed

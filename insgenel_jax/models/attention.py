@@ -17,6 +17,7 @@ from jax.experimental.pallas.ops.tpu.splash_attention import (
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Bool, Float, Int
 
+from insgenel_jax.models.tiles import Tiles
 from insgenel_jax.sharding import BATCH, RULES, AnyArray
 
 
@@ -62,7 +63,7 @@ def attend(
     query: Float[AnyArray, "B T N H"],
     key: Float[AnyArray, "B S K H"],
     value: Float[AnyArray, "B S K H"],
-    mask: Mask | Bool[AnyArray, "#B T S"],
+    mask: Mask | Tiles | Bool[AnyArray, "#B T S"],
     backend: str = "auto",
 ) -> Float[Array, "B T N H"]:
     """Scaled dot-product attention with grouped queries (GQA): N / K heads share a key.
@@ -71,11 +72,28 @@ def attend(
     meaningless, but it and its gradient are finite. Raises ValueError when the named
     backend would ignore a part of the mask or cannot run here; "auto" then takes xla.
     """
+    if isinstance(mask, Tiles):
+        return _attend_tiles(query, key, value, mask, backend)
     mask = mask if isinstance(mask, Mask) else Mask(dense=mask)
     backend = choose_backend(backend, mask, query, key, find_platform())
     compute = {"xla": _attend_xla, "cudnn": _attend_cudnn, "splash": _attend_splash}
     with jax.named_scope(backend):
         return compute[backend](query, key, value, mask)
+
+
+def _attend_tiles(
+    query: Float[AnyArray, "D N heads H"],
+    key: Float[AnyArray, "D S K H"],
+    value: Float[AnyArray, "D S K H"],
+    mask: Tiles,
+    backend: str,
+) -> Float[Array, "D N heads H"]:
+    """Each tile of a pack, with the keys of its row, as a row of an ordinary batch."""
+    tiled = (mask.queries(query), mask.keys(key), mask.keys(value), mask.seen)
+    packs = query.shape[0]
+    query, key, value, seen = (x.reshape(-1, *x.shape[2:]) for x in tiled)
+    found = attend(query, key, value, seen, backend)
+    return mask.packed(found.reshape(packs, -1, *found.shape[1:]))
 
 
 def find_platform() -> str:

@@ -60,10 +60,12 @@ def extend_cache(
 ) -> tuple[dict, Float[Array, "B S K H"], Float[Array, "B S K H"]]:
     """Write row b's new keys and values of one layer to slots length[b] + arange(T).
 
-    Writes past the last slot are dropped. Returns the cache and all keys and values of
-    the layer.
+    Where the cache has "slots" [B T], they are written there. Writes past the last slot
+    are dropped. Returns the cache and all keys and values of the layer. A cache of one
+    layer takes any number for it (models.apart).
     """
     rows, slots = _new_slots(cache, key.shape[1])
+    layer = 0 if len(cache["k"]) == 1 else layer
     whole = []
     for name, new in (("k", key), ("v", value)):
         # written in place into the array of all layers: only one layer is ever copied
@@ -90,9 +92,11 @@ def extend_positions(
 
 def _new_slots(
     cache: dict, tokens: int
-) -> tuple[Int[Array, "B 1"], Int[Array, "B {tokens}"]]:
+) -> tuple[Int[Array, "B 1"], Int[AnyArray, "B {tokens}"]]:
     """Row and slot of each new token, as an index into [B S]."""
-    slots = cache["length"][:, None] + jnp.arange(tokens)
+    slots = cache.get("slots")
+    if slots is None:
+        slots = cache["length"][:, None] + jnp.arange(tokens)
     return jnp.arange(slots.shape[0])[:, None], slots
 
 
@@ -105,7 +109,7 @@ def move_slots(
     """
     rows, moved = jnp.arange(source.shape[0])[:, None], {}
     # sorted: the order is part of the compiled program, by which JAX's cache finds it
-    for name in sorted(cache.keys() - {"length"}):
+    for name in sorted(cache.keys() - {"length", "slots"}):
         leading = (slice(None),) * CACHE_AXES[name].index("batch")
         kept = cache[name].at[*leading, rows, source].get(mode="clip")
         moved[name] = cache[name].at[*leading, rows, target].set(kept, mode="drop")

@@ -45,6 +45,18 @@ def stack(
     return scanned(config, deterministic, name="layers")
 
 
+def stack_cached(
+    layer: type[nn.Module], config: ModelConfig, deterministic: bool
+) -> Callable[..., tuple]:
+    """`stack` for layers with a cache: (hidden, cache, shared) to (hidden, cache)."""
+    stacked = stack(layer, config, deterministic)
+
+    def run(x, cache, shared):
+        return stacked((x, cache), jnp.arange(config.layers), shared)[0]
+
+    return run
+
+
 def project(
     config: ModelConfig,
     features: int | tuple[int, ...],

@@ -6,17 +6,18 @@ value) or Qwen3 (query and key normed).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from insgenel_jax.models import attention, layers
 from insgenel_jax.models.attention import Mask
 from insgenel_jax.models.cache import extend_cache, extend_positions
 from insgenel_jax.models.config import ModelConfig
+from insgenel_jax.models.tiles import Tiles
 from insgenel_jax.sharding import AnyArray, Axes, pin_batch
 
 # Parameter path -> logical axes (sharding.py places them on the mesh).
@@ -49,8 +50,8 @@ class Shared(NamedTuple):
     """
 
     angles: layers.Angles
-    mask: Mask | Bool[AnyArray, "#B T S"]
-    near: Bool[AnyArray, "B T S"] | None
+    mask: Mask | Tiles | Bool[AnyArray, "#B T S"]
+    near: Bool[AnyArray, "B T S"] | Bool[AnyArray, "B G Q W"] | None
 
 
 class Attention(nn.Module):
@@ -65,7 +66,7 @@ class Attention(nn.Module):
         cache: dict | None,
         number: Int[AnyArray, ""] | int,
         angles: layers.Angles,
-        mask: Mask | Bool[AnyArray, "#B T S"],
+        mask: Mask | Tiles | Bool[AnyArray, "#B T S"],
     ) -> tuple[Float[Array, "B T D"], dict | None]:
         c, bias = self.config, self.config.qkv_bias
         query = layers.project(c, (c.heads, c.head_dim), "query", bias=bias)(x)
@@ -133,24 +134,25 @@ class Llama(nn.Module):
         self,
         tokens: Int[AnyArray, "B T"],
         positions: Int[AnyArray, "B T"],
-        mask: Mask | Bool[AnyArray, "#B T S"],
+        mask: Mask | Tiles | Bool[AnyArray, "#B T S"],
         cache: dict | None = None,
         *,
         deterministic: bool = True,
+        run_layers: Callable[..., tuple] | None = None,
     ) -> tuple[Float[Array, "B T D"], dict | None]:
         """S is T without a cache, else the number of slots.
 
         Without a cache, tokens that see each other must have consecutive positions.
+        run_layers: runs the layers in place of `layers.stack_cached`, see models.apart.
         """
         c = self.config
         with jax.named_scope("embed"):
             x = layers.Embed(c, c.vocabulary, c.dim, "vocabulary", name="embed")(tokens)
             x = nn.Dropout(c.dropout, deterministic=deterministic)(x)
-        near, cache = _sliding_window(c, positions, cache)
+        near, cache = _sliding_window(c, positions, mask, cache)
         shared = Shared(layers.rotary_angles(c, positions), mask, near)
-        (x, cache), _ = layers.stack(Layer, c, deterministic)(
-            (x, cache), jnp.arange(c.layers), shared
-        )
+        run = run_layers or layers.stack_cached(Layer, c, deterministic)
+        x, cache = run(x, cache, shared)
         if not c.tie_embeddings:
             init, shape = nn.initializers.normal(c.init_std), (c.vocabulary, c.dim)
             self.param("unembed", init, shape, c.param_dtype)
@@ -159,8 +161,11 @@ class Llama(nn.Module):
 
 
 def _sliding_window(
-    config: ModelConfig, positions: Int[AnyArray, "B T"], cache: dict | None
-) -> tuple[Bool[AnyArray, "B T S"] | None, dict | None]:
+    config: ModelConfig,
+    positions: Int[AnyArray, "B T"],
+    mask: Mask | Tiles | Bool[AnyArray, "#B T S"],
+    cache: dict | None,
+) -> tuple[Bool[AnyArray, "B T S"] | Bool[AnyArray, "B G Q W"] | None, dict | None]:
     """Which keys the sliding window holds, and the cache with the new positions.
 
     None for the keys if the window hides none, so that a flash kernel may be chosen.
@@ -170,4 +175,7 @@ def _sliding_window(
         return None, cache
     if cache is not None:
         cache, of_keys = extend_positions(cache, positions)
+    if isinstance(mask, Tiles):
+        here, there = mask.queries(positions), mask.keys(of_keys)
+        return here[..., None] - there[:, :, None] < window, cache
     return positions[:, :, None] - of_keys[:, None, :] < window, cache

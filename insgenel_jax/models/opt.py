@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from insgenel_jax.models import attention, layers
 from insgenel_jax.models.attention import Mask
 from insgenel_jax.models.cache import extend_cache
 from insgenel_jax.models.config import ModelConfig
+from insgenel_jax.models.tiles import Tiles
 from insgenel_jax.sharding import AnyArray, Axes, pin_batch
 
 OFFSET = 2  # position 0 has row 2 of the table; no position has the first two rows
@@ -54,7 +56,7 @@ class Attention(nn.Module):
         x: Float[AnyArray, "B T D"],
         cache: dict | None,
         number: Int[AnyArray, ""] | int,
-        mask: Mask | Bool[AnyArray, "#B T S"],
+        mask: Mask | Tiles | Bool[AnyArray, "#B T S"],
     ) -> tuple[Float[Array, "B T D"], dict | None]:
         c = self.config
         heads = (c.heads, c.head_dim)
@@ -94,7 +96,7 @@ class Layer(nn.Module):
         self,
         carry: tuple[Float[AnyArray, "B T D"], dict | None],
         number: Int[AnyArray, ""] | int,
-        mask: Mask | Bool[AnyArray, "#B T S"],
+        mask: Mask | Tiles | Bool[AnyArray, "#B T S"],
     ) -> tuple[tuple[Float[Array, "B T D"], dict | None], None]:
         """carry: hidden states and the cache of all layers; number: the layer's."""
         (x, cache), c = carry, self.config
@@ -124,14 +126,16 @@ class Opt(nn.Module):
         self,
         tokens: Int[AnyArray, "B T"],
         positions: Int[AnyArray, "B T"],
-        mask: Mask | Bool[AnyArray, "#B T S"],
+        mask: Mask | Tiles | Bool[AnyArray, "#B T S"],
         cache: dict | None = None,
         *,
         deterministic: bool = True,
+        run_layers: Callable[..., tuple] | None = None,
     ) -> tuple[Float[Array, "B T D"], dict | None]:
         """S is T without a cache, else the number of slots. D is `embed_dim` if given.
 
-        A position beyond `max_positions` makes the hidden state NaN.
+        A position beyond `max_positions` makes the hidden state NaN. run_layers: runs
+        the layers in place of `layers.stack_cached`, see models.apart.
         """
         c = self.config
         width = c.embed_dim or c.dim
@@ -142,9 +146,8 @@ class Opt(nn.Module):
             x += layers.Embed(
                 c, c.max_positions + OFFSET, c.dim, name="embed_position"
             )(positions + OFFSET)
-        (x, cache), _ = layers.stack(Layer, c, deterministic)(
-            (x, cache), jnp.arange(c.layers), mask
-        )
+        run = run_layers or layers.stack_cached(Layer, c, deterministic)
+        x, cache = run(x, cache, mask)
         if not c.tie_embeddings:
             init, shape = nn.initializers.normal(c.init_std), (c.vocabulary, width)
             self.param("unembed", init, shape, c.param_dtype)

@@ -157,10 +157,9 @@ class Oracle:
 
         def forward(params, tokens, positions, mask, cache):
             rows = jnp.arange(len(tokens))[:, None]
-            slots = cache["length"][:, None] + jnp.arange(tokens.shape[1])
-            seen = cache["tokens"].at[rows, slots].set(tokens, mode="drop")
+            seen = cache["tokens"].at[rows, cache["slots"]].set(tokens, mode="drop")
             hidden = jax.ShapeDtypeStruct((*tokens.shape, 1), np.float32)
-            hidden = jax.pure_callback(self._find, hidden, seen, mask)
+            hidden = jax.pure_callback(self._find, hidden, seen, *mask)
             return hidden, cache | {"tokens": seen}
 
         def unembed(params, hidden, token_ids):
@@ -176,18 +175,32 @@ class Oracle:
             kept = old.at[rows, source].get(mode="clip")
             return cache | {"tokens": old.at[rows, target].set(kept, mode="drop")}
 
-        return Model(forward, unembed, init_cache, move_slots)
+        def tiles(pages, queries, seen, place, page):
+            # the slots of each tile's row, in order
+            slots = pages[..., None] * page + jnp.arange(page)
+            return slots.reshape(*pages.shape[:2], -1), seen, place
 
-    def _find(self, tokens, mask) -> np.ndarray:
-        """The number of the place behind each token. tokens [B S], mask [B T S]."""
-        tokens, mask = np.asarray(tokens), np.asarray(mask)
-        numbers = np.zeros((*mask.shape[:2], 1), np.float32)
-        for row, column in np.ndindex(mask.shape[:2]):
-            place = self._read(tokens[row, mask[row, column]].tolist())
-            if place not in self.numbers:
-                self.numbers[place] = len(self.places)
-                self.places.append(place)
-            numbers[row, column] = self.numbers[place]
+        return Model(forward, unembed, init_cache, move_slots, tiles)
+
+    def _find(self, tokens, slots, seen, place) -> np.ndarray:
+        """The number of the place behind each token of a pack.
+
+        tokens [1 S]: those in the cache. slots [1 G W]: of each tile's row, in order;
+        seen [1 G Q W], place [1 N]: see models.tiles.
+        """
+        tokens, slots, seen, place = (
+            np.asarray(x)[0] for x in (tokens, slots, seen, place)
+        )
+        numbers = np.zeros((1, len(place), 1), np.float32)
+        for n, (tile, query) in enumerate(
+            zip(*divmod(place, seen.shape[1]), strict=True)
+        ):
+            before = tokens[slots[tile][seen[tile, query]]]
+            found = self._read(before.tolist())
+            if found not in self.numbers:
+                self.numbers[found] = len(self.places)
+                self.places.append(found)
+            numbers[0, n] = self.numbers[found]
         return numbers
 
     def _read(self, tokens: list[int]) -> tuple:

@@ -87,9 +87,10 @@ def test_each_option_has_its_decoder(generator, tokenizer):
             for options in (Options(), dataclasses.replace(other, **own))
         ]
         assert found[0] == found[1]
-        assert decoder.shape(chunks[0], Options()) == decoder.shape(
-            chunks[0], dataclasses.replace(other, **own)
-        )
+        if decoder in (step, beam):
+            assert decoder.shape(chunks[0], Options()) == decoder.shape(
+                chunks[0], dataclasses.replace(other, **own)
+            )
 
 
 def test_calls_and_tokens_are_counted(generator, tokenizer):
@@ -194,7 +195,7 @@ def test_a_block_over_the_limits_takes_several_calls(
     options = Options(selection=selection, **({kept: True} if kept else {}))
     expected = tree.decode(*generator, chunks, batch=32, options=options)
     monkeypatch.setattr(tree, "NODES", 4)
-    monkeypatch.setattr(tree, "EDGES", (64, 3))
+    monkeypatch.setattr(tree, "EDGES", 3)
     found = tree.decode(*generator, chunks, batch=32, options=options)
     for a, b in zip(expected, found, strict=True):
         if a.margin > 1e-4:

@@ -54,6 +54,7 @@ def generators(tokenizer, tmp_path_factory):
         unembed=functools.partial(models.unembed, config),
         init_cache=functools.partial(models.init_cache, config),
         move_slots=models.move_slots,
+        tiles=models.Tiles,
     )
     return theirs, (ours, params)
 

@@ -34,6 +34,7 @@ def small_functions(config):
         unembed=functools.partial(models.unembed, config),
         init_cache=functools.partial(models.init_cache, config),
         move_slots=models.move_slots,
+        tiles=models.Tiles,
     )
 
 

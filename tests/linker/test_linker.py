@@ -8,7 +8,7 @@ import pytest
 from jax.sharding import PartitionSpec as P
 
 from insgenel_jax import mini_world, models
-from insgenel_jax.decoding import forward, speculative
+from insgenel_jax.decoding import step
 from insgenel_jax.decoding.mentions import merge_spans
 from insgenel_jax.decoding.path import DecodedPath
 from insgenel_jax.linker import Linker, batches, mentions
@@ -92,15 +92,15 @@ def test_batch_size_and_order_change_nothing(linker_path, linker, texts):
 
 
 def test_chunks_of_like_many_spans_are_batched(linker, texts, monkeypatch):
-    """Within a batch the chunks are sorted by their number of decision spans."""
+    """Within a batch of `step` the chunks are sorted by how many spans they have."""
     spans = []
 
     def decode(model, params, chunks, *, batch, options):
         spans.append([chunk.table.spans for chunk in chunks])
         return [DecodedPath.begin() for _ in chunks]
 
-    monkeypatch.setattr(speculative, "decode", decode)
-    linker(texts)
+    monkeypatch.setattr(step, "decode", decode)
+    linker.with_settings(decoder="step")(texts)
     assert len(spans) > 3
     assert all(found == sorted(found) for found in spans)
 
@@ -260,8 +260,8 @@ def test_beam(linker_path, texts):
 def test_new_documents_compile_nothing(linker_path, decoder):
     """After 200 varied documents, 100 others compile no new program at batch 1.
 
-    In larger batches a call is as large as its largest row. Each size of a batch then
-    compiles at most as many programs as batch 1 does, whatever is batched together.
+    In larger batches a call has the tokens of all rows. Then a few times as many
+    programs are compiled as at batch 1, whatever is batched together.
     """
     paragraphs = [d.text for d in mini_world.paragraphs("train", 600)]
     rng = np.random.default_rng(0)
@@ -270,11 +270,11 @@ def test_new_documents_compile_nothing(linker_path, decoder):
         for _ in range(300)
     ]
     settings = {"decoder": decoder, "mention_bias": 3.0}
-    for function in (forward.run, forward._copy):
-        function.clear_cache()  # of the tests before this one in the same process
-
-    def count():
-        return forward.run._cache_size() + forward._copy._cache_size()
+    _, layer, _ = models.apart.programs(
+        Linker.from_pretrained(linker_path).generator.config
+    )
+    layer.clear_cache()  # of the tests before this one in the same process
+    count = layer._cache_size
 
     linker = Linker.from_pretrained(linker_path, batch=1, **settings)
     linker(texts[:200])
@@ -323,13 +323,13 @@ def test_known_paths_are_not_decoded_again(linker, texts, monkeypatch):
     knowing = linker.with_settings()
     knowing.known = Known()
     decoded = []
-    decode_batch = batches.decode_batch
+    decode_chunks = batches.decode_chunks
 
-    def count(generator, decoder, chunks, options, rows):
+    def count(generator, chunks, *args, **options):
         decoded.extend(chunks)
-        return decode_batch(generator, decoder, chunks, options, rows)
+        return decode_chunks(generator, chunks, *args, **options)
 
-    monkeypatch.setattr(batches, "decode_batch", count)
+    monkeypatch.setattr(batches, "decode_chunks", count)
     points = [{}, {}, {"min_link_probability": 0.85}, {"link_weight": 1.0}, {}]
     counts = []
     for settings in points:

@@ -207,7 +207,7 @@ def test_with_settings_shares_the_parts(linker_path):
     assert linker.with_settings(preset="release").settings.chunk_tokens == 175
     linker("Paris")
     assert linker.stats["documents"] == 1 and not strict.stats
-    with pytest.raises(ValueError, match="dtype: .* open in float32"):
+    with pytest.raises(ValueError, match="dtype: .* open with 'float32'"):
         linker.with_settings(dtype="bfloat16")
     with pytest.raises(ValueError, match="needs the tree of all titles"):
         linker.with_settings(titles="all")
