@@ -25,7 +25,8 @@ from insgenel_jax.evaluation.run import (
     recall_at,
 )
 from insgenel_jax.evaluation.scoring import Scores
-from insgenel_jax.evaluation.tuning import Calibrated, Tuned
+from insgenel_jax.evaluation.thresholds import Calibrated
+from insgenel_jax.evaluation.tuning import Tuned
 
 
 def make_tables(evaluation: Evaluation) -> list[Table]:

@@ -273,3 +273,9 @@ def score_sets(
         scoring.score(golds, documents, same=same).per_document
         for golds, documents in zip(sets.values(), linked, strict=True)
     ]
+
+
+def split(sets: Sets, linked: Sequence[Document]) -> list[list[Document]]:
+    """The documents of all sets, one after the other, set by set."""
+    remaining = iter(linked)
+    return [[next(remaining) for _ in documents] for documents in sets.values()]

@@ -1,10 +1,8 @@
 """A linker, or the prior-only baseline, and labelled documents in; it tuned out.
 
 First a search over the settings (`search`), with no threshold. Then a calibrator is
-fitted on the links with the best settings. Cross-fitted scores, which come from
-calibrators that have not seen the document, choose `threshold` and `consider_unlinked`;
-the calibrator that is kept has seen all documents. What is made as high as possible is
-the mean of the sets' micro F1.
+fitted on the links with the best settings, and a threshold chosen (`thresholds`). What
+is made as high as possible is the mean of the sets' micro F1.
 """
 
 from __future__ import annotations
@@ -17,31 +15,17 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-from jaxtyping import Bool, Float
-
 import insgenel_jax
 from insgenel_jax.evaluation import baseline, calibration, scoring
-from insgenel_jax.evaluation.search import (
-    Found,
-    Log,
-    Point,
-    Sets,
-    Step,
-    make_step,
-    score_sets,
-    search,
-)
+from insgenel_jax.evaluation.search import Found, Log, Sets, Step, search, split
+from insgenel_jax.evaluation.thresholds import Calibrated, calibrate
 from insgenel_jax.kb.knowledge_base import KnowledgeBase
 from insgenel_jax.kb.occurrences import CASES, find_occurrences
-from insgenel_jax.linker.calibrator import Calibrator, fit
-from insgenel_jax.linker.features import ScoredLink, describe
 from insgenel_jax.text.document import Document
 from insgenel_jax.text.formats.rejects import InputError
 
 CUT_OFFS: tuple[float, ...] = (0.0, 0.005, 0.01, 0.02, 0.03, 0.05, 0.07)
 CUT_OFFS += (0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
-THRESHOLDS: tuple[float, ...] = tuple(round(0.05 * i, 2) for i in range(20))
 
 # Setting -> the values that are tried, neighbours alike. Weights begin with a value
 # that settles a decision whatever the model says.
@@ -69,27 +53,6 @@ MODERATE = {"mention_bias": 0.0, "length_bias": 1.0, "prior_weight": 1.0}
 MODERATE |= {"link_weight": 1.0}
 # Prior and retriever decide; so small beside them, the generator breaks ties.
 RANKED = {"prior_weight": 100.0, "retriever_weight": 30.0}
-
-
-@dataclasses.dataclass(frozen=True)
-class Calibrated:
-    """A calibrator, fitted on all links, and what cross-fitted scores say of it.
-
-    threshold, consider_unlinked: the best ones. best: the point that they reach, with
-    scores that have not seen the document. steps: what they gain. scores: name ->
-    score of each link that was taken, without a calibrator and cross-fitted. right:
-    which of these links are. sets: the set of each of them. names: of all sets.
-    """
-
-    calibrator: Calibrator
-    threshold: float
-    consider_unlinked: bool
-    best: Point
-    steps: Sequence[Step]
-    scores: Mapping[str, Float[np.ndarray, " _"]]
-    right: Bool[np.ndarray, " _"]
-    sets: Sequence[str]
-    names: Sequence[str]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -250,94 +213,6 @@ def make_starts(
     if "retriever_weight" in space:
         starts["ranked by the retriever"] = lookup | RANKED
     return starts
-
-
-def calibrate(
-    sets: Sets,
-    links: Sequence[Sequence[ScoredLink]],
-    same: scoring.Same | None = None,
-    *,
-    consider_unlinked: bool,
-) -> Calibrated:
-    """Fit a calibrator, and choose what means calibrated scores.
-
-    links: of each document, set by set. In the fit each set counts as many links as
-    the smallest has: a large set of another kind would drown it, while the F1 that is
-    made high counts them alike. consider_unlinked: whether to try that too.
-    """
-    golds = [document for documents in sets.values() for document in documents]
-    mentions = [[link.mention for link in of_document] for of_document in links]
-    right = calibration.judge(golds, mentions, same or scoring.same_entity())
-    texts = [gold.text for gold in golds]
-    numbers = list(map(describe, texts, links))
-    counts = count_alike(sets, links)
-    scores = calibration.cross_fit(texts, numbers, right, counts)
-
-    def point(unlinked: bool, threshold: float) -> Point:
-        linked = [
-            dataclasses.replace(
-                gold,
-                mentions=tuple(
-                    link.mention
-                    for link, score in zip(of_document, own.tolist(), strict=True)
-                    if score >= threshold and (unlinked or link.linked)
-                ),
-            )
-            for gold, of_document, own in zip(golds, links, scores, strict=True)
-        ]
-        settings = {"consider_unlinked": unlinked, "threshold": threshold}
-        return Point(settings, score_sets(sets, split(sets, linked), same))
-
-    best, steps = point(False, 0.0), []
-    for unlinked in (False, True)[: 1 + consider_unlinked]:
-        points = [point(unlinked, threshold) for threshold in THRESHOLDS]
-        better = max([best, *points], key=lambda each: each.f1)
-        if better is not best:
-            name = "threshold and unlinked" if unlinked else "threshold"
-            old, new = (each.settings["threshold"] for each in (best, better))
-            steps.append(make_step(name, old, new, best, better))
-            best = better
-    taken = np.array([link.linked for own in links for link in own], bool)
-    of_document = [name for name, documents in sets.items() for _ in documents]
-    of_link = np.repeat(of_document, list(map(len, links)))[taken]
-    plain = [mention.score for own in mentions for mention in own]
-    return Calibrated(
-        fit(*map(np.concatenate, (numbers, right)), counts=np.concatenate(counts)),
-        best.settings["threshold"],
-        best.settings["consider_unlinked"],
-        best,
-        steps,
-        {
-            "without a calibrator": np.array(plain, np.float64)[taken],
-            "calibrated": np.concatenate(scores)[taken],
-        },
-        np.concatenate(right)[taken],
-        of_link.tolist(),
-        list(sets),
-    )
-
-
-def count_alike(
-    sets: Sets, links: Sequence[Sequence[ScoredLink]]
-) -> list[Float[np.ndarray, " _"]]:
-    """How many links each one counts as, so that all sets that have any count alike.
-
-    links: of each document, set by set, as in what is given.
-    """
-    remaining = iter(map(len, links))
-    sizes = [[next(remaining) for _ in documents] for documents in sets.values()]
-    least = min(filter(None, map(sum, sizes)), default=0)
-    return [
-        np.full(size, least / max(sum(of_set), 1))
-        for of_set in sizes
-        for size in of_set
-    ]
-
-
-def split(sets: Sets, linked: Sequence[Document]) -> list[list[Document]]:
-    """The documents of all sets, one after the other, set by set."""
-    remaining = iter(linked)
-    return [[next(remaining) for _ in documents] for documents in sets.values()]
 
 
 def check_golds(sets: Sets) -> None:

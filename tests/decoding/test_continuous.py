@@ -125,7 +125,9 @@ def test_a_pool_gives_what_it_was_given_back():
 def test_few_static_lengths():
     lengths = {packed_length(n) for n in range(1, 2049)}
     assert len(lengths) == 27
-    assert all(n <= packed_length(n) <= max(16, n + 8, 1.25 * n) for n in range(1, 2049))
+    assert all(
+        n <= packed_length(n) <= max(16, n + 8, 1.25 * n) for n in range(1, 2049)
+    )
 
 
 def test_a_packed_call_sees_what_each_row_sees():
