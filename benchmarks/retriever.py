@@ -1,12 +1,14 @@
 """Recall of a retriever, for every window, over all entities of a knowledge base.
 
-    python benchmarks/retriever.py --retriever DIR --kb DIR --documents FILE \
-        [--most 200] [--json OUT]
+    python benchmarks/retriever.py --retriever DIR --kb DIR --documents FILE ... \
+        [--embeddings INDEX] [--most 200] [--json OUT]
 
 FILE is labelled text that the retriever was not trained on, such as the dev.jsonl of
-`prepare`. Of the entities that the mentions inside a window name, how many are among
-the k of highest score? The search is exact. Golds that the knowledge base does not have
-are counted apart, since no retriever finds them.
+`prepare`; each has a row of its own. INDEX: an index directory of this knowledge base
+and retriever, whose embeddings are taken instead of made anew. Of the entities that the
+mentions inside a window name, how many are among the k of highest score? The search is
+exact. Golds that the knowledge base does not have are counted apart, since no retriever
+finds them.
 """
 
 from __future__ import annotations
@@ -22,12 +24,14 @@ from typing import Annotated
 import jax
 import numpy as np
 import typer
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from rich.console import Console
 from tables import as_table  # beside this script
 
+from insgenel_jax import artifact
 from insgenel_jax.kb import KnowledgeBase
 from insgenel_jax.retrieval.exact import search_exact
+from insgenel_jax.retrieval.index import read_embeddings
 from insgenel_jax.retrieval.retriever import Retriever
 from insgenel_jax.text.formats.documents import read_documents
 from insgenel_jax.text.formats.rejects import Rejects
@@ -40,35 +44,54 @@ KS = (1, 10, 50, 100)
 def main(
     retriever: Annotated[Path, typer.Option(help="retriever directory")],
     kb: Annotated[Path, typer.Option(help="knowledge base directory")],
-    documents: Annotated[Path, typer.Option(help="labelled documents, JSON lines")],
+    documents: Annotated[
+        list[Path], typer.Option(help="labelled documents, JSON lines; repeatable")
+    ],
+    embeddings: Annotated[Path | None, typer.Option(help="index directory")] = None,
     most: Annotated[int, typer.Option(help="how many of the documents")] = 200,
     json: Annotated[Path | None, typer.Option(help="write the numbers here")] = None,
 ) -> None:
     """Embed all entities and the windows, and print how many golds are found."""
     opened, base = Retriever.load(retriever), KnowledgeBase.open(kb)
-    windows, counts = read_windows(opened, base, documents, most)
     began = time.perf_counter()
-    vectors = np.asarray(opened.embed_entities(base)[:].read().result())
-    seconds = time.perf_counter() - began
-    queries = opened.embed_tokens("mention", np.stack([w["window"] for w in windows]))
-    found, _ = search_exact(
-        vectors.astype(np.float32), queries, min(max(KS), len(base))
+    vectors = read_vectors(opened, retriever, base, embeddings)
+    console, rows = Console(), []
+    console.print(
+        {
+            "python": platform.python_version(),
+            "jax": jax.__version__,
+            "retriever": str(retriever),
+            "entities": len(base),
+            "seconds to embed or read them": round(time.perf_counter() - began, 1),
+        }
     )
-    about = {
-        "python": platform.python_version(),
-        "jax": jax.__version__,
-        "retriever": str(retriever),
-        "entities": len(base),
-        "seconds to embed them": round(seconds, 1),
-        "windows": len(windows),
-        **counts,
-    }
-    console = Console()
-    console.print(about)
-    row = recall(found, [window["golds"] for window in windows])
-    console.print(as_table("Recall over the whole knowledge base", [row], ".3f"))
+    for path in documents:
+        windows, counts = read_windows(opened, base, path, most)
+        tokens = np.stack([window["window"] for window in windows])
+        queries = opened.embed_tokens("mention", tokens)
+        found, _ = search_exact(vectors, queries, min(max(KS), len(base)))
+        about = {"documents": path.stem, "windows": len(windows), **counts}
+        rows.append(about | recall(found, [window["golds"] for window in windows]))
+    console.print(as_table("Recall over the whole knowledge base", rows, ".3f"))
     if json:
-        json.write_text(jsonlib.dumps(about | row, indent=1) + "\n")
+        json.write_text(jsonlib.dumps(rows, indent=1) + "\n")
+
+
+def read_vectors(
+    retriever: Retriever, path: Path, kb: KnowledgeBase, index: Path | None
+) -> Float[np.ndarray, "E D"]:
+    """The embeddings of all entities, those of an index directory if there is one."""
+    if index is None:
+        return np.asarray(retriever.embed_entities(kb)[:].read().result(), np.float32)
+    made_from = artifact.read(index).made_from
+    expected = {"knowledge-base": kb.identity}
+    expected["retriever"] = artifact.identity(path)
+    if made_from != expected:
+        raise typer.BadParameter(f"{index}: made from {made_from}, not {expected}")
+    stored = read_embeddings(index)
+    if stored is None:
+        raise typer.BadParameter(f"{index}: its vectors are compressed")
+    return np.asarray(stored[:].read().result(), np.float32)
 
 
 def read_windows(

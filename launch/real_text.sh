@@ -130,5 +130,32 @@ once small-linker insgenel index --kb "$nano/kb" --retriever "$nano/retriever" \
 once small-given insgenel study given-mentions --linker "$small/linker" \
     --documents "$out/data/heldout.jsonl" --train "$out/data/train" --mentions 2000 \
     --out "$out/given_mentions_small"
+
+step "small over the whole knowledge base. SmolLM2 adds nothing to the prior, so prior and
+    retriever decide, and the generator of 0.6 M breaks ties"
+once whole-linker insgenel index --kb "$out/data/kb" \
+    --retriever "$small/retriever/model" --generator "$out/generator/model" \
+    --out "$small/index" --linker "$small/linker-r" \
+    --set system=insgenel-r --set retrieval=rank --set max_candidates=20
+tune small "$small/linker-r" insgenel-r
+score small "$small/linker-r" insgenel-r "${prior[@]}"
+score small-limit "$small/linker-r" insgenel-r --set retrieval=limit
+score small-retriever "$small/linker-r" insgenel-r --set prior_weight=0 \
+    --set retriever_weight=1000
+once small-recall python benchmarks/retriever.py --retriever "$small/retriever/model" \
+    --kb "$out/data/kb" --embeddings "$small/index" "${test[@]}" \
+    --documents "$out/data/heldout.jsonl"
+once whole-given insgenel study given-mentions --linker "$small/linker-r" \
+    --documents "$out/data/heldout.jsonl" --train "$out/data/train" --mentions 2000 \
+    --out "$out/given_mentions_whole"
+step "SmolLM2 decides, with the settings it was trained for, beside prior and retriever"
+once small-smollm2 insgenel index --kb "$out/data/kb" --index "$small/index" \
+    --retriever "$small/retriever/model" --generator "$small/generator/model" \
+    --linker "$small/linker-smollm2" --set system=insgenel-r --set retrieval=rank \
+    --set max_candidates=20 --set prior_weight=1 --set mention_bias=1000 \
+    --set length_bias=1000 --set case=capitalised --set capitalised_run=whole \
+    --set min_link_probability=0.03
+score small-smollm2-r "$small/linker-smollm2" insgenel-r
+score small-smollm2 "$small/linker-smollm2" insgenel
 step "Done: the linkers are $out/linker-insgenel, $out/linker-insgenel-r, $nano/linker,
-    $small/linker"
+    $small/linker, $small/linker-r, $small/linker-smollm2"
