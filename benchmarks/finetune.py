@@ -9,15 +9,17 @@ The second command first makes an INSGENEL linker of a list of entities, in whic
 labels of the training set are counted. `--linker nano` is the one in the box. Training
 documents whose text is in the test set too are left out. Then it does what `insgenel
 finetune` does, with the test set in place of the documents held back; nothing is chosen
-by it. `--set` says how the linker decides: where the prior settles everything, a better
-generator changes nothing.
+by it. `--set` says how the linker decides, and then without a calibrator: where the
+prior settles everything, a better generator changes nothing.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import time
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -26,6 +28,7 @@ from insgenel_jax.finetune import Training, finetune
 from insgenel_jax.kb.build.entity_list import build_from_entity_list
 from insgenel_jax.linker import assemble
 from insgenel_jax.linker.bundled import locate
+from insgenel_jax.linker.settings import read_settings
 from insgenel_jax.text.formats.documents import read_documents
 from insgenel_jax.text.formats.rejects import Rejects
 
@@ -74,19 +77,22 @@ def begin(arguments: argparse.Namespace, rejects: Rejects) -> Path:
     settings = cli.parse_settings(arguments.set)
     start = arguments.out / "start"
     if arguments.linker is not None:
-        old = locate(arguments.linker)
-        parts = {
-            name: old / name
-            for name in ("kb", "generator", "retriever", "index")
-            if (old / name).is_dir()
-        }
-        assemble(start, **parts, settings=settings)
-        return start
+        linker = locate(arguments.linker)
+        return overridden(linker, settings, start) if settings else linker
     kb = arguments.out / "kb"
     build_from_entity_list(kb, arguments.entities, rejects, documents=arguments.train)
     settings = {"system": "insgenel"} | settings
     assemble(start, kb=kb, generator=arguments.generator, settings=settings)
     return start
+
+
+def overridden(linker: Path, settings: dict[str, Any], out: Path) -> Path:
+    """A linker with other settings and without its calibrator, at `out`."""
+    names = ("kb", "generator", "retriever", "index")
+    parts = {name: linker / name for name in names if (linker / name).is_dir()}
+    own = dataclasses.asdict(read_settings(linker))
+    assemble(out, **parts, settings=own | {"threshold": 0.0} | settings)
+    return out
 
 
 if __name__ == "__main__":
