@@ -11,7 +11,7 @@ from rich import box
 from rich.table import Column, Table
 from rich.text import Text
 
-from insgenel_jax.studies.given_mentions import Row, Study
+from insgenel_jax.studies.given_mentions import SURE, Row, Study
 
 
 def make_tables(study: Study) -> list[Table]:
@@ -25,10 +25,13 @@ def accuracy_table(study: Study) -> Table:
     title = f"given mentions: {study.mentions:,} in {study.documents:,} documents, "
     title += f"{mean:.1f} candidates a mention"
     numbers = ("accuracy, %", "calibration error, %", "AUROC, %")
+    numbers += (f"sure ({SURE} or more), %", "right there, %")
     table = _table(title, "system", *numbers)
     table.add_column("weights of each half")
     for row in study.rows:
-        shares = (row.accuracy, row.quality.error, row.quality.auroc)
+        quality, sure = row.quality, row.sure
+        shares = (row.accuracy, quality.error, quality.auroc)
+        shares += (sure.share, sure.precision)
         shown = ["-" if math.isnan(x) else f"{100 * x:.1f}" for x in shares]
         table.add_row(row.system, *shown, Text(_weights(row)))
     return table
@@ -72,7 +75,9 @@ def write_json(path: str | os.PathLike, study: Study) -> None:
                 "weights": row.weights,
                 "accuracy": row.accuracy,
                 "calibration_error": row.quality.error,
-                "auroc": None if math.isnan(row.quality.auroc) else row.quality.auroc,
+                "auroc": _known(row.quality.auroc),
+                "sure": row.sure.share,
+                "right_where_sure": _known(row.sure.precision),
             }
             for row in study.rows
         ],
@@ -83,6 +88,10 @@ def write_json(path: str | os.PathLike, study: Study) -> None:
     }
     text = json.dumps(record, ensure_ascii=False, indent=1)
     Path(path).write_text(text + "\n", encoding="utf-8")
+
+
+def _known(number: float) -> float | None:
+    return None if math.isnan(number) else number
 
 
 def _weights(row: Row) -> str:

@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from insgenel_jax.evaluation import scoring
-from insgenel_jax.evaluation.calibration import Quality, hash_text, measure
+from insgenel_jax.evaluation.calibration import Kept, Quality, hash_text, keep, measure
 from insgenel_jax.evaluation.losses import find_entity
 from insgenel_jax.kb.knowledge_base import KnowledgeBase
 from insgenel_jax.linker import Linker
@@ -31,6 +31,7 @@ from insgenel_jax.text.document import Document, Mention
 from insgenel_jax.text.formats.rejects import InputError
 
 HALVES = 2
+SURE = 0.9  # the probability from which on a choice is called sure
 PRIOR, BAG, RETRIEVER, GENERATOR = "prior", "bag of words", "retriever", "generator"
 # name of a row -> its features
 SYSTEMS = {
@@ -63,7 +64,7 @@ class Row:
 
     weights: of the features, for each half of the documents; none where the prior alone
     chooses. right: whether the right entity was chosen; quality: of the chosen entity's
-    probability.
+    probability; sure: the choices with one of at least SURE, and how many are right.
     """
 
     system: str
@@ -71,6 +72,7 @@ class Row:
     weights: list[list[float]]
     right: Bool[np.ndarray, " M"]
     quality: Quality
+    sure: Kept
 
     @property
     def accuracy(self) -> float:
@@ -304,7 +306,8 @@ def choose(
     right = np.array([i == gold.gold for i, gold in zip(chosen, golds, strict=True)])
     score = np.array([p[i] for p, i in zip(given, chosen, strict=True)])
     fitted = [] if features == (PRIOR,) else [w.tolist() for w in weights]
-    return Row(system, features, fitted, right, measure(score, right))
+    quality, sure = measure(score, right), keep(score, right, SURE)
+    return Row(system, features, fitted, right, quality, sure)
 
 
 def compare(rows: Sequence[Row], documents: Sequence[int]) -> list[Difference]:

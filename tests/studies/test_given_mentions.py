@@ -109,8 +109,10 @@ def test_accuracies_and_differences_by_hand():
     assert prior.quality.error == pytest.approx((0.15 + 0.5 + 0.75 + 0.35) / 4)
     # of 0.85 and 0.65, which are right, and 0.5 and 0.75, which are wrong
     assert prior.quality.auroc == pytest.approx(3 / 4)
+    assert prior.sure.share == 0 and math.isnan(prior.sure.precision)
     with_bag = choose(f"{BAG} + {PRIOR}", (PRIOR, BAG), scores, golds, half)
     assert with_bag.accuracy == 1
+    assert with_bag.sure.precision == 1 and with_bag.sure.share > 0
     (difference,) = compare([prior, with_bag], [g.document for g in golds])
     assert (difference.system, difference.against) == (f"{BAG} + {PRIOR}", PRIOR)
     # half of each document's are right, whichever documents are drawn
