@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import random
+import resource
 import shutil
 import signal
 import subprocess
@@ -277,6 +278,27 @@ def measured(workdir):
     return [line for line in lines if len(line) > 1]
 
 
+def often_saved(prepared, task):
+    """A command that trains 60 steps in a folder, with a checkpoint every 5."""
+    often = ["loop.checkpoint_steps=5", "loop.log_steps=1", "loop.evaluate_steps=20"]
+    config, values = arguments(prepared, task, *often)
+    values = [v for v in values if not v.startswith("loop.steps")] + ["loop.steps=60"]
+    if task == "retriever":
+        values += ["data.refresh_steps=8", "data.golds=12", "data.negatives=8"]
+    sets = [part for value in values for part in ("--set", value)]
+    train = [sys.executable, "-m", "insgenel_jax.train", f"--config={config}"]
+    return lambda workdir: [*train, f"--workdir={workdir}", *sets]
+
+
+def wait_for(process, workdir, step):
+    """Until a run has noted a step, or has ended."""
+    log = workdir / "metrics.jsonl"
+    while process.poll() is None and (
+        not log.is_file() or f'"step": {step}, "count"' not in log.read_text()
+    ):
+        time.sleep(0.02)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("task", ["generator", "retriever"])
 def test_kill_and_sigterm_anywhere_end_in_the_same_model(prepared, tmp_path, task):
@@ -285,19 +307,7 @@ def test_kill_and_sigterm_anywhere_end_in_the_same_model(prepared, tmp_path, tas
     The generator's rows are packed; the retriever is killed amid rounds of negatives
     that it mined.
     """
-    often = ["loop.checkpoint_steps=5", "loop.log_steps=1", "loop.evaluate_steps=20"]
-    config, values = arguments(prepared, task, *often)
-    values = [v for v in values if not v.startswith("loop.steps")] + ["loop.steps=60"]
-    if task == "retriever":
-        values += ["data.refresh_steps=8", "data.golds=12", "data.negatives=8"]
-
-    def command(workdir):
-        sets = [part for value in values for part in ("--set", value)]
-        return [
-            *(sys.executable, "-m", "insgenel_jax.train", f"--config={config}"),
-            *(f"--workdir={workdir}", *sets),
-        ]
-
+    command = often_saved(prepared, task)
     subprocess.run(command(tmp_path / "straight"), check=True, cwd=CONFIGS.parent)
     # one in each eight steps, so that each start gets further than the last
     rng = random.Random(0)
@@ -306,11 +316,7 @@ def test_kill_and_sigterm_anywhere_end_in_the_same_model(prepared, tmp_path, tas
     for step in steps:
         how = signal.SIGTERM if step == steps[2] else signal.SIGKILL
         process = subprocess.Popen(command(workdir), cwd=CONFIGS.parent)
-        log = workdir / "metrics.jsonl"
-        while process.poll() is None and (
-            not log.is_file() or f'"step": {step}, "count"' not in log.read_text()
-        ):
-            time.sleep(0.02)
+        wait_for(process, workdir, step)
         os.kill(process.pid, how)
         codes.append(process.wait())
     assert codes.count(-signal.SIGKILL) == 5 and codes[2] == train.PREEMPTED
@@ -318,6 +324,26 @@ def test_kill_and_sigterm_anywhere_end_in_the_same_model(prepared, tmp_path, tas
     one, two = (artifact.read(p / "model") for p in (tmp_path / "straight", workdir))
     assert one.identity == two.identity
     assert measured(tmp_path / "straight") == measured(workdir)
+
+
+@pytest.mark.slow
+def test_a_disk_that_fills_up_costs_no_checkpoint(prepared, tmp_path):
+    """Files that cannot grow stand for it. The run says so, and goes on later."""
+    command, workdir = often_saved(prepared, "generator"), tmp_path / "filled"
+    process = subprocess.Popen(
+        command(workdir), cwd=CONFIGS.parent, stderr=subprocess.PIPE, text=True
+    )
+    wait_for(process, workdir, 22)
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (1_000, 1_000))
+    _, told = process.communicate()
+    assert process.returncode == 2, told
+    assert "error: " in told and "File too large" in told
+    subprocess.run(command(workdir), check=True, cwd=CONFIGS.parent)
+    steps = [line["step"] for line in measured(workdir) if "count" in line]
+    assert steps == list(range(1, 61))
+    subprocess.run(command(tmp_path / "straight"), check=True, cwd=CONFIGS.parent)
+    one, two = (artifact.read(p / "model") for p in (tmp_path / "straight", workdir))
+    assert one.identity == two.identity
 
 
 def test_the_links_of_the_development_documents_decide(
