@@ -33,7 +33,8 @@ for a CPU. Reaches: not trained here yet.
 batches, shorter texts, and as negatives the entities that a window's own surface forms
 may name, besides mined ones. Cost: a step reads up to 9,472 tokens; 200 took 39 minutes
 of two busy cores. Reaches: on 60 held-out documents recall@100 of 0.97 among 4,096
-entities.
+entities; among 784,936 of 0.75 on held-out articles, and 0.87, 0.63 and 0.62 on KORE50,
+Reuters-128 and OKE-2015.
 """
 
 import ml_collections
