@@ -133,13 +133,15 @@ def test_one_of_two_is_killed_and_both_end(prepared, tmp_path):
         time.sleep(0.1)
     started[1].kill()
     assert started[1].wait() == -signal.SIGKILL
-    # 87 as a rule; where a connection was just being made, JAX notices first and aborts
+    # 87 as a rule; where a connection was just in use, JAX or gloo, by which it
+    # connects processes on CPUs, notices first and aborts
     status = started[0].wait(120)
     said = {
-        processes.LOST: "process 0 of 2: another process ended",
-        -signal.SIGABRT: "another task died",
+        processes.LOST: ("process 0 of 2: another process ended",),
+        -signal.SIGABRT: ("another task died", "gloo::EnforceNotMet"),
     }
-    assert said[status] in (tmp_path / "w.0").read_text()
+    told = (tmp_path / "w.0").read_text()
+    assert any(message in told for message in said[status])
     # the same command goes on; nothing was lost but what no checkpoint has
     again = start(prepared, workdir, 2, values)
     reached = max(losses(workdir))

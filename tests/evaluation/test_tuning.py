@@ -7,7 +7,7 @@ import pytest
 from insgenel_jax import mini_world
 from insgenel_jax.evaluation import report, scoring, tuning
 from insgenel_jax.evaluation.baseline import PriorLinker
-from insgenel_jax.evaluation.search import Log, split
+from insgenel_jax.evaluation.search import Log, score_sets, split
 from insgenel_jax.kb import Entity, KnowledgeBase
 from insgenel_jax.kb.build.entity_list import build_from_entities
 from insgenel_jax.linker import Linker
@@ -113,7 +113,7 @@ def test_a_linker_is_tuned(linker_path, dev, tmp_path, monkeypatch):
     plain = linker.with_settings(**settings | {"threshold": 0.0} | UNLINKED)
     documents = [d for documents in dev.values() for d in documents]
     linked = split(dev, plain(documents))
-    counts = tuning.score_sets(dev, linked, None)
+    counts = score_sets(dev, linked, None)
     assert scoring.mean_f1(counts) == tuned.found.best.f1
     tables = report.make_tuning_tables(tuned)
     assert len(tables) == 4
