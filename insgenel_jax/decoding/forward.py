@@ -114,7 +114,7 @@ def send(
     inputs, edges = pack(asked, packs, max(slots, cache.slots))
     with model.within():
         if slots > cache.slots:
-            cache.arrays = _copy(model, cache.arrays, packs, slots)
+            cache.arrays = _beside(params, _copy(model, cache.arrays, packs, slots))
             cache.slots = slots
         cache.arrays, logits, normalisers = run(
             model, params, cache.arrays, inputs, vocabulary=vocabulary
@@ -142,6 +142,16 @@ def _copy(model: Model, old: dict | None, packs: int, slots: int) -> dict:
         new,
         old,
     )
+
+
+def _beside(params, cache: dict) -> dict:
+    """A new cache, bound to the device of the parameters, if that is a single one.
+
+    So are the caches that calls give back: otherwise a program would be compiled twice,
+    for a new cache and for those after it.
+    """
+    place = jax.tree.leaves(params)[0].sharding
+    return jax.device_put(cache, place) if len(place.device_set) == 1 else cache
 
 
 def run(

@@ -201,8 +201,8 @@ def test_a_block_over_the_limits_takes_several_calls(
         if a.margin > 1e-4:
             assert a.edges == b.edges
             np.testing.assert_allclose(a.log_probs, b.log_probs, atol=1e-5)
-            if kept == "vocabulary":  # its logits reach 40: float32 steps of 4e-6
-                np.testing.assert_allclose(a.vocabulary, b.vocabulary, atol=5e-5)
+            if kept == "vocabulary":  # less near: see DIFFER
+                np.testing.assert_allclose(a.vocabulary, b.vocabulary, atol=DIFFER[8])
             assert len(a.unlinked) == len(b.unlinked)
             for one, other in zip(a.unlinked, b.unlinked, strict=True):
                 assert one[0].tolist() == other[0].tolist()
