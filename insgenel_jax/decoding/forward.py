@@ -145,13 +145,14 @@ def _copy(model: Model, old: dict | None, packs: int, slots: int) -> dict:
 
 
 def _beside(params, cache: dict) -> dict:
-    """A new cache, bound to the device of the parameters, if that is a single one.
+    """A new cache, bound to the device of the parameters, where there is no mesh.
 
     So are the caches that calls give back: otherwise a program would be compiled twice,
     for a new cache and for those after it.
     """
     place = jax.tree.leaves(params)[0].sharding
-    return jax.device_put(cache, place) if len(place.device_set) == 1 else cache
+    meshless = isinstance(place, jax.sharding.SingleDeviceSharding)
+    return jax.device_put(cache, place) if meshless else cache
 
 
 def run(
