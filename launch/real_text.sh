@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # From Wikipedia articles to tuned linkers and their scores on real text: first with tiny
 # models, then with a retriever that begins with a pretrained one, in `nano`, the linker
-# that comes with the package, then with a generator that begins with SmolLM2. Two cores
-# train them: an hour and three quarters for the first part, some seventy minutes for the
-# second, two hours for the third. A step that is done is skipped, so the same command
-# goes on after a stop.
+# that comes with the package, then with a generator that begins with SmolLM2, and last
+# with that retriever over the whole knowledge base. On two cores this takes an hour and
+# three quarters, some seventy minutes, two hours, and two hours again, most of them to
+# embed 784,936 entities. A step that is done is skipped, so the same command goes on
+# after a stop.
 # Argument: the folder to work in (default work/real_text).
 # INSGENEL_DATA (default ../shared/data) has what cannot be shipped:
 #   wiki/featured            articles, as `WikiExtractor --links` writes them
