@@ -148,9 +148,10 @@ def _beside(params, cache: dict) -> dict:
     """A new cache, bound to the device of the parameters, where there is no mesh.
 
     So are the caches that calls give back: otherwise a program would be compiled twice,
-    for a new cache and for those after it.
+    for a new cache and for those after it. Parameters that are numpy arrays are on no
+    device: the cache stays as it is.
     """
-    place = jax.tree.leaves(params)[0].sharding
+    place = getattr(jax.tree.leaves(params)[0], "sharding", None)
     meshless = isinstance(place, jax.sharding.SingleDeviceSharding)
     return jax.device_put(cache, place) if meshless else cache
 
